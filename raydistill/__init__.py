@@ -1,0 +1,30 @@
+"""raydistill: several frozen teachers, one small student, on a Ray cluster.
+
+Reading order for a newcomer: ``run.py`` (how everything fits together) → ``objective.py`` (what is
+minimised) → ``losses/divergence.py`` (the mathematics) → ``teachers/teacher.py`` (who answers).
+
+Names are loaded on first use, so that ``import raydistill.config`` needs neither torch nor ray.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raydistill.config import DistillConfig, load_config
+    from raydistill.run import DistillResult, distill
+
+__version__ = "0.1.0"
+__all__ = ["DistillConfig", "DistillResult", "distill", "load_config"]
+
+_HOMES = {
+    "DistillConfig": "raydistill.config",
+    "load_config": "raydistill.config",
+    "DistillResult": "raydistill.run",
+    "distill": "raydistill.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'raydistill' has no attribute {name!r}")

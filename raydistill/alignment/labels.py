@@ -1,0 +1,120 @@
+"""Which of the teacher's columns is which of the student's classes.
+
+Two models of the same task need not number its classes alike: MNLI has "entailment" at 0 in one
+checkpoint and at 2 in another. Distilled by position, the student learns the wrong classes with a
+loss that looks healthy.
+"""
+
+from collections.abc import Mapping, Sequence
+
+__all__ = ["label_columns"]
+
+_MAX_SHOWN = 10
+
+
+def label_columns(
+    teacher_labels: Sequence[str],
+    student_labels: Sequence[str],
+    label_map: Mapping[str, str] | None = None,
+) -> tuple[int, ...]:
+    """For every class of the student, the teacher's column.
+
+    Tried in this order: the same names; the same names but for upper and lower case; a teacher
+    that never named its classes (``LABEL_0 … LABEL_{n-1}``, the default of Hugging Face), by
+    position. With ``label_map`` the teacher's labels are renamed first, and positions never count.
+
+    Args:
+        teacher_labels: Names of the teacher's classes, in the order of its logits.
+        student_labels: Names of the student's classes, in the order of its logits.
+        label_map: Teacher's label to student's label, where they differ. It renames: it can neither
+            merge classes nor leave one out.
+
+    Returns:
+        ``columns`` such that ``teacher_logits[:, columns]`` has the student's classes in order.
+
+    Raises:
+        ValueError: the number or the names differ, a name is there twice, or the map speaks of
+            labels that do not exist, or is not one-to-one; with both lists and the way out.
+
+    Example:
+        >>> label_columns(["entailment", "neutral"], ["Neutral", "Entailment"])
+        (1, 0)
+        >>> label_columns(["LABEL_0", "LABEL_1"], ["negative", "positive"])
+        (0, 1)
+        >>> label_columns(["neg", "pos"], ["positive", "neg"], {"pos": "positive"})
+        (1, 0)
+    """
+    both = f"Teacher: {_show(teacher_labels)}. Student: {_show(student_labels)}."
+    for side, labels in (("teacher", teacher_labels), ("student", student_labels)):
+        if twice := _twice(labels):
+            raise ValueError(f"The {side}'s labels must differ, got {twice!r} twice. {both}")
+    if len(teacher_labels) != len(student_labels):
+        raise ValueError(
+            f"The teacher answers {len(teacher_labels)} classes, the student has "
+            f"{len(student_labels)}. Distillation of logits needs the same classes; use a "
+            f"hidden-state loss (label_map renames classes, it cannot merge or drop them). {both}"
+        )
+    renamed = _rename(teacher_labels, student_labels, label_map or {}, both)
+    columns = _match(renamed, student_labels)
+    if columns is None:
+        columns = _match(_fold(renamed), _fold(student_labels))
+    if columns is None and not label_map and _is_generic(teacher_labels):
+        columns = tuple(range(len(teacher_labels)))
+    if columns is None:
+        unmatched = sorted(set(student_labels) - set(renamed))
+        raise ValueError(
+            f"No label of the teacher belongs to {_show(unmatched)} of the student"
+            f"{' after label_map' if label_map else ''}. {both} "
+            "Set label_map: {teacher's label: student's label} for those that differ."
+        )
+    return columns
+
+
+def _rename(
+    teacher_labels: Sequence[str],
+    student_labels: Sequence[str],
+    label_map: Mapping[str, str],
+    both: str,
+) -> list[str]:
+    """The teacher's labels after the map, which must be one-to-one between existing labels."""
+    for key, value in label_map.items():
+        if key not in teacher_labels:
+            raise ValueError(f"label_map names {key!r}, which is no label of the teacher. {both}")
+        if value not in student_labels:
+            raise ValueError(
+                f"label_map maps {key!r} to {value!r}, which is no label of the student. {both}"
+            )
+    renamed = [label_map.get(label, label) for label in teacher_labels]
+    if twice := _twice(renamed):
+        sources = [old for old, new in zip(teacher_labels, renamed, strict=True) if new == twice]
+        raise ValueError(
+            f"label_map must be one-to-one, but {_show(sources)} of the teacher all become "
+            f"{twice!r}. {both}"
+        )
+    return renamed
+
+
+def _match(teacher_labels: Sequence[str], student_labels: Sequence[str]) -> tuple[int, ...] | None:
+    """Columns by name, or None unless every name stands once on each side."""
+    column_of = {label: column for column, label in enumerate(teacher_labels)}
+    if len(column_of) < len(teacher_labels) or column_of.keys() != set(student_labels):
+        return None
+    return tuple(column_of[label] for label in student_labels)
+
+
+def _is_generic(labels: Sequence[str]) -> bool:
+    return list(labels) == [f"LABEL_{column}" for column in range(len(labels))]
+
+
+def _fold(labels: Sequence[str]) -> list[str]:
+    return [label.casefold() for label in labels]
+
+
+def _twice(labels: Sequence[str]) -> str | None:
+    return next((label for i, label in enumerate(labels) if label in labels[:i]), None)
+
+
+def _show(labels: Sequence[str]) -> str:
+    more = len(labels) - _MAX_SHOWN
+    shown = ", ".join(repr(label) for label in labels[:_MAX_SHOWN])
+    return f"[{shown}]" if more <= 0 else f"[{shown}, … and {more} more]"

@@ -1,0 +1,47 @@
+"""Where rows come from, and which task they are for."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from raydistill.config.base import Section
+
+__all__ = ["DataSection", "TaskSection", "TextClassificationTask"]
+
+Paths = str | list[str]
+
+
+class DataSection(Section):
+    """Files of rows: JSON lines, JSON, CSV, TSV or Parquet, UTF-8. Relative paths start at the
+    working directory.
+    """
+
+    folder: str | None = None
+    """A folder whose files named train, validation, test and unlabelled (with a known suffix) are
+    the splits; a split named below takes precedence."""
+    train: Paths | None = None
+    """Labelled rows to train on."""
+    unlabelled: Paths | None = None
+    """Rows without a label: they train on the teachers' terms only."""
+    validation: Paths | None = None
+    """Rows that choose the best checkpoint and stop early."""
+    test: Paths | None = None
+    """Rows for the final figures only."""
+
+
+class TextClassificationTask(Section):
+    """One label for a text, or for a pair of texts."""
+
+    kind: Literal["text_classification"] = "text_classification"
+    text: str = "text"
+    """Column of the text."""
+    text_pair: str | None = None
+    """Column of the second text; null for single texts."""
+    label: str = "label"
+    """Column of the label: names, or numbers that count into `labels`."""
+    labels: Annotated[list[str], Field(min_length=2)] | None = None
+    """The label names in order. Null: labels.json beside the training file, else what occurs there."""
+
+
+TaskSection = TextClassificationTask
+"""Later a union over `kind`; text classification is the only task so far."""

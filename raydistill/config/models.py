@@ -1,0 +1,99 @@
+"""The student, the teachers, and how the teachers are combined."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from raydistill.config.base import Fraction, NonNegative, Positive, PositiveInt, Section
+
+__all__ = ["EnsembleSection", "FromTeacher", "StudentSection", "TeacherName", "TeacherSection"]
+
+TeacherName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+"""Appears in metrics, errors and actor names: letters, digits, `_` and `-`."""
+
+
+class FromTeacher(Section):
+    """A student made of some blocks of a teacher, with its embeddings and its head."""
+
+    teacher: str
+    """Which teacher, by its name under `teachers`."""
+    layers: Annotated[list[int], Field(min_length=1)]
+    """Which of its blocks, in order, counted from 0."""
+
+
+class StudentSection(Section):
+    """The model that is trained: exactly one of `model`, `from_teacher`, `from_config`."""
+
+    model: str | None = None
+    """A Hugging Face id, a folder, `models:/name@alias` or `models:/name/version`."""
+    from_teacher: FromTeacher | None = None
+    """Take layers of a teacher as the starting point."""
+    from_config: dict[str, Any] | None = None
+    """Random weights from a Hugging Face configuration, e.g. {model_type: bert, hidden_size: 128}.
+    The vocabulary comes from `tokenizer`."""
+    tokenizer: str | None = None
+    """A Hugging Face id or folder; null: the model's, or that of the teacher the layers come from."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hugging Face id."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Only for sources you trust."""
+    max_tokens: PositiveInt = 128
+    """Longer texts are cut to that many tokens."""
+    dropout: Fraction = 0.0
+    """Probability of every dropout in the student. At 0 the losses do not depend on the number of
+    workers and micro-batches; above 0 they do (resume stays exact all the same)."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "StudentSection":
+        given = [k for k in ("model", "from_teacher", "from_config") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "needs exactly one of model, from_teacher, from_config, got "
+                + (" and ".join(given) if given else "none")
+            )
+        return self
+
+
+class TeacherSection(Section):
+    """A frozen sequence-classification model and the actors that serve it."""
+
+    model: str
+    """A Hugging Face id, a folder, `models:/name@alias` or `models:/name/version`."""
+    tokenizer: str | None = None
+    """Null: the model's own."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hugging Face id."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Only for sources you trust."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """What the weights are loaded and computed in."""
+    signal_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """What its answers travel in. Half precision halves the bytes of hidden states."""
+    max_tokens: PositiveInt | None = None
+    """Longer texts are cut to that many tokens; null: as the student's."""
+    label_map: dict[str, str] | None = None
+    """Teacher's label name to student's label name, where they differ."""
+    replicas: PositiveInt = 1
+    """How many actors serve this teacher, spread over the nodes."""
+    num_gpus: NonNegative = 0.0
+    """GPUs of each replica; fractions share one."""
+    num_cpus: NonNegative = 1.0
+    """CPUs of each replica; also the number of its torch threads (at least one)."""
+    batch_rows: PositiveInt = 64
+    """At most that many rows in one forward pass of the teacher."""
+    timeout_s: Positive = 120.0
+    """Deadline of a request, from asking to answer, waiting in line included."""
+    max_retries: Annotated[int, Field(ge=0)] = 3
+    """How often one request is asked again after a lost or late answer before the run stops."""
+    start_timeout_s: Positive = 600.0
+    """Deadline for a replica to be placed and its model loaded."""
+
+
+class EnsembleSection(Section):
+    """How several teachers become one soft target."""
+
+    combine: Literal["probabilities", "logits", "losses"] = "probabilities"
+    """probabilities: mean of the softened distributions. logits: mean of the logits before the
+    softmax (TextBrewer's). losses: one loss a teacher, summed."""
+    weights: dict[str, Positive] = {}
+    """Relative weight of each teacher, normalised to a sum of 1; teachers not named count 1."""

@@ -1,0 +1,131 @@
+"""How the student is trained, how far answers are asked ahead, and where records go."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from raydistill.config.base import Fraction, NonNegative, Positive, PositiveInt, Section
+
+__all__ = [
+    "EarlyStopping",
+    "EvaluationSection",
+    "PipelineSection",
+    "RunSection",
+    "TrackingSection",
+    "TrainingSection",
+]
+
+
+class RunSection(Section):
+    """The run as a whole."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Names the run in MLflow and its folder."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Decides the order of rows, new weights, and dropout."""
+    output_dir: str | None = None
+    """Where results go; null: outputs/NAME. On several machines it must be shared storage."""
+    ray_address: str | None = None
+    """A running cluster ("auto" or ray://…); null: RAY_ADDRESS if set, else Ray inside this process."""
+    autoscaling: bool = False
+    """The cluster grows on demand: do not refuse to ask for more than it has now."""
+
+
+class PipelineSection(Section):
+    """How far ahead of the student the teachers are asked."""
+
+    batches_ahead: PositiveInt = 4
+    """Batches asked and not yet used, per worker."""
+    max_bytes_ahead: PositiveInt | Literal["auto"] = "auto"
+    """Bytes of answers asked and not yet used, per worker. auto: a third of the object store,
+    shared by all workers."""
+
+
+class EarlyStopping(Section):
+    """Stop when the selection metric has not improved."""
+
+    patience: PositiveInt = 3
+    """Evaluations without improvement before stopping."""
+    min_improvement: NonNegative = 0.0
+    """What counts as improvement must exceed this."""
+
+
+class TrainingSection(Section):
+    """Optimisation of the student."""
+
+    num_workers: PositiveInt = 1
+    """Data-parallel processes; the global batch is divided among them."""
+    cpus_per_worker: Positive = 1.0
+    """CPUs of a worker; also the number of its torch threads (at least one)."""
+    gpus_per_worker: NonNegative = 0.0
+    """GPUs of a worker: 0 trains on the CPU; fractions share one."""
+    epochs: PositiveInt = 3
+    """Passes over the training rows, labelled and not."""
+    max_steps: PositiveInt | None = None
+    """Stop after that many optimizer steps, whatever `epochs` says; may exceed the epochs' steps
+    only if `epochs` is large enough."""
+    batch_rows: PositiveInt = 32
+    """Rows of one optimizer step, over all workers and micro-batches."""
+    micro_batch_rows: PositiveInt | None = None
+    """Rows of one forward pass in a worker; null: the worker's whole share. Smaller saves memory
+    and changes nothing else."""
+    learning_rate: Positive = 1e-4
+    """Peak learning rate of AdamW."""
+    projection_learning_rate: Positive | None = None
+    """Of projections; null: as the student's."""
+    weight_decay: NonNegative = 0.01
+    """Of matrices; biases and normalisations have none."""
+    warmup_fraction: Fraction = 0.1
+    """Share of the steps in which the learning rate grows from 0."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Course of the learning rate after the warm-up."""
+    max_grad_norm: Positive | None = 1.0
+    """Clip the gradient of student and projections together; null: do not."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: forward passes under autocast, weights in float32."""
+    evaluate_every_steps: PositiveInt | None = None
+    """Null: at the end of every epoch. The last step is always evaluated."""
+    checkpoint_every_steps: PositiveInt | None = None
+    """Null: whenever evaluated."""
+    checkpoints_kept: PositiveInt = 2
+    """Older ones are deleted; the best student so far travels in each."""
+    select_by: str = "validation/accuracy"
+    """Metric that names the best checkpoint; nll and ece are better when smaller."""
+    early_stopping: EarlyStopping | None = None
+    """Null: train to the end."""
+    log_every_steps: PositiveInt = 10
+    """Training metrics are means over that many steps."""
+    max_restarts: Annotated[int, Field(ge=0)] = 3
+    """How often lost workers are replaced before the run fails."""
+
+
+class TrackingSection(Section):
+    """MLflow."""
+
+    enabled: bool = True
+    """Record the run. False: only the output folder."""
+    uri: str | None = None
+    """Tracking URI; null: MLFLOW_TRACKING_URI if set, else sqlite:///mlflow.db in the working directory."""
+    experiment: str = "raydistill"
+    """MLflow experiment."""
+    registered_model: str | None = None
+    """Register the student as a version of this model; null: do not."""
+    alias: str = "champion"
+    """Moves to the new version only if it is better than its present one."""
+    champion_metric: str = "validation/accuracy"
+    """What better means; nll and ece are better when smaller."""
+    tags: dict[str, str] = {}
+    """Extra tags of the run."""
+
+
+class EvaluationSection(Section):
+    """Final figures."""
+
+    splits: list[Literal["validation", "test"]] = ["validation", "test"]
+    """Splits measured at the end; those without data are left out."""
+    teachers: bool = True
+    """Measure teachers and their ensemble on the test split too."""
+    batch_rows: PositiveInt = 64
+    """Rows of one forward pass."""
+    latency: bool = True
+    """Measure the time of a forward pass at 1 and 32 rows, on this machine."""

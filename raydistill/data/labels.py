@@ -1,0 +1,231 @@
+"""The names of the classes, and how the cells of a label column become their numbers.
+
+Why a number is sometimes a name: with the names ``["1", "2", "3"]`` (stars) a cell ``1`` means the
+name "1", not the second class. So numbers count as class numbers only where no name looks like a
+number, or the names are just "0", "1", … and both readings agree.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from raydistill.data.checks import did_you_mean, named_few
+from raydistill.errors import ConfigError, Fault
+
+__all__ = ["NO_LABEL", "derive_labels", "encode_labels", "read_labels"]
+
+NO_LABEL = -100
+_UNKNOWN = -101
+_INTEGER = re.compile(r"([+-]?\d+)(?:\.0+)?")
+_MAX_LABELS_NAMED = 12
+
+
+def read_labels(
+    configured: Sequence[str] | None,
+    train_paths: Sequence[Path],
+    *,
+    path_in_config: str = "task.labels",
+) -> tuple[str, ...] | None:
+    """The names of the classes, where somebody wrote them down.
+
+    Args:
+        configured: The list in the configuration, which wins.
+        train_paths: The files of the training split; a ``labels.json`` beside the first is read. It
+            holds a list of names, ``{name: id}`` or ``{id: name}``.
+        path_in_config: The subject of faults.
+
+    Returns:
+        Names in the order of their numbers, or None: then they come from the training split itself,
+        see :func:`raydistill.data.sources.load_split`.
+
+    Raises:
+        ConfigError: A name is blank or occurs twice, or ``labels.json`` is of another form.
+    """
+    if configured is not None:
+        return _require_names(list(configured), path_in_config, path_in_config)
+    file = train_paths[0].parent / "labels.json" if train_paths else None
+    if file is None or not file.is_file():
+        return None
+    form = 'a list of names, {"name": 0, …} or {"0": "name", …}'
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
+        raise ConfigError.of(
+            path_in_config, f"must be readable from {file}: {form} as UTF-8 JSON, got: {error}."
+        ) from error
+    names = content
+    if isinstance(content, dict):
+        by_id: list[tuple[object, object]] = [
+            (key, value) if isinstance(value, str) else (value, key)
+            for key, value in content.items()
+        ]
+        ids = [
+            _integer(str(number)) if not isinstance(number, bool) else None for number, _ in by_id
+        ]
+        if sorted(-1 if number is None else number for number in ids) != list(range(len(ids))):
+            raise ConfigError.of(
+                path_in_config,
+                f"must number the names 0 to {len(ids) - 1}, each once, got {_shown(content)} in "
+                f"{file}.",
+            )
+        names = [
+            name
+            for _, (_, name) in sorted(zip(ids, by_id, strict=True), key=lambda pair: pair[0] or 0)
+        ]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError.of(path_in_config, f"must be {form}, got {_shown(content)} in {file}.")
+    return _require_names(names, path_in_config, str(file))
+
+
+def derive_labels(
+    cells: pa.ChunkedArray, *, path_in_config: str = "task.labels"
+) -> tuple[str, ...]:
+    """The names of the classes from the training rows: sorted, or "0", "1", … for numbers.
+
+    Raises:
+        ConfigError: There is no label at all, numbers have a gap, or names and numbers are mixed.
+    """
+    distinct = {
+        value for value in pc.unique(cells).to_pylist() if value is not None and value.strip()
+    }
+    numbers = {value: _integer(value) for value in distinct}
+    ids = {number for number in numbers.values() if number is not None and number != NO_LABEL}
+    names = sorted(value for value, number in numbers.items() if number is None)
+    if not ids and not names:
+        raise ConfigError.of(
+            path_in_config, "must be given: no training row has a label to take names from."
+        )
+    if ids and names:
+        raise ConfigError.of(
+            path_in_config,
+            f"must be given when labels are names and numbers mixed, got {_listed(names)} beside "
+            f"{_listed([str(number) for number in sorted(ids)])}.",
+        )
+    if ids and ids != set(range(len(ids))):
+        shown = [str(number) for number in sorted(ids)]
+        quoted = json.dumps(shown) if len(shown) <= _MAX_LABELS_NAMED else 'as ["1", "2", …]'
+        raise ConfigError.of(
+            path_in_config,
+            "must be given when class numbers are not 0 to n - 1 without a gap, got "
+            f"{_listed(shown)}. "
+            f"Name them: {quoted}.",
+        )
+    return tuple(str(number) for number in sorted(ids)) if ids else tuple(names)
+
+
+def encode_labels(
+    cells: pa.ChunkedArray,
+    names: Sequence[str],
+    *,
+    required: bool,
+    path_in_config: str,
+    file_name: str,
+) -> tuple[NDArray[np.int32], list[Fault]]:
+    """Class numbers of the cells of one file; only distinct values are looked at in Python.
+
+    Args:
+        cells: Names or numbers as text; null, blank and -100 are no label.
+        names: In the order of their numbers.
+        required: Whether a row without a label is a fault.
+        path_in_config: The subject of faults.
+        file_name: Named in faults.
+
+    Returns:
+        Class numbers, ``[rows]``, -100 where there is no label; and the faults.
+    """
+    encoded = pc.dictionary_encode(cells).combine_chunks()
+    values: list[str] = encoded.dictionary.to_pylist()
+    by_name = {name: number for number, name in enumerate(names)}
+    numbers_are_ids = all(_integer(name) is None for name in names) or all(
+        name == str(number) for number, name in enumerate(names)
+    )
+    table = np.array(
+        [_number(value, by_name, numbers_are_ids) for value in values] + [NO_LABEL], np.int32
+    )
+    ids = table[pc.fill_null(encoded.indices, len(values)).to_numpy(zero_copy_only=False)]
+    faults = []
+    unknown = np.flatnonzero(ids == _UNKNOWN)
+    if len(unknown):
+        got = [values[encoded.indices[int(row)].as_py()] for row in unknown[:3]]
+        shown = [f"{value!r} in row {row + 1}" for value, row in zip(got, unknown[:3], strict=True)]
+        numeric = _integer(got[0]) is not None and numbers_are_ids
+        span = f" or a number from 0 to {len(names) - 1}" if numbers_are_ids else ""
+        faults.append(
+            Fault(
+                path_in_config,
+                f"must have labels out of {_listed(names)}{span} (task.labels), "
+                f"got in {file_name} {named_few(shown, len(unknown))}."
+                + ("" if numeric else did_you_mean(got[0], names)),
+            )
+        )
+    missing = np.flatnonzero(ids == NO_LABEL)
+    if required and len(missing):
+        rows = named_few([f"row {row + 1}" for row in missing[:3]], len(missing))
+        faults.append(
+            Fault(
+                path_in_config,
+                f"must have a label in every row, got none in {file_name}, {rows}. "
+                "Put rows without a label under data.unlabelled.",
+            )
+        )
+    return ids, faults
+
+
+def _number(value: str, by_name: dict[str, int], numbers_are_ids: bool) -> int:
+    number = _integer(value)
+    if value in by_name:
+        return by_name[value]
+    if not value.strip() or number == NO_LABEL:
+        return NO_LABEL
+    if number is None:
+        return _UNKNOWN
+    if numbers_are_ids:
+        return number if 0 <= number < len(by_name) else _UNKNOWN
+    return by_name.get(str(number), _UNKNOWN)
+
+
+def _integer(value: str) -> int | None:
+    """The number that a cell spells; pandas writes "1.0" when other cells are empty."""
+    match = _INTEGER.fullmatch(value.strip())
+    return int(match[1]) if match and match[1].isascii() else None
+
+
+def _require_names(names: list[str], path_in_config: str, source: str) -> tuple[str, ...]:
+    faults = []
+    if not names:
+        faults.append(Fault(path_in_config, f"must name at least one label, got none in {source}."))
+    for number, name in enumerate(names):
+        if not name.strip():
+            faults.append(
+                Fault(
+                    path_in_config,
+                    f"must not be blank, got {name!r} as label {number} in {source}.",
+                )
+            )
+        elif name in names[:number]:
+            faults.append(
+                Fault(
+                    path_in_config,
+                    f"must name each label once, got {name!r} as {names.index(name)} and {number} "
+                    f"in {source}.",
+                )
+            )
+    if faults:
+        raise ConfigError(faults)
+    return tuple(names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_LABELS_NAMED
+    return ", ".join(names[:_MAX_LABELS_NAMED]) + (f", … ({more} more)" if more > 0 else "")
+
+
+def _shown(content: object) -> str:
+    text = json.dumps(content, ensure_ascii=False)
+    return text if len(text) < 100 else f"{text[:100]}…"  # noqa: PLR2004

@@ -1,0 +1,163 @@
+"""What can be known about a model before its weights are loaded."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raydistill.errors import ConfigError
+
+__all__ = [
+    "ModelSource",
+    "ModelTraits",
+    "quiet_transformers",
+    "read_traits",
+    "tokenizer_fingerprint",
+    "traits_of_config",
+]
+
+_WEIGHTS = "*.safetensors"
+_UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model is loaded from: a folder or a Hugging Face id, never `models:/` any more.
+
+    Attributes:
+        name: As the user wrote it, for messages and records.
+        location: Folder or id that ``from_pretrained`` takes.
+        tokenizer: Folder or id of the tokenizer.
+        revision: Of an id.
+        trust_remote_code: Whether code beside the weights may run.
+    """
+
+    name: str
+    location: str
+    tokenizer: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What every ``from_pretrained`` of this source gets."""
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+
+@dataclass(frozen=True)
+class ModelTraits:
+    """The shape of an encoder with a classification head.
+
+    Attributes:
+        num_layers: Blocks; there are one more hidden states.
+        width: Of a hidden state.
+        num_heads: Attention heads of a block.
+        labels: Names of the classes in the order of the logits.
+        max_positions: Longest input; None if unbounded.
+        tokenizer: Fingerprint: equal ones give equal tokens for equal text.
+    """
+
+    num_layers: int
+    width: int
+    num_heads: int
+    labels: tuple[str, ...]
+    max_positions: int | None
+    tokenizer: str
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence what transformers reports while loading; problems are raised, not printed."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def require_safe_folder(path: str, source: ModelSource) -> None:
+    """Refuse a folder that holds no model, or only pickled weights, which can run code when loaded."""
+    folder = Path(source.location)
+    if not folder.is_dir():
+        if source.location.startswith((".", "/", "~")) or not _HUB_ID.match(source.location):
+            raise ConfigError.of(path, f"must be an existing folder, a Hugging Face id or models:/name@alias, got '{source.name}', which does not exist.")
+        return
+    if not (folder / "config.json").is_file():
+        raise ConfigError.of(path, f"must be a model folder, but {source.name} holds no config.json.")
+    if any(folder.glob(_WEIGHTS)):
+        return
+    pickled = sorted(file.name for pattern in _UNSAFE for file in folder.glob(pattern))
+    if pickled:
+        raise ConfigError.of(path, f"holds its weights only as {pickled[0]}, which can run code when it is loaded. Only safetensors are read: load it once where you trust it and save it with save_pretrained.")
+    raise ConfigError.of(path, f"must be a model folder with weights, but {source.name} holds no .safetensors file.")
+
+
+def read_traits(path: str, source: ModelSource, *, weights: bool = True) -> ModelTraits:
+    """Read configuration and tokenizer; no weights.
+
+    Args:
+        path: Where the source stands in the configuration, for messages.
+        source: The model.
+        weights: Whether it must have loadable weights.
+
+    Raises:
+        ConfigError: It does not exist, is not safe, or is no encoder that can classify.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    if weights:
+        require_safe_folder(path, source)
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(source.location, **source.options)
+    except Exception as error:
+        raise ConfigError.of(path, f"'{source.name}' cannot be loaded: {_first_line(error)}") from error
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **source.options)
+    except Exception as error:
+        raise ConfigError.of(path, f"'{source.name}': its tokenizer {source.tokenizer} cannot be loaded: {_first_line(error)}") from error
+    return traits_of_config(config, tokenizer)
+
+
+def traits_of_config(config: Any, tokenizer: Any) -> ModelTraits:
+    """Traits from a loaded Hugging Face configuration and tokenizer."""
+    labels = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
+    positions = getattr(config, "max_position_embeddings", None)
+    offset = 2 if config.model_type in {"roberta", "xlm-roberta", "camembert"} else 0
+    return ModelTraits(
+        num_layers=int(config.num_hidden_layers),
+        width=int(config.hidden_size),
+        num_heads=int(config.num_attention_heads),
+        labels=labels,
+        max_positions=None if positions is None or positions <= 0 else int(positions) - offset,
+        tokenizer=tokenizer_fingerprint(tokenizer),
+    )
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """SHA-256 of what decides how text becomes tokens; settings of the last call left out."""
+    if getattr(tokenizer, "is_fast", False):
+        content = json.loads(tokenizer.backend_tokenizer.to_str())
+        content["truncation"] = content["padding"] = None
+    else:
+        content = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if text.endswith(".") else text + "."

@@ -1,0 +1,68 @@
+"""From rows of text to token tensors, and from hidden states to what a loss compares.
+
+Used by teachers and student alike, so that both sides mean the same by "first" and "mean".
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from raydistill.signals import Ask
+from raydistill.signals.ask import Pooling
+
+__all__ = ["attention_squares", "pool_hidden", "select_parts", "tokenize"]
+
+
+def tokenize(tokenizer: Any, texts: Sequence[Sequence[str]], max_tokens: int) -> dict[str, Tensor]:
+    """Token tensors of some rows, padded to the longest of them, not further.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        texts: One sequence of strings a column of text: one, or two for pairs.
+        max_tokens: Longer rows are cut; of a pair the longer text first.
+    """
+    columns = [list(column) for column in texts]
+    encoded = tokenizer(
+        *columns, truncation=True, max_length=max_tokens, padding=True, return_tensors="pt"
+    )
+    return dict(encoded)
+
+
+def pool_hidden(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """Reduce hidden states to what is compared.
+
+    Args:
+        hidden: ``[B, S, D]``.
+        mask: Bool, True for tokens, ``[B, S]``; every row has at least one.
+        pooling: ``all`` keeps the tokens of all rows one behind the other.
+
+    Returns:
+        ``[T, D]`` with T the number of tokens for ``all``, else ``[B, D]``.
+    """
+    if pooling == "all":
+        return hidden[mask]
+    if pooling == "first":
+        first = mask.int().argmax(dim=1)
+        return hidden[torch.arange(len(hidden), device=hidden.device), first]
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return torch.where(mask.unsqueeze(-1), hidden, 0.0).sum(1) / weights.sum(1)
+
+
+def attention_squares(attention: Tensor, mask: Tensor) -> Tensor:
+    """Attention maps ``[B, H, S, S]`` without padding, flat: ``[H, L, L]`` of each row in turn."""
+    pieces = [
+        maps[:, row][:, :, row].reshape(-1) for maps, row in zip(attention, mask, strict=True)
+    ]
+    return torch.cat(pieces)
+
+
+def select_parts(outputs: Any, mask: Tensor, ask: Ask) -> dict[str, Tensor]:
+    """The asked parts of a Hugging Face output, unpadded, by their keys in a signal."""
+    parts = {"logits": outputs.logits}
+    for hidden in ask.hidden:
+        parts[hidden.key] = pool_hidden(outputs.hidden_states[hidden.layer], mask, hidden.pooling)
+    for layer in ask.attention:
+        parts[f"attention.{layer}"] = attention_squares(outputs.attentions[layer - 1], mask)
+    return parts

@@ -1,0 +1,7 @@
+"""How a worker gets what it needs before it needs it."""
+
+from raydistill.pipeline.feed import Feed, Fed
+from raydistill.pipeline.plan import MicroBatch, plan_micro_batches
+from raydistill.pipeline.window import Window
+
+__all__ = ["Fed", "Feed", "MicroBatch", "Window", "plan_micro_batches"]

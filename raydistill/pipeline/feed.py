@@ -1,0 +1,86 @@
+"""An iterator over micro-batches with their teachers' answers, asked ahead of use.
+
+It holds tickets, not threads: asking costs a call without waiting, and the answers come to this
+node by themselves while the student works.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from raydistill.pipeline.plan import MicroBatch
+from raydistill.pipeline.window import Window
+from raydistill.signals import Ask, Request, TeacherSignal
+from raydistill.teachers.pool import TeacherPool, Ticket
+
+__all__ = ["Fed", "Feed"]
+
+
+@dataclass(frozen=True)
+class Fed:
+    """A micro-batch and what every teacher says about it."""
+
+    micro_batch: MicroBatch
+    signals: Mapping[str, TeacherSignal]
+
+
+class Feed:
+    """Ask ahead, hand out in order.
+
+    Args:
+        plan: The micro-batches to come.
+        pools: One a teacher.
+        asks: What to ask of each teacher.
+        window: How far ahead.
+    """
+
+    def __init__(
+        self,
+        plan: Iterator[MicroBatch],
+        pools: Mapping[str, TeacherPool],
+        asks: Mapping[str, Ask],
+        window: Window,
+    ) -> None:
+        self._plan, self._pools, self._asks, self._window = plan, pools, asks, window
+        self._queue: deque[tuple[MicroBatch, dict[str, Ticket]]] = deque()
+        self._next = next(plan, None)
+        self._rows = 0
+        self.wait_s = 0.0
+        """Seconds spent waiting for teachers."""
+        self.rows_received = dict.fromkeys(pools, 0)
+        self.bytes_received = dict.fromkeys(pools, 0)
+
+    def _fill(self) -> None:
+        while self._next is not None:
+            rows = len(self._next.batch.row_ids)
+            if not self._window.may_ask(len(self._queue), self._rows + rows):
+                return
+            batch = self._next.batch
+            tickets = {
+                name: pool.ask(Request(batch.row_ids, batch.texts, self._asks[name]))
+                for name, pool in self._pools.items()
+            }
+            self._queue.append((self._next, tickets))
+            self._rows += rows
+            self._next = next(self._plan, None)
+
+    def __iter__(self) -> Iterator[Fed]:
+        while True:
+            self._fill()
+            if not self._queue:
+                return
+            micro_batch, tickets = self._queue.popleft()
+            begin = time.perf_counter()
+            signals = {name: self._pools[name].collect(ticket) for name, ticket in tickets.items()}
+            self.wait_s += time.perf_counter() - begin
+            rows = len(micro_batch.batch.row_ids)
+            self._rows -= rows
+            if signals:
+                self._window.observe(sum(s.num_bytes for s in signals.values()), rows)
+            for name, signal in signals.items():
+                self.rows_received[name] += rows
+                self.bytes_received[name] += signal.num_bytes
+            # Ask for what comes next before the student works on this one.
+            self._fill()
+            yield Fed(micro_batch, signals)

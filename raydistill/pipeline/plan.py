@@ -1,0 +1,77 @@
+"""Which rows come when: a pure function of the seed, whatever the number of workers."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from raydistill.data.order import epoch_order, micro_batches, steps_per_epoch, worker_slice
+from raydistill.tasks import Batch
+
+__all__ = ["MicroBatch", "plan_micro_batches"]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """One forward pass of one worker.
+
+    Attributes:
+        step: The optimizer step it belongs to, from 0.
+        epoch: From 0.
+        batch: Its rows.
+        last: Whether the optimizer steps after it.
+        share: What this worker's whole share of the step adds to each term's denominator; in the
+            first micro-batch of a step only, else None.
+    """
+
+    step: int
+    epoch: int
+    batch: Batch
+    last: bool
+    share: Tensor | None
+
+
+def plan_micro_batches(
+    *,
+    num_rows: int,
+    batch_rows: int,
+    micro_batch_rows: int | None,
+    seed: int,
+    rank: int,
+    world: int,
+    first_step: int,
+    total_steps: int,
+    make_batch: Callable[[list[int], bool], Batch],
+    count: Callable[[Batch], Tensor],
+) -> Iterator[MicroBatch]:
+    """The micro-batches of one worker from ``first_step`` to the end.
+
+    Args:
+        num_rows: Rows of an epoch.
+        batch_rows: Of one optimizer step, over all workers.
+        micro_batch_rows: Of one forward pass; None: the worker's whole share.
+        seed: Of the order.
+        rank: This worker.
+        world: Number of workers.
+        first_step: Steps already done.
+        total_steps: Where to end.
+        make_batch: Row positions, and whether they only fill the place of none, to a batch.
+        count: What a batch adds to each term's denominator.
+    """
+    per_epoch = steps_per_epoch(num_rows, batch_rows)
+    order, order_epoch = None, -1
+    for step in range(first_step, total_steps):
+        epoch, place = divmod(step, per_epoch)
+        if order is None or epoch != order_epoch:
+            order, order_epoch = epoch_order(num_rows, seed, epoch), epoch
+        rows = order[place * batch_rows : (place + 1) * batch_rows]
+        mine = worker_slice(rows, rank, world)
+        filler = len(mine) == 0
+        pieces = micro_batches(rows[:1] if filler else mine, micro_batch_rows or batch_rows)
+        batches = [make_batch(piece.tolist(), filler) for piece in pieces]
+        share = torch.stack([count(batch) for batch in batches]).sum(0)
+        for i, batch in enumerate(batches):
+            yield MicroBatch(
+                step, epoch, batch, i == len(batches) - 1, share if i == 0 else None
+            )

@@ -1,0 +1,18 @@
+"""From a configuration to everything a run needs, or to every reason why it cannot run.
+
+Nothing is started and nothing is written here.
+"""
+
+from raydistill.prepare.manifest import changed_settings, manifest_of
+from raydistill.prepare.prepare import Prepared, prepare
+from raydistill.prepare.resources import Resources, needed_resources, resource_faults
+
+__all__ = [
+    "Prepared",
+    "Resources",
+    "changed_settings",
+    "manifest_of",
+    "needed_resources",
+    "prepare",
+    "resource_faults",
+]

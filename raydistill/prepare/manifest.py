@@ -1,0 +1,99 @@
+"""What a run is made of: what must be the same for a resumed run to end in the same student."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from raydistill.config import DistillConfig
+from raydistill.data import Split
+from raydistill.errors import Fault
+
+__all__ = ["changed_settings", "manifest_of"]
+
+# These change how fast or where a run goes, never its numbers.
+_FREE = {
+    "training": {
+        "num_workers",
+        "cpus_per_worker",
+        "gpus_per_worker",
+        "micro_batch_rows",
+        "checkpoint_every_steps",
+        "checkpoints_kept",
+        "log_every_steps",
+        "max_restarts",
+    },
+    "teacher": {
+        "model",  # the fingerprint of its weights stands for it
+        "tokenizer",
+        "revision",
+        "trust_remote_code",
+        "replicas",
+        "num_gpus",
+        "num_cpus",
+        "timeout_s",
+        "max_retries",
+        "start_timeout_s",
+    },
+}
+
+
+def manifest_of(
+    config: DistillConfig, splits: Mapping[str, Split], weights: Mapping[str, str]
+) -> dict[str, Any]:
+    """Flat: configuration path (or data.SPLIT) to a plain value.
+
+    Args:
+        config: The run.
+        splits: Its rows.
+        weights: Fingerprints, of each teacher by name and of ``student``.
+    """
+    tree: dict[str, Any] = {
+        "run": {"seed": config.run.seed},
+        "data": {name: split.fingerprint for name, split in splits.items() if name != "test"},
+        "task": config.task.model_dump(mode="json", include={"kind", "labels"}),
+        "student": config.student.model_dump(mode="json", exclude={"model"})
+        | {"weights": weights.get("student")},
+        "teachers": {
+            name: teacher.model_dump(mode="json", exclude=_FREE["teacher"])
+            | {"weights": weights.get(name)}
+            for name, teacher in config.teachers.items()
+        },
+        "ensemble": config.ensemble.model_dump(mode="json"),
+        "losses": [loss.model_dump(mode="json") for loss in config.losses],
+        "training": config.training.model_dump(mode="json", exclude=_FREE["training"]),
+    }
+    flat: dict[str, Any] = {}
+    _flatten(tree, "", flat)
+    return flat
+
+
+def _flatten(value: Any, path: str, into: dict[str, Any]) -> None:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            _flatten(item, f"{path}.{key}" if path else str(key), into)
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for i, item in enumerate(value):
+            _flatten(item, f"{path}.{i}", into)
+    else:
+        into[path] = value
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Fault]:
+    """Why a run cannot be resumed: everything that differs, by name."""
+    faults = []
+    for path in [*now, *(p for p in before if p not in now)]:
+        old, new = before.get(path, "nothing"), now.get(path, "nothing")
+        if old != new:
+            faults.append(
+                Fault(
+                    path,
+                    f"is {_show(new)}, but the run to resume had {_show(old)}. A resumed run must be the "
+                    "same run; put it back, or start anew in another run.output_dir.",
+                )
+            )
+    return faults
+
+
+def _show(value: Any) -> str:
+    text = str(value)
+    is_fingerprint = len(text) == 64 and all(c in "0123456789abcdef" for c in text)  # noqa: PLR2004
+    return f"content {text[:12]}…" if is_fingerprint else text

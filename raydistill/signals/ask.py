@@ -1,0 +1,64 @@
+"""What a worker asks of a teacher: rows of text, and exactly which parts of the answer."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Ask", "HiddenAsk", "Pooling", "Request", "SignalDtype"]
+
+Pooling = Literal["all", "first", "mean"]
+SignalDtype = Literal["float32", "float16", "bfloat16"]
+
+
+@dataclass(frozen=True, order=True)
+class HiddenAsk:
+    """One layer's hidden states.
+
+    Attributes:
+        layer: 0 is the embeddings, k what comes out of block k; never negative here.
+        pooling: ``all`` tokens, the ``first`` token, or the ``mean`` over the text's tokens. Pooling
+            happens at the teacher, so that one vector a row travels instead of a sequence.
+    """
+
+    layer: int
+    pooling: Pooling = "all"
+
+    @property
+    def key(self) -> str:
+        """Name of the part in a signal."""
+        return f"hidden.{self.layer}.{self.pooling}"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Which parts of a teacher's answer are wanted, and what they travel in.
+
+    Attributes:
+        hidden: Layers, in order.
+        attention: Blocks whose attention maps (probabilities) are wanted, counted from 1 as in
+            ``hidden_states``: k is the map inside block k.
+        dtype: Of every part in the signal's buffer.
+    """
+
+    hidden: tuple[HiddenAsk, ...] = ()
+    attention: tuple[int, ...] = ()
+    dtype: SignalDtype = "float32"
+
+
+@dataclass(frozen=True)
+class Request:
+    """Rows for one teacher.
+
+    Attributes:
+        row_ids: Named in errors; decide nothing.
+        texts: One tuple a column of text (one for single texts, two for pairs), each of one string a row.
+        ask: What to answer.
+    """
+
+    row_ids: tuple[int, ...]
+    texts: tuple[tuple[str, ...], ...]
+    ask: Ask
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows."""
+        return len(self.row_ids)

@@ -1,0 +1,132 @@
+"""A teacher's answer to one request: one contiguous buffer plus offsets.
+
+Why one buffer: it crosses processes as a single out-of-band block of shared memory, without padding
+and without a copy at the receiver. Tokens of all rows stand one behind the other, ``[T, D]`` with
+``T`` the sum of lengths; a student's states selected by its attention mask have the same order.
+
+Dimensions: R rows, T tokens of all rows, C classes, D width, H heads, L tokens of one row.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from raydistill.errors import SignalError
+from raydistill.signals.ask import HiddenAsk, SignalDtype
+
+__all__ = ["Part", "TeacherSignal", "pack_signal"]
+
+_TORCH = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_ALIGNMENT = 64  # bytes; what vector loads like
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where one part lies in the buffer.
+
+    Attributes:
+        offset: In bytes.
+        shape: ``[R, C]`` for logits, ``[T, D]`` or ``[R, D]`` for hidden states, ``[H * sum(L * L)]``
+            for attention maps.
+    """
+
+    offset: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TeacherSignal:
+    """What one teacher says about the rows of one request.
+
+    Attributes:
+        teacher: Its name.
+        row_ids: The rows, in the order of the request.
+        lengths: Tokens of each row as this teacher cuts it, ``[R]`` int32.
+        dtype: Of everything in the buffer.
+        parts: ``logits``, ``hidden.<layer>.<pooling>``, ``attention.<layer>``.
+        buffer: All parts, uint8; read-only when it lies in shared memory.
+    """
+
+    teacher: str
+    row_ids: tuple[int, ...]
+    lengths: NDArray[np.int32]
+    dtype: SignalDtype
+    parts: Mapping[str, Part]
+    buffer: NDArray[np.uint8] = field(repr=False)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the buffer."""
+        return int(self.buffer.nbytes)
+
+    @property
+    def logits(self) -> Tensor:
+        """Unnormalised scores, ``[R, C]``, a view in the signal's dtype."""
+        return self._part("logits")
+
+    def hidden(self, ask: HiddenAsk) -> Tensor:
+        """Hidden states, ``[T, D]`` for all positions, ``[R, D]`` when pooled; a view."""
+        return self._part(ask.key)
+
+    def attention(self, layer: int) -> list[Tensor]:
+        """Attention probabilities of one block, a view ``[H, L, L]`` for each row."""
+        flat = self._part(f"attention.{layer}")
+        squares = self.lengths.astype(np.int64) ** 2
+        heads = flat.numel() // max(1, int(squares.sum()))
+        pieces = torch.split(flat, [int(heads * square) for square in squares])
+        return [
+            piece.view(heads, int(length), int(length))
+            for piece, length in zip(pieces, self.lengths, strict=True)
+        ]
+
+    def _part(self, key: str) -> Tensor:
+        if key not in self.parts:
+            raise SignalError(
+                f"teachers.{self.teacher} answered {', '.join(sorted(self.parts))}, but {key} is needed."
+            )
+        part = self.parts[key]
+        dtype = _TORCH[self.dtype]
+        num_bytes = int(np.prod(part.shape, dtype=np.int64)) * dtype.itemsize
+        raw = self.buffer[part.offset : part.offset + num_bytes]
+        with warnings.catch_warnings():  # nobody writes into it: shared memory is read-only
+            warnings.filterwarnings("ignore", message=".*not writable.*")
+            return torch.from_numpy(raw).view(dtype).view(part.shape)
+
+
+def pack_signal(
+    teacher: str,
+    row_ids: Sequence[int],
+    lengths: Sequence[int],
+    parts: Mapping[str, Tensor],
+    dtype: SignalDtype,
+) -> TeacherSignal:
+    """Put the parts into one buffer.
+
+    Args:
+        teacher: Its name.
+        row_ids: Rows in the order of the request.
+        lengths: Tokens of each row.
+        parts: Tensors of any floating dtype on any device, in the shapes that :class:`Part` states.
+        dtype: What they are rounded to. float16 keeps 11 bits of the mantissa, up to 65504;
+            bfloat16 keeps 8 bits over the range of float32.
+    """
+    target = _TORCH[dtype]
+    layout: dict[str, Part] = {}
+    size = 0
+    for key, tensor in parts.items():
+        layout[key] = Part(size, tuple(tensor.shape))
+        size += -(-tensor.numel() * target.itemsize // _ALIGNMENT) * _ALIGNMENT
+    buffer = np.zeros(size, dtype=np.uint8)
+    whole = torch.from_numpy(buffer)
+    for key, tensor in parts.items():
+        begin = layout[key].offset
+        end = begin + tensor.numel() * target.itemsize
+        whole[begin:end].view(target).copy_(tensor.reshape(-1))
+    return TeacherSignal(
+        teacher, tuple(row_ids), np.asarray(lengths, dtype=np.int32), dtype, layout, buffer
+    )

@@ -1,0 +1,60 @@
+"""One label for a text, or for a pair of texts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from raydistill.models import tokenize
+from raydistill.tasks.batch import Batch
+
+__all__ = ["TextClassification"]
+
+
+class TextClassification:
+    """Rows of one or two texts and a class.
+
+    Args:
+        table: Columns ``text``, ``text_pair`` (optional), ``label`` (-100: none), ``row_id``.
+        labels: Names of the classes in order.
+    """
+
+    def __init__(self, table: pa.Table, labels: Sequence[str]) -> None:
+        self.labels = tuple(labels)
+        self._columns = [name for name in ("text", "text_pair") if name in table.column_names]
+        self._table = table.combine_chunks()
+
+    @property
+    def num_rows(self) -> int:
+        """All rows."""
+        return int(self._table.num_rows)
+
+    def batch(self, rows: Sequence[int], tokenizer: Any, max_tokens: int, *, filler: bool = False) -> Batch:
+        """Some rows, tokenized for the student.
+
+        Args:
+            rows: Positions in the table.
+            tokenizer: The student's.
+            max_tokens: Longer rows are cut.
+            filler: The rows only fill the place of none.
+        """
+        part = self._table.take(pa.array(rows, type=pa.int64()))
+        texts = tuple(tuple(part[name].to_pylist()) for name in self._columns)
+        return Batch(
+            row_ids=tuple(part["row_id"].to_pylist()),
+            texts=texts,
+            inputs=tokenize(tokenizer, texts, max_tokens),
+            labels=torch.tensor(part["label"].to_pylist(), dtype=torch.int64),
+            counts=torch.full((len(rows),), not filler, dtype=torch.bool),
+        )
+
+    def texts(self, rows: Sequence[int]) -> tuple[tuple[int, ...], tuple[tuple[str, ...], ...]]:
+        """Ids and texts of some rows, for a teacher alone."""
+        part = self._table.take(pa.array(rows, type=pa.int64()))
+        return tuple(part["row_id"].to_pylist()), tuple(tuple(part[n].to_pylist()) for n in self._columns)
+
+    def hard_labels(self) -> Tensor:
+        """Labels of all rows, ``[N]``."""
+        return torch.tensor(self._table["label"].to_pylist(), dtype=torch.int64)

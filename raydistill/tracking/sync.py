@@ -1,0 +1,68 @@
+"""Sends later what could not be sent while the run ran."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from raydistill.errors import TrackingError
+from raydistill.tracking.connection import connect, resolve_uri
+from raydistill.tracking.delivery import deliver
+from raydistill.tracking.journal import Journal
+from raydistill.tracking.tracker import lock_journal
+from raydistill.tracking.verdict import Say
+
+__all__ = ["SyncResult", "sync"]
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What one :func:`sync` did.
+
+    Attributes:
+        delivered: Records that MLflow took now.
+        remaining: Records that still wait.
+        model_uri: The version registered last, now or before.
+        skipped: Records that MLflow refused for good, now.
+        run_id: The MLflow run.
+    """
+
+    delivered: int
+    remaining: int
+    model_uri: str | None
+    skipped: int = 0
+    run_id: str | None = None
+
+
+def sync(folder: Path, say: Say, *, uri: str | None = None) -> SyncResult:
+    """Delivers the waiting records of one run folder, with their original times.
+
+    Args:
+        folder: The run's output folder.
+        say: Told, one line each, what was left out and why it stopped.
+        uri: Another tracking URI than the run's own. A server that does not know the run gets all of it.
+
+    Raises:
+        TrackingError: There is no journal, it is in use, or its URI had a password, which is not stored.
+        ConfigError: ``uri`` is of no known kind.
+    """
+    journal = Journal(folder)
+    opening = journal.opening()
+    if opening is None:
+        raise TrackingError(f"{folder} holds no record of a run to send to MLflow.")
+    target = resolve_uri(uri or opening["uri"])
+    if ":***@" in target:
+        raise TrackingError(f"{folder} was recorded for {target}; give the URI with its password.")
+    lock = lock_journal(folder)
+    try:
+        journal = Journal(folder)  # its position again, now that nobody else moves it
+        outcome = deliver(journal, lambda: connect(target), target, say)
+    finally:
+        lock.release()
+    if outcome.trouble is not None:
+        say(f"{folder}: MLflow took no more records: {outcome.trouble}.")
+    return SyncResult(
+        outcome.delivered,
+        journal.count_pending(),
+        journal.position.model_uri,
+        outcome.skipped,
+        journal.position.run_id,
+    )

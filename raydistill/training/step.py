@@ -1,0 +1,179 @@
+"""One optimizer step: pure torch, the same on one process and on many.
+
+DDP averages gradients over the workers, the objective is a sum over all of them divided by a count
+over all of them; so each worker's share is multiplied by the number of workers before DDP averages.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from raydistill.config.training import TrainingSection
+from raydistill.errors import NotFiniteError
+from raydistill.objective import Objective
+from raydistill.pipeline import Fed
+from raydistill.signals import TeacherSignal
+from raydistill.tasks import Batch
+from raydistill.training.schedule import learning_rate_factor
+
+__all__ = ["StepMetrics", "StudentModule", "build_optimizer", "build_scheduler", "train_step"]
+
+
+class StudentModule(nn.Module):
+    """What is trained: the student and, in the objective, its projections.
+
+    Args:
+        student: A Hugging Face sequence-classification model.
+        objective: What is minimised.
+        precision: ``bfloat16`` runs the student's forward pass under autocast.
+    """
+
+    def __init__(self, student: nn.Module, objective: Objective, precision: str = "float32") -> None:
+        super().__init__()
+        self.student, self.objective = student, objective
+        self._autocast = precision == "bfloat16"
+
+    def forward(self, batch: Batch, signals: Mapping[str, TeacherSignal]) -> Tensor:
+        """Sums of the terms over this micro-batch, ``[terms]``."""
+        with torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=self._autocast):
+            outputs = self.student(
+                **batch.inputs, output_hidden_states=self.objective.plan.student_hidden
+            )
+        sums: Tensor = self.objective(
+            outputs.logits.float(), getattr(outputs, "hidden_states", None), batch, signals
+        )
+        # Every parameter takes part in the graph, also where only features are matched: DDP waits
+        # for a gradient of each.
+        return sums + 0.0 * outputs.logits.float().sum()
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """One optimizer step, this worker's share.
+
+    Attributes:
+        terms: Each term's share of its value over the global batch, ``[terms]``; the sum over workers
+            is the value.
+        loss: Likewise, weighted and summed; a scalar.
+        grad_norm: Of student and projections together, before clipping; the same on all workers.
+        rows: Of this worker.
+        tokens: Of this worker.
+    """
+
+    terms: Tensor
+    loss: Tensor
+    grad_norm: Tensor
+    rows: int
+    tokens: int
+
+
+def build_optimizer(module: StudentModule, training: TrainingSection) -> torch.optim.AdamW:
+    """AdamW: matrices decay, biases and normalisations do not, projections have their own rate."""
+    matrices, vectors = [], []
+    for parameter in module.student.parameters():
+        (matrices if parameter.ndim > 1 else vectors).append(parameter)
+    projections = list(module.objective.parameters())
+    rate = training.learning_rate
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": training.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    if projections:
+        groups.append(
+            {
+                "params": projections,
+                "lr": training.projection_learning_rate or rate,
+                "weight_decay": training.weight_decay,
+            }
+        )
+    return torch.optim.AdamW(groups, lr=rate)
+
+
+def build_scheduler(
+    optimizer: torch.optim.Optimizer, training: TrainingSection, total: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The learning rate of every step."""
+
+    def factor(step: int) -> float:
+        return learning_rate_factor(
+            step, total=total, warmup_fraction=training.warmup_fraction, schedule=training.schedule
+        )
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def train_step(
+    module: nn.Module,
+    fed: Iterable[Fed],
+    *,
+    optimizer: torch.optim.Optimizer,
+    weights: Sequence[float],
+    max_grad_norm: float | None,
+    device: torch.device,
+    world: int,
+) -> StepMetrics:
+    """Forward and backward over the step's micro-batches, then one update.
+
+    Args:
+        module: A StudentModule, in DDP if there are several workers.
+        fed: The step's micro-batches with their signals; the first carries the share's counts.
+        optimizer: Over all parameters of the module.
+        weights: Of the terms.
+        max_grad_norm: Clip; None does not.
+        device: Of the module.
+        world: Number of workers.
+
+    Raises:
+        NotFiniteError: The loss, or the gradient of another worker, is not finite; no update is made.
+    """
+    core: StudentModule = module.module if world > 1 else module  # type: ignore[assignment]
+    factors = torch.tensor(weights, dtype=torch.float32, device=device)
+    optimizer.zero_grad(set_to_none=True)
+    counts = None
+    total_terms = torch.zeros(len(weights), device=device)
+    total_loss = torch.zeros((), device=device)
+    rows = tokens = 0
+    row_ids: list[int] = []
+    for item in fed:
+        micro = item.micro_batch
+        if micro.share is not None:
+            counts = _all_workers(micro.share.clone(), device, world).float()
+        if counts is None:
+            raise AssertionError("the first micro-batch of a step carries the counts")
+        batch = micro.batch.to(device)
+        silent = nullcontext() if world == 1 or micro.last else module.no_sync()  # type: ignore[operator]
+        with silent:
+            sums = module(batch, item.signals)
+            # A term that nothing counts for is 0; its sum is 0 too.
+            terms = sums / counts.clamp(min=1.0)
+            core.objective.require_finite(terms.detach(), micro.batch)
+            loss = (factors * terms).sum()
+            (loss * world).backward()
+        total_terms += terms.detach()
+        total_loss += loss.detach()
+        rows += micro.batch.num_rows
+        tokens += int(micro.batch.token_mask[micro.batch.counts].sum())
+        row_ids.extend(micro.batch.row_ids)
+    parameters = [p for p in module.parameters() if p.grad is not None]
+    grad_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if not torch.isfinite(grad_norm):
+        raise NotFiniteError("the gradient", row_ids, "Lower training.learning_rate, or train in float32.")
+    if max_grad_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, grad_norm)
+    optimizer.step()
+    return StepMetrics(total_terms, total_loss, grad_norm, rows, tokens)
+
+
+def _all_workers(share: Tensor, device: torch.device, world: int) -> Tensor:
+    """Sum over the workers."""
+    share = share.to(device)
+    if world > 1:
+        dist.all_reduce(share)
+    return share
+
+

@@ -1,0 +1,47 @@
+"""How the student is made, plain enough to travel to the workers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from raydistill.models import ModelSource, build_student
+
+__all__ = ["StudentPlan", "make_student"]
+
+
+@dataclass(frozen=True)
+class StudentPlan:
+    """The resolved student section.
+
+    Attributes:
+        source: Its weights (or those of the teacher that layers come from) and its tokenizer.
+        labels: Of the task.
+        max_tokens: Longer rows are cut.
+        dropout: At every dropout.
+        layers: Blocks to keep of the source, from 0; None keeps all.
+        head_columns: Rows of the source's head for each label; None for a new head.
+        random_config: Hugging Face configuration for random weights.
+    """
+
+    source: ModelSource
+    labels: tuple[str, ...]
+    max_tokens: int
+    dropout: float
+    layers: tuple[int, ...] | None = None
+    head_columns: tuple[int, ...] | None = None
+    random_config: dict[str, Any] | None = None
+
+
+def make_student(plan: StudentPlan, tokenizer: Any) -> nn.Module:
+    """The student with its first weights; new ones come from torch's global generator."""
+    return build_student(
+        labels=plan.labels,
+        dropout=plan.dropout,
+        source=plan.source,
+        layers=plan.layers,
+        head_columns=plan.head_columns,
+        random_config=plan.random_config,
+        pad_token_id=tokenizer.pad_token_id,
+        vocabulary=len(tokenizer),
+    )

@@ -1,0 +1,185 @@
+"""The Ray Train trainer, its restarts, and what the driver does meanwhile."""
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.exceptions import RayTaskError
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from raydistill.errors import NotFiniteError, RaydistillError, TrainingError
+from raydistill.training.checkpoint import Progress, read_progress
+from raydistill.training.worker import WorkerJob, run_worker
+
+__all__ = ["Trained", "train"]
+
+_DRAIN_S = 0.5
+_STOP_S = 120.0  # how long workers may take to save and stop
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training left.
+
+    Attributes:
+        progress: Of the last checkpoint.
+        checkpoint: Its folder.
+        metrics: Of the last report.
+    """
+
+    progress: Progress
+    checkpoint: Path
+    metrics: Mapping[str, float]
+
+
+class _Next(Enum):
+    AGAIN = "start the workers again from the last checkpoint"
+    STOP = "stop"
+
+
+def decide(error: BaseException, *, restarts: int, max_restarts: int) -> _Next:
+    """Whether training goes on after a failure.
+
+    What raydistill raised on purpose would be raised again; only lost processes and nodes, and
+    failures of the platform, are worth another start.
+    """
+    if find_cause(error) is not None:
+        return _Next.STOP
+    return _Next.AGAIN if restarts < max_restarts else _Next.STOP
+
+
+def find_cause(error: BaseException) -> RaydistillError | None:
+    """The error that raydistill raised inside a worker, the most telling one if there are several."""
+    failures = getattr(error, "worker_failures", None) or {0: error}
+    causes = []
+    for failure in failures.values():
+        at: BaseException | None = failure
+        while at is not None:
+            if isinstance(at, RaydistillError):
+                causes.append(at)
+                break
+            at = at.cause if isinstance(at, RayTaskError) else (at.__cause__ or at.__context__)
+    # Workers that only saw another's gradient say less than the one whose loss it was.
+    causes.sort(key=lambda c: isinstance(c, NotFiniteError) and c.subject == "the gradient")
+    return causes[0] if causes else None
+
+
+def train(
+    job: WorkerJob,
+    *,
+    storage: Path,
+    on_events: Callable[[list[dict[str, Any]]], None],
+    say: Callable[[str], None],
+) -> Trained:
+    """Train to the end, from the latest checkpoint in ``storage`` if there is one.
+
+    Args:
+        job: What the workers do.
+        storage: Where checkpoints go; visible to all nodes.
+        on_events: Gets what workers dropped at the recorder.
+        say: Where decisions are told.
+
+    Raises:
+        KeyboardInterrupt: The user interrupted; a checkpoint was saved if there was time.
+        RaydistillError: What a worker raised.
+        TrainingError: Workers were lost more often than ``training.max_restarts``.
+    """
+    training = job.training
+    for attempt in range(training.max_restarts + 1):
+        error = _attempt(job, storage, on_events)
+        if error is None:
+            return _result(storage)
+        cause = find_cause(error)
+        if cause is not None:
+            raise cause from None
+        if decide(error, restarts=attempt, max_restarts=training.max_restarts) is _Next.STOP:
+            break
+        say(f"training workers were lost ({_short(error)}); decided to {_Next.AGAIN.value} (restart {attempt + 1} of {training.max_restarts})")
+    raise TrainingError(
+        f"training workers were lost {training.max_restarts + 1} times (training.max_restarts = "
+        f"{training.max_restarts}); the last time: {_short(error)}. What was saved can be resumed with --resume."
+    ) from error
+
+
+def _attempt(
+    job: WorkerJob, storage: Path, on_events: Callable[[list[dict[str, Any]]], None]
+) -> BaseException | None:
+    """One `fit`, in a thread, so that this one stays free for events and for Ctrl-C."""
+    training = job.training
+    resources = {"CPU": training.cpus_per_worker}
+    if training.gpus_per_worker > 0:
+        resources["GPU"] = training.gpus_per_worker
+    trainer = TorchTrainer(
+        run_worker,
+        train_loop_config={"job": job},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=training.num_workers,
+            use_gpu=training.gpus_per_worker > 0,
+            resources_per_worker=resources,
+        ),
+        torch_config=TorchConfig(
+            backend="nccl" if training.gpus_per_worker > 0 else "gloo"
+        ),
+        run_config=ray.train.RunConfig(
+            name=storage.name,
+            storage_path=str(storage.parent),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=training.checkpoints_kept),
+        ),
+    )
+    outcome: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            outcome.append(error)
+
+    thread = threading.Thread(target=fit, name="raydistill-fit", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_DRAIN_S)
+            on_events(ray.get(job.recorder.drain.remote()))
+    except KeyboardInterrupt:
+        ray.get(job.recorder.ask_to_stop.remote())
+        thread.join(_STOP_S)
+        on_events(ray.get(job.recorder.drain.remote()))
+        raise
+    on_events(ray.get(job.recorder.drain.remote()))
+    return outcome[0] if outcome else None
+
+
+def latest_checkpoint(storage: Path) -> Path | None:
+    """The newest complete checkpoint, as Ray Train's own record has it."""
+    record = storage / "checkpoint_manager_snapshot.json"
+    if not record.exists():
+        return None
+    result = ray.train.Result.from_path(str(storage))
+    return None if result.checkpoint is None else Path(result.checkpoint.path)
+
+
+def _result(storage: Path) -> Trained:
+    result = ray.train.Result.from_path(str(storage))
+    if result.checkpoint is None:
+        raise TrainingError(f"training ended without a checkpoint in {storage}.")
+    folder = Path(result.checkpoint.path)
+    numbers = {k: v for k, v in (result.metrics or {}).items() if isinstance(v, int | float)}
+    return Trained(read_progress(folder), folder, numbers)
+
+
+def _short(error: BaseException) -> str:
+    failures = getattr(error, "worker_failures", None) or {0: error}
+    first = next(iter(failures.values()))
+    lines = [line.strip() for line in str(first).splitlines() if line.strip()]
+    return f"{type(first).__name__}: {lines[0]}" if lines else type(first).__name__
+
+
+def quiet_ray_train() -> None:
+    """Settings of Ray Train that are environment variables; the user's own are kept."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")

@@ -1,0 +1,310 @@
+"""What every training worker does, from its first import to its last report."""
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from raydistill.config.training import PipelineSection, TrainingSection
+from raydistill.evaluation.metrics import classification_metrics, greater_is_better
+from raydistill.models import load_tokenizer
+from raydistill.objective import Objective, ObjectivePlan
+from raydistill.pipeline import Fed, Feed, Window, plan_micro_batches
+from raydistill.tasks import TextClassification
+from raydistill.teachers.actor import ActorTransport
+from raydistill.teachers.pool import TeacherPool
+from raydistill.training import checkpoint
+from raydistill.training.checkpoint import Progress
+from raydistill.training.meter import Meter
+from raydistill.training.recorder import RecorderClient
+from raydistill.training.schedule import Steps
+from raydistill.training.step import StudentModule, build_optimizer, build_scheduler, train_step
+from raydistill.training.student import StudentPlan, make_student
+
+__all__ = ["TeacherLine", "WorkerJob", "run_worker"]
+
+_PROGRESS_S = 0.5  # between two signs of life from worker 0
+
+
+@dataclass(frozen=True)
+class TeacherLine:
+    """How a worker reaches one teacher."""
+
+    actors: tuple[Any, ...]
+    timeout_s: float
+    max_retries: int
+    start_timeout_s: float
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """Everything a worker needs; tables and teachers are references, not contents.
+
+    Attributes:
+        seed: Of the run.
+        student: How the student is made.
+        objective: What is minimised.
+        training: The section.
+        pipeline: The section.
+        steps: When what happens.
+        teachers: By name.
+        train: Reference to the training table.
+        validation: Reference to the validation table, or None.
+        labels: Of the task.
+        max_bytes_ahead: Of this worker.
+        row_bytes: First estimate of a row's answers.
+        eval_rows: Rows of a forward pass while evaluating.
+        manifest: What the run is made of.
+        recorder: The actor.
+    """
+
+    seed: int
+    student: StudentPlan
+    objective: ObjectivePlan
+    training: TrainingSection
+    pipeline: PipelineSection
+    steps: Steps
+    teachers: Mapping[str, TeacherLine]
+    train: Any
+    validation: Any
+    labels: tuple[str, ...]
+    max_bytes_ahead: int
+    row_bytes: float
+    eval_rows: int
+    manifest: Mapping[str, Any]
+    recorder: Any
+
+
+def run_worker(config: dict[str, Any]) -> None:
+    """Ray Train's entry: train from the latest checkpoint, or the beginning, to the end."""
+    job: WorkerJob = config["job"]
+    with tempfile.TemporaryDirectory() as scratch:
+        _Worker(job, Path(scratch)).run()
+
+
+class _Worker:
+    """One worker's state."""
+
+    def __init__(self, job: WorkerJob, scratch: Path) -> None:
+        context = ray.train.get_context()
+        self.job, self.scratch = job, scratch
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        self.recorder = RecorderClient(job.recorder)
+        if job.training.gpus_per_worker > 0:
+            self.device = ray.train.torch.get_device()
+        else:
+            self.device = torch.device("cpu")
+            torch.set_num_threads(max(1, int(job.training.cpus_per_worker)))
+        self.tokenizer = load_tokenizer(job.student.source)
+        torch.manual_seed(job.seed)  # the same first weights everywhere
+        student = make_student(job.student, self.tokenizer)
+        self.core = StudentModule(student, Objective(job.objective), job.training.precision)
+        self.core.to(self.device).train()
+        self.optimizer = build_optimizer(self.core, job.training)
+        self.scheduler = build_scheduler(self.optimizer, job.training, job.steps.total)
+        torch.manual_seed(job.seed * 1_000_003 + self.rank + 1)  # dropout differs between workers
+        self.progress = Progress(world=self.world, manifest=job.manifest)
+        self._last_sign = 0.0
+        self.best_file = scratch / "best.safetensors"
+        self._restore()
+        self.module: nn.Module = self.core
+        if self.world > 1:
+            self.module = nn.parallel.DistributedDataParallel(
+                self.core, device_ids=[self.device] if self.device.type == "cuda" else None
+            )
+
+    def _restore(self) -> None:
+        latest = ray.train.get_checkpoint()
+        if latest is None:
+            return
+        with latest.as_directory() as folder:
+            self.progress = checkpoint.restore(
+                Path(folder),
+                rank=self.rank,
+                world=self.world,
+                stochastic=self.job.student.dropout > 0,
+                module=self.core,
+                optimizer=self.optimizer,
+                scheduler=self.scheduler,
+            )
+            self.progress = replace(self.progress, world=self.world)
+            best = Path(folder) / "best.safetensors"
+            if best.exists():
+                self.best_file.write_bytes(best.read_bytes())
+            elif self.progress.best_step:
+                checkpoint.save_module(self.core.student, self.best_file)
+
+    def run(self) -> None:
+        """Train to the end, evaluating and saving on the way."""
+        job, steps = self.job, self.job.steps
+        if self.progress.end:
+            return
+        feed = self._feed()
+        items = iter(feed)
+        meter = Meter(
+            [term.name for term in job.objective.terms],
+            world=self.world,
+            device=self.device,
+            seconds_before=self.progress.seconds,
+        )
+        stopping = False
+        done = self.progress.step
+        while done < steps.total and not stopping:
+            first = next(items)
+            stopping = self._agree_to_stop()
+            metrics = train_step(
+                self.module,
+                _rest_of_step(first, items),
+                optimizer=self.optimizer,
+                weights=[term.loss.weight for term in job.objective.terms],
+                max_grad_norm=job.training.max_grad_norm,
+                device=self.device,
+                world=self.world,
+            )
+            rate = self.scheduler.get_last_lr()[0]
+            self.scheduler.step()
+            done += 1
+            self.progress = replace(self.progress, step=done)
+            meter.add(metrics, rate)
+            if done % job.training.log_every_steps == 0 or done == steps.total:
+                values = meter.means(feed)
+                if self.rank == 0:
+                    self.recorder.metrics(done, values)
+            self._sign_of_life()
+            early = False
+            if steps.evaluate_at(done):
+                with meter.paused():
+                    early = self._evaluate()
+            if done == steps.total or early:
+                self.progress = replace(self.progress, end="early_stopping" if early else "finished")
+                stopping = True
+            if steps.checkpoint_at(done) or stopping:
+                with meter.paused():
+                    self.progress = replace(self.progress, seconds=meter.seconds)
+                    self._save(meter.summary(feed) if self.progress.end else {})
+
+    def _sign_of_life(self) -> None:
+        """Let the driver show progress, and hear whether to stop."""
+        now = time.monotonic()
+        if self.rank == 0 and now - self._last_sign > _PROGRESS_S:
+            self._last_sign = now
+            self.recorder.progress(self.progress.step)
+
+    def _feed(self) -> Feed:
+        job = self.job
+        task = TextClassification(ray.get(job.train), job.labels)
+        pools = {
+            name: TeacherPool(
+                name,
+                ActorTransport(name, line.actors),
+                timeout_s=line.timeout_s,
+                max_retries=line.max_retries,
+                start_timeout_s=line.start_timeout_s,
+                offset=self.rank,
+                say=self.recorder.say,
+            )
+            for name, line in job.teachers.items()
+        }
+        plan = plan_micro_batches(
+            num_rows=task.num_rows,
+            batch_rows=job.training.batch_rows,
+            micro_batch_rows=job.training.micro_batch_rows,
+            seed=job.seed,
+            rank=self.rank,
+            world=self.world,
+            first_step=self.progress.step,
+            total_steps=job.steps.total,
+            make_batch=lambda rows, filler: task.batch(
+                rows, self.tokenizer, job.student.max_tokens, filler=filler
+            ),
+            count=self.core.objective.counts,
+        )
+        window = Window(job.pipeline.batches_ahead, job.max_bytes_ahead, job.row_bytes)
+        return Feed(plan, pools, job.objective.asks, window)
+
+    def _agree_to_stop(self) -> bool:
+        """Whether the user asked to stop; all workers hear the same at the same step."""
+        flag = torch.tensor([float(self.recorder.stop_asked())], device=self.device)
+        if self.world > 1:
+            dist.all_reduce(flag)
+        return bool(flag.item())
+
+    @torch.inference_mode()
+    def _predict(self, table: pa.Table) -> tuple[Tensor, Tensor]:
+        """Logits and labels of a whole table, each worker a slice of it."""
+        task = TextClassification(table, self.job.labels)
+        size = -(-task.num_rows // self.world)
+        mine = range(min(self.rank * size, task.num_rows), min((self.rank + 1) * size, task.num_rows))
+        logits = []
+        self.core.eval()
+        for begin in range(mine.start, mine.stop, self.job.eval_rows):
+            rows = list(range(begin, min(begin + self.job.eval_rows, mine.stop)))
+            batch = task.batch(rows, self.tokenizer, self.job.student.max_tokens).to(self.device)
+            logits.append(self.core.student(**batch.inputs).logits.float().cpu())
+        self.core.train()
+        part = torch.cat(logits) if logits else torch.zeros(0, len(self.job.labels))
+        if self.world == 1:
+            return part, task.hard_labels()
+        parts: list[Any] = [None] * self.world
+        dist.all_gather_object(parts, part)
+        return torch.cat(parts), task.hard_labels()
+
+    def _evaluate(self) -> bool:
+        """Measure on the validation rows, keep the best student; whether to stop early."""
+        training = self.job.training
+        metrics: dict[str, float] = {}
+        if self.job.validation is not None:
+            logits, labels = self._predict(ray.get(self.job.validation))
+            values = classification_metrics(logits, labels, label_names=self.job.labels)
+            metrics = {f"validation/{name}": value for name, value in values.items()}
+        name = training.select_by
+        patience = training.early_stopping
+        before = self.progress.best_step
+        self.progress = self.progress.evaluated(
+            metrics,
+            name,
+            greater_is_better=greater_is_better(name),
+            margin=patience.min_improvement if patience else 0.0,
+        )
+        if self.progress.best_step != before and self.rank == 0:
+            checkpoint.save_module(self.core.student, self.best_file)
+        if metrics and self.rank == 0:
+            self.recorder.metrics(self.progress.step, metrics)
+        return patience is not None and self.progress.since_best >= patience.patience
+
+    def _save(self, summary: Mapping[str, float]) -> None:
+        """Report a checkpoint made by all workers together."""
+        with tempfile.TemporaryDirectory() as folder:
+            other_best = 0 < self.progress.best_step != self.progress.step
+            checkpoint.write(
+                Path(folder),
+                rank=self.rank,
+                progress=self.progress,
+                module=self.core,
+                optimizer=self.optimizer,
+                scheduler=self.scheduler,
+                best=self.best_file if other_best else None,
+            )
+            ray.train.report(
+                {"step": self.progress.step, **summary},
+                checkpoint=ray.train.Checkpoint.from_directory(folder),
+            )
+
+
+def _rest_of_step(first: Fed, items: Iterator[Fed]) -> Iterator[Fed]:
+    """The micro-batches of one step, up to the last."""
+    for item in chain([first], items):
+        yield item
+        if item.micro_batch.last:
+            return
