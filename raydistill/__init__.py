@@ -9,12 +9,13 @@ Names are loaded on first use, so that ``import raydistill.config`` needs neithe
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from raydistill.version import __version__
+
 if TYPE_CHECKING:
     from raydistill.config import DistillConfig, load_config
     from raydistill.run import DistillResult, distill
 
-__version__ = "0.1.0"
-__all__ = ["DistillConfig", "DistillResult", "distill", "load_config"]
+__all__ = ["DistillConfig", "DistillResult", "__version__", "distill", "load_config"]
 
 _HOMES = {
     "DistillConfig": "raydistill.config",

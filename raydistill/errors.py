@@ -123,7 +123,9 @@ class NotFiniteError(RaydistillError):
     def __str__(self) -> str:
         named = ", ".join(str(row) for row in self.rows[:_MAX_ROWS_NAMED])
         more = len(self.rows) - _MAX_ROWS_NAMED
-        rows = f"row{'s' if len(self.rows) > 1 else ''} {named}" + (f" and {more} more" if more > 0 else "")
+        rows = f"row{'s' if len(self.rows) > 1 else ''} {named}" + (
+            f" and {more} more" if more > 0 else ""
+        )
         return f"{self.subject} is not finite for {rows}. {self.remedy}".rstrip()
 
 

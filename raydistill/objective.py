@@ -1,7 +1,7 @@
-"""What is minimised.
+r"""What is minimised.
 
 .. math::
-    L = \\sum_i w_i \\, \\frac{\\sum_{x \\in B} \\ell_i(x)}{n_i(B)}
+    L = \sum_i w_i \, \frac{\sum_{x \in B} \ell_i(x)}{n_i(B)}
 
 over the terms i of ``losses``. B is the *global* batch: all micro-batches of all workers of one
 optimizer step. :math:`n_i(B)` counts what term i averages over: rows with a label, rows, or tokens.
@@ -11,6 +11,7 @@ on how the batch was cut.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +19,14 @@ from torch import Tensor, nn
 from raydistill.alignment import Projections, ProjectionSpec
 from raydistill.config.losses import (
     CrossEntropyLoss,
-    ForwardKLLoss,
     HiddenMSELoss,
     LossSection,
-    SoftCrossEntropyLoss,
     SoftLoss,
 )
 from raydistill.ensemble import combine_log_p
 from raydistill.errors import NotFiniteError, SignalError
 from raydistill.losses import (
+    IGNORED_LABEL,
     cross_entropy,
     forward_kl,
     forward_kl_from_log_p,
@@ -95,7 +95,7 @@ class ObjectivePlan:
     """
 
     terms: tuple[Term, ...]
-    combine: str
+    combine: Literal["probabilities", "logits", "losses"]
     weights: Mapping[str, float]
     columns: Mapping[str, tuple[int, ...]]
     asks: Mapping[str, Ask]
@@ -126,7 +126,7 @@ class Objective(nn.Module):
         numbers = []
         for term in self.plan.terms:
             if isinstance(term.loss, CrossEntropyLoss):
-                numbers.append((rows & (batch.labels != -100)).sum())
+                numbers.append((rows & (batch.labels != IGNORED_LABEL)).sum())
             elif isinstance(term.loss, HiddenMSELoss) and term.loss.positions == "all":
                 numbers.append((rows.unsqueeze(1) & batch.token_mask).sum())
             else:
@@ -156,7 +156,7 @@ class Objective(nn.Module):
         for term in self.plan.terms:
             loss = term.loss
             if isinstance(loss, CrossEntropyLoss):
-                mask = batch.counts & (batch.labels != -100)
+                mask = batch.counts & (batch.labels != IGNORED_LABEL)
                 sums.append(masked_sum(cross_entropy(logits, batch.labels), mask))
             elif isinstance(loss, HiddenMSELoss):
                 if hidden_states is None:
@@ -173,7 +173,8 @@ class Objective(nn.Module):
         if self.plan.combine == "losses":
             single = _FROM_LOGITS[loss.kind]
             values = [
-                weight * single(logits, z, temperature=temperature, scale_by_temperature_squared=squared)
+                weight
+                * single(logits, z, temperature=temperature, scale_by_temperature_squared=squared)
                 for weight, z in zip(weights, teachers.values(), strict=True)
             ]
             return torch.stack(values).sum(0)
@@ -209,7 +210,7 @@ class Objective(nn.Module):
                     "use positions: first or mean."
                 )
             if pair.projection is not None:
-                student = self.projections[pair.projection](student)
+                student = self.projections(pair.projection, student)
             values = hidden_mse(student, teacher.to(student.device))
             total = total + self.plan.weights[pair.teacher] * masked_sum(values, counts)
         return total
@@ -219,4 +220,6 @@ class Objective(nn.Module):
         bad = (~torch.isfinite(sums)).nonzero().flatten().tolist()
         if bad:
             names = ", ".join(f"losses.{self.plan.terms[i].name}" for i in bad)
-            raise NotFiniteError(names, batch.row_ids, "Lower training.learning_rate, or train in float32.")
+            raise NotFiniteError(
+                names, batch.row_ids, "Lower training.learning_rate, or train in float32."
+            )

@@ -37,9 +37,13 @@ def _fraction(value: float) -> float:
     return value
 
 
-Positive = Annotated[float, AfterValidator(_positive), Field(json_schema_extra={"exclusiveMinimum": 0})]
+Positive = Annotated[
+    float, AfterValidator(_positive), Field(json_schema_extra={"exclusiveMinimum": 0})
+]
 """A positive finite number."""
-NonNegative = Annotated[float, AfterValidator(_non_negative), Field(json_schema_extra={"minimum": 0})]
+NonNegative = Annotated[
+    float, AfterValidator(_non_negative), Field(json_schema_extra={"minimum": 0})
+]
 """A finite number, zero or more."""
 Fraction = Annotated[
     float, AfterValidator(_fraction), Field(json_schema_extra={"minimum": 0, "maximum": 1})

@@ -12,9 +12,7 @@ Paths = str | list[str]
 
 
 class DataSection(Section):
-    """Files of rows: JSON lines, JSON, CSV, TSV or Parquet, UTF-8. Relative paths start at the
-    working directory.
-    """
+    """Files of rows: JSON lines, JSON, CSV, TSV or Parquet, UTF-8; paths from the working directory."""
 
     folder: str | None = None
     """A folder whose files named train, validation, test and unlabelled (with a known suffix) are

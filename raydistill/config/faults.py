@@ -34,27 +34,39 @@ def fault_of(detail: Any, raw: Any) -> tuple[Fault, tuple[Any, ...]]:
             # The path must hold the missing name, which _settings_loc keeps.
             message = "is missing."
         case "union_tag_not_found":
-            message = f"needs a kind. Known: {context['expected_tags']}." if "expected_tags" in context else "needs a kind."
+            message = (
+                f"needs a kind. Known: {context['expected_tags']}."
+                if "expected_tags" in context
+                else "needs a kind."
+            )
             message = message.replace("'", "")
         case "union_tag_invalid":
             tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
             path += ".kind"
             message = f"'{context['tag']}' is not known. {nearest(str(context['tag']), tags)}"
         case "literal_error":
-            known = [tag.strip(" '") for tag in context["expected"].replace(" or ", ", ").split(",")]
+            known = [
+                tag.strip(" '") for tag in context["expected"].replace(" or ", ", ").split(",")
+            ]
             message = f"must be one of {', '.join(known)}, got {got}."
             close = difflib.get_close_matches(str(detail.get("input")), known, n=1)
             message += f" Did you mean '{close[0]}'?" if close else ""
         case "value_error":
             sentence = str(context["error"])
-            message = sentence if "got" in sentence or sentence.startswith("needs") else f"{sentence}, got {got}"
+            message = (
+                sentence
+                if "got" in sentence or sentence.startswith("needs")
+                else f"{sentence}, got {got}"
+            )
             message = message.rstrip(".") + "."
         case "string_pattern_mismatch":
             message = f"must match {context['pattern']}, got {got}."
         case "too_short":
             message = f"needs at least {context['min_length']} item{'s' * (context['min_length'] > 1)}, got {context['actual_length']}."
         case "too_long":
-            message = f"may hold at most {context['max_length']} items, got {context['actual_length']}."
+            message = (
+                f"may hold at most {context['max_length']} items, got {context['actual_length']}."
+            )
         case "greater_than_equal":
             message = f"must be at least {context['ge']}, got {got}."
         case "model_type" | "model_attributes_type" | "dict_type":
@@ -75,7 +87,7 @@ def _show(value: Any) -> str:
 
 
 def _settings_loc(loc: Sequence[Any], raw: Any) -> tuple[Any, ...]:
-    """pydantic's location without the names of union branches, which no user wrote."""
+    """Pydantic's location without the names of union branches, which no user wrote."""
     at, out = raw, []
     for i, part in enumerate(loc):
         last = i == len(loc) - 1
@@ -116,6 +128,10 @@ def _model_in(annotation: Any, value: Any) -> Any:
         branches = [_model_in(branch, value) for branch in get_args(annotation)]
         models = [b for b in branches if isinstance(b, type) and issubclass(b, BaseModel)]
         kind = value.get("kind") if isinstance(value, dict) else None
-        tagged = [m for m in models if "kind" in m.model_fields and kind in get_args(m.model_fields["kind"].annotation)]
+        tagged = [
+            m
+            for m in models
+            if "kind" in m.model_fields and kind in get_args(m.model_fields["kind"].annotation)
+        ]
         return (tagged or models or branches)[0]
     return annotation

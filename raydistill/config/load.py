@@ -52,7 +52,7 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 def _parse_yaml(text: str, subject: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader by inheritance
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -79,13 +79,16 @@ def read_settings(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, 
         raise ConfigError.of(str(path), "is a folder; a YAML file is needed.") from None
     except UnicodeDecodeError as error:
         raise ConfigError.of(
-            str(path), f"is not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}."
+            str(path),
+            f"is not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}.",
         ) from None
     except OSError as error:
         raise ConfigError.of(str(path), f"cannot be read: {error.strerror}.") from None
     settings = _parse_yaml(text, str(path))
     if not isinstance(settings, dict):
-        raise ConfigError.of(str(path), "must hold sections (run, data, student, …) at its top level.")
+        raise ConfigError.of(
+            str(path), "must hold sections (run, data, student, …) at its top level."
+        )
     settings = copy.deepcopy(settings)
     faults: list[Fault] = []
     for override in overrides:
@@ -115,15 +118,24 @@ def _apply(settings: dict[str, Any], override: str) -> list[Fault]:
                     at[part] = {}
                 at = at[part]
         except (ValueError, IndexError, AttributeError):
-            return [Fault(f"--set {override}", f"leads nowhere: {'.'.join(parents[: depth + 1])} does not exist.")]
+            return [
+                Fault(
+                    f"--set {override}",
+                    f"leads nowhere: {'.'.join(parents[: depth + 1])} does not exist.",
+                )
+            ]
     if isinstance(at, list):
         if not last.isdigit() or int(last) >= len(at):
-            return [Fault(f"--set {override}", f"leads nowhere: the list has items 0 to {len(at) - 1}.")]
+            return [
+                Fault(f"--set {override}", f"leads nowhere: the list has items 0 to {len(at) - 1}.")
+            ]
         at[int(last)] = value
     elif isinstance(at, dict):
         at[last] = value
     else:
-        return [Fault(f"--set {override}", f"leads nowhere: {'.'.join(parents)} is a single value.")]
+        return [
+            Fault(f"--set {override}", f"leads nowhere: {'.'.join(parents)} is a single value.")
+        ]
     return []
 
 
@@ -172,7 +184,9 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> DistillConfi
 
 def to_yaml(config: DistillConfig) -> str:
     """The resolved configuration, every default written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(
+        config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
+    )
 
 
 def _touches(path: str, faulty: set[str]) -> bool:

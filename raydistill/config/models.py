@@ -45,7 +45,9 @@ class StudentSection(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> "StudentSection":
-        given = [k for k in ("model", "from_teacher", "from_config") if getattr(self, k) is not None]
+        given = [
+            k for k in ("model", "from_teacher", "from_config") if getattr(self, k) is not None
+        ]
         if len(given) != 1:
             raise ValueError(
                 "needs exactly one of model, from_teacher, from_config, got "

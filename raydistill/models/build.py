@@ -142,7 +142,9 @@ def take_layers(model: nn.Module, layers: Sequence[int]) -> None:
 def _reorder_head(model: nn.Module, columns: Sequence[int]) -> None:
     """Put the rows of the last linear layer into the order of the student's labels."""
     num_labels = model.config.num_labels  # type: ignore[union-attr]
-    heads = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == num_labels]
+    heads = [
+        m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == num_labels
+    ]
     if not heads:
         raise ValueError(f"{type(model).__name__} ends in no linear layer of {num_labels} classes")
     head, index = heads[-1], torch.tensor(list(columns))

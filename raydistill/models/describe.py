@@ -91,16 +91,26 @@ def require_safe_folder(path: str, source: ModelSource) -> None:
     folder = Path(source.location)
     if not folder.is_dir():
         if source.location.startswith((".", "/", "~")) or not _HUB_ID.match(source.location):
-            raise ConfigError.of(path, f"must be an existing folder, a Hugging Face id or models:/name@alias, got '{source.name}', which does not exist.")
+            raise ConfigError.of(
+                path,
+                f"must be an existing folder, a Hugging Face id or models:/name@alias, got '{source.name}', which does not exist.",
+            )
         return
     if not (folder / "config.json").is_file():
-        raise ConfigError.of(path, f"must be a model folder, but {source.name} holds no config.json.")
+        raise ConfigError.of(
+            path, f"must be a model folder, but {source.name} holds no config.json."
+        )
     if any(folder.glob(_WEIGHTS)):
         return
     pickled = sorted(file.name for pattern in _UNSAFE for file in folder.glob(pattern))
     if pickled:
-        raise ConfigError.of(path, f"holds its weights only as {pickled[0]}, which can run code when it is loaded. Only safetensors are read: load it once where you trust it and save it with save_pretrained.")
-    raise ConfigError.of(path, f"must be a model folder with weights, but {source.name} holds no .safetensors file.")
+        raise ConfigError.of(
+            path,
+            f"holds its weights only as {pickled[0]}, which can run code when it is loaded. Only safetensors are read: load it once where you trust it and save it with save_pretrained.",
+        )
+    raise ConfigError.of(
+        path, f"must be a model folder with weights, but {source.name} holds no .safetensors file."
+    )
 
 
 def read_traits(path: str, source: ModelSource, *, weights: bool = True) -> ModelTraits:
@@ -122,12 +132,17 @@ def read_traits(path: str, source: ModelSource, *, weights: bool = True) -> Mode
         with quiet_transformers():
             config = AutoConfig.from_pretrained(source.location, **source.options)
     except Exception as error:
-        raise ConfigError.of(path, f"'{source.name}' cannot be loaded: {_first_line(error)}") from error
+        raise ConfigError.of(
+            path, f"'{source.name}' cannot be loaded: {_first_line(error)}"
+        ) from error
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **source.options)
     except Exception as error:
-        raise ConfigError.of(path, f"'{source.name}': its tokenizer {source.tokenizer} cannot be loaded: {_first_line(error)}") from error
+        raise ConfigError.of(
+            path,
+            f"'{source.name}': its tokenizer {source.tokenizer} cannot be loaded: {_first_line(error)}",
+        ) from error
     return traits_of_config(config, tokenizer)
 
 

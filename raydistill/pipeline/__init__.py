@@ -1,6 +1,6 @@
 """How a worker gets what it needs before it needs it."""
 
-from raydistill.pipeline.feed import Feed, Fed
+from raydistill.pipeline.feed import Fed, Feed
 from raydistill.pipeline.plan import MicroBatch, plan_micro_batches
 from raydistill.pipeline.window import Window
 

@@ -72,6 +72,4 @@ def plan_micro_batches(
         batches = [make_batch(piece.tolist(), filler) for piece in pieces]
         share = torch.stack([count(batch) for batch in batches]).sum(0)
         for i, batch in enumerate(batches):
-            yield MicroBatch(
-                step, epoch, batch, i == len(batches) - 1, share if i == 0 else None
-            )
+            yield MicroBatch(step, epoch, batch, i == len(batches) - 1, share if i == 0 else None)

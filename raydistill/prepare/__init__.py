@@ -3,7 +3,7 @@
 Nothing is started and nothing is written here.
 """
 
-from raydistill.prepare.manifest import changed_settings, manifest_of
+from raydistill.prepare.manifest import changed_settings, flatten, manifest_of
 from raydistill.prepare.prepare import Prepared, prepare
 from raydistill.prepare.resources import Resources, needed_resources, resource_faults
 
@@ -11,6 +11,7 @@ __all__ = [
     "Prepared",
     "Resources",
     "changed_settings",
+    "flatten",
     "manifest_of",
     "needed_resources",
     "prepare",

@@ -7,7 +7,7 @@ from raydistill.config import DistillConfig
 from raydistill.data import Split
 from raydistill.errors import Fault
 
-__all__ = ["changed_settings", "manifest_of"]
+__all__ = ["changed_settings", "flatten", "manifest_of"]
 
 # These change how fast or where a run goes, never its numbers.
 _FREE = {
@@ -61,20 +61,21 @@ def manifest_of(
         "losses": [loss.model_dump(mode="json") for loss in config.losses],
         "training": config.training.model_dump(mode="json", exclude=_FREE["training"]),
     }
+    return flatten(tree)
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings and lists of mappings to one level: ``losses.1.temperature``."""
     flat: dict[str, Any] = {}
-    _flatten(tree, "", flat)
+    for key, value in tree.items():
+        items = value
+        if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            items = {str(i): item for i, item in enumerate(value)}
+        if isinstance(items, Mapping) and items:
+            flat |= {f"{key}.{path}": leaf for path, leaf in flatten(items).items()}
+        else:
+            flat[key] = value
     return flat
-
-
-def _flatten(value: Any, path: str, into: dict[str, Any]) -> None:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            _flatten(item, f"{path}.{key}" if path else str(key), into)
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        for i, item in enumerate(value):
-            _flatten(item, f"{path}.{i}", into)
-    else:
-        into[path] = value
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Fault]:

@@ -52,7 +52,9 @@ def plan_objective(
                     asked[name].add(HiddenAsk(pair.teacher_layer, loss.positions))
                     if pair.projection is not None and loss.projection is not None:
                         projections.append(
-                            ProjectionSpec(pair.projection, loss.projection, student.width, traits.width)
+                            ProjectionSpec(
+                                pair.projection, loss.projection, student.width, traits.width
+                            )
                         )
         terms.append(Term(f"{index}.{loss.kind}", loss, tuple(pairs)))
     asks = {
@@ -62,7 +64,9 @@ def plan_objective(
     plan = ObjectivePlan(
         terms=tuple(terms),
         combine=config.ensemble.combine,
-        weights=normalise_weights(list(config.teachers), config.ensemble.weights) if config.teachers else {},
+        weights=normalise_weights(list(config.teachers), config.ensemble.weights)
+        if config.teachers
+        else {},
         columns=columns,
         asks=asks,
         projections=tuple(projections),

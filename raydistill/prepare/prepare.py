@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from raydistill.alignment import label_columns
 from raydistill.config import DistillConfig
+from raydistill.config.losses import CrossEntropyLoss
 from raydistill.data import Split, find_splits, load_splits
 from raydistill.data.sources import SPLIT_NAMES
 from raydistill.errors import ConfigError, Fault
@@ -19,7 +20,7 @@ from raydistill.prepare.sources import resolve_source, weights_fingerprint
 from raydistill.training.schedule import Steps, plan_steps
 from raydistill.training.student import StudentPlan
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "load_data", "prepare"]
 
 T = TypeVar("T")
 
@@ -59,6 +60,15 @@ class Prepared:
         """Labelled and unlabelled rows of an epoch."""
         return sum(self.splits[n].num_rows for n in ("train", "unlabelled") if n in self.splits)
 
+    def row_bytes(self, name: str) -> int:
+        """Most bytes of a teacher's answer to one row."""
+        ask, traits = self.objective.asks[name], self.traits[name]
+        size = 4 if ask.dtype == "float32" else 2
+        tokens = self.teacher_max_tokens(name)
+        hidden = sum((tokens if h.pooling == "all" else 1) * traits.width for h in ask.hidden)
+        maps = len(ask.attention) * traits.num_heads * tokens * tokens
+        return size * (len(traits.labels) + hidden + maps)
+
     def teacher_max_tokens(self, name: str) -> int:
         """Where a teacher cuts long rows."""
         return self.config.teachers[name].max_tokens or self.config.student.max_tokens
@@ -79,7 +89,7 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
             faults.extend(error.faults)
             return None
 
-    splits = tried(lambda: _load_data(config))
+    splits = tried(lambda: load_data(config))
     labels = _labels(config, splits)
     sources: dict[str, ModelSource] = {}
     traits: dict[str, ModelTraits] = {}
@@ -102,7 +112,9 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
         if found is not None:
             traits[name] = found
             faults += _too_long(
-                f"teachers.{name}.max_tokens", section.max_tokens or config.student.max_tokens, found
+                f"teachers.{name}.max_tokens",
+                section.max_tokens or config.student.max_tokens,
+                found,
             )
     student = tried(lambda: _student(config, sources, traits, labels))
     if student is not None:
@@ -138,19 +150,27 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
     )
 
 
-def _load_data(config: DistillConfig) -> dict[str, Split]:
+def load_data(config: DistillConfig) -> dict[str, Split]:
+    """The splits that a configuration names, checked."""
     data, task = config.data, config.task
     files: dict[str, list[Path]] = {}
     if data.folder is not None:
         found = find_splits(Path(data.folder).expanduser(), path_in_config="data.folder")
         files = {name: [path] for name, path in found.items()}
+        if all(isinstance(loss, CrossEntropyLoss) for loss in config.losses):
+            files.pop("unlabelled", None)  # nothing would be learnt from it
     for name in SPLIT_NAMES:
         written = getattr(data, name)
         if written is not None:
             paths = [written] if isinstance(written, str) else written
             files[name] = [Path(path).expanduser() for path in paths]
     if "train" not in files:
-        raise ConfigError.of("data.train", f"is missing: {data.folder} holds no file named train." if data.folder else "is missing.")
+        raise ConfigError.of(
+            "data.train",
+            f"is missing: {data.folder} holds no file named train."
+            if data.folder
+            else "is missing.",
+        )
     return load_splits(
         files, text=task.text, text_pair=task.text_pair, label=task.label, labels=task.labels
     )
@@ -189,7 +209,12 @@ def _student(
         columns = _head_columns(shape.labels, labels, config.teachers[name].label_map)
         layers = tuple(section.from_teacher.layers)
         shape = ModelTraits(
-            len(layers), shape.width, shape.num_heads, labels or (), shape.max_positions, shape.tokenizer
+            len(layers),
+            shape.width,
+            shape.num_heads,
+            labels or (),
+            shape.max_positions,
+            shape.tokenizer,
         )
         return StudentPlan(source=source, layers=layers, head_columns=columns, **common), shape
     if section.from_config is not None:
@@ -203,7 +228,9 @@ def _student(
         trust_remote_code=section.trust_remote_code,
     )
     shape = read_traits("student.model", source)
-    return StudentPlan(source=source, head_columns=_head_columns(shape.labels, labels, None), **common), shape
+    return StudentPlan(
+        source=source, head_columns=_head_columns(shape.labels, labels, None), **common
+    ), shape
 
 
 def _head_columns(
@@ -218,7 +245,9 @@ def _head_columns(
         return None
 
 
-def _random_student(config: DistillConfig, common: dict[str, Any]) -> tuple[StudentPlan, ModelTraits]:
+def _random_student(
+    config: DistillConfig, common: dict[str, Any]
+) -> tuple[StudentPlan, ModelTraits]:
     from transformers import AutoConfig, AutoTokenizer
 
     section = config.student
@@ -231,21 +260,31 @@ def _random_student(config: DistillConfig, common: dict[str, Any]) -> tuple[Stud
             tokenizer = AutoTokenizer.from_pretrained(source.location)
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError.of("student.tokenizer", f"'{source.name}' cannot be loaded: {first}") from error
+        raise ConfigError.of(
+            "student.tokenizer", f"'{source.name}' cannot be loaded: {first}"
+        ) from error
     if "model_type" not in settings:
         raise ConfigError.of("student.from_config.model_type", "is missing, e.g. bert.")
     try:
         built = AutoConfig.for_model(settings.pop("model_type"), **settings)
     except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError.of("student.from_config", f"does not make a model: {str(error).splitlines()[0]}") from error
+        raise ConfigError.of(
+            "student.from_config", f"does not make a model: {str(error).splitlines()[0]}"
+        ) from error
     traits = traits_of_config(built, tokenizer)
-    return StudentPlan(source=source, random_config=dict(section.from_config or {}), **common), traits
+    return StudentPlan(
+        source=source, random_config=dict(section.from_config or {}), **common
+    ), traits
 
 
 def _too_long(path: str, max_tokens: int, traits: ModelTraits) -> list[Fault]:
     if traits.max_positions is None or max_tokens <= traits.max_positions:
         return []
-    return [Fault(path, f"must not exceed the model's {traits.max_positions} positions, got {max_tokens}.")]
+    return [
+        Fault(
+            path, f"must not exceed the model's {traits.max_positions} positions, got {max_tokens}."
+        )
+    ]
 
 
 _METRICS = ("accuracy", "macro_f1", "nll", "ece")
@@ -258,13 +297,17 @@ def _selection_faults(config: DistillConfig, splits: Mapping[str, Split] | None)
     if config.tracking.registered_model is not None:
         named["tracking.champion_metric"] = config.tracking.champion_metric
     for path, metric in named.items():
-        split, _, name = metric.partition("/")
+        split, _, _ = metric.partition("/")
         known = [f"{s}/{m}" for s in ("validation", "test") for m in _METRICS]
         allowed = known[: len(_METRICS)] if path.startswith("training") else known
         if metric not in allowed:
             faults.append(Fault(path, f"must be one of {', '.join(allowed)}, got '{metric}'."))
         elif path.startswith("tracking") and splits is not None and split not in splits:
             faults.append(Fault(path, f"is {metric}, but there is no data.{split}."))
-    if config.training.early_stopping is not None and splits is not None and "validation" not in splits:
+    if (
+        config.training.early_stopping is not None
+        and splits is not None
+        and "validation" not in splits
+    ):
         faults.append(Fault("training.early_stopping", "needs data.validation, which is missing."))
     return faults

@@ -45,7 +45,9 @@ def resource_faults(config: DistillConfig, have: Resources, *, embedded: bool) -
         if t.num_gpus
     ]
     if config.training.gpus_per_worker:
-        parts.append(f"training: {config.training.num_workers} x {config.training.gpus_per_worker:g}")
+        parts.append(
+            f"training: {config.training.num_workers} x {config.training.gpus_per_worker:g}"
+        )
     where = "this machine has" if embedded else "the cluster has"
     if need.gpus > have.gpus:
         faults.append(

@@ -58,7 +58,9 @@ def weights_fingerprint(source: ModelSource) -> str:
     if folder.is_dir():
         digest = hashlib.sha256()
         for place in dict.fromkeys((folder, Path(source.tokenizer))):
-            files = [f for p in ("*.safetensors", "*.json", "*.txt", "*.model") for f in place.glob(p)]
+            files = [
+                f for p in ("*.safetensors", "*.json", "*.txt", "*.model") for f in place.glob(p)
+            ]
             for file in sorted(files):
                 digest.update(file.name.encode())
                 with file.open("rb") as stream:

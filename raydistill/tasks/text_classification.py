@@ -31,7 +31,9 @@ class TextClassification:
         """All rows."""
         return int(self._table.num_rows)
 
-    def batch(self, rows: Sequence[int], tokenizer: Any, max_tokens: int, *, filler: bool = False) -> Batch:
+    def batch(
+        self, rows: Sequence[int], tokenizer: Any, max_tokens: int, *, filler: bool = False
+    ) -> Batch:
         """Some rows, tokenized for the student.
 
         Args:
@@ -53,7 +55,9 @@ class TextClassification:
     def texts(self, rows: Sequence[int]) -> tuple[tuple[int, ...], tuple[tuple[str, ...], ...]]:
         """Ids and texts of some rows, for a teacher alone."""
         part = self._table.take(pa.array(rows, type=pa.int64()))
-        return tuple(part["row_id"].to_pylist()), tuple(tuple(part[n].to_pylist()) for n in self._columns)
+        return tuple(part["row_id"].to_pylist()), tuple(
+            tuple(part[n].to_pylist()) for n in self._columns
+        )
 
     def hard_labels(self) -> Tensor:
         """Labels of all rows, ``[N]``."""

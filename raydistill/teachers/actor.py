@@ -19,7 +19,13 @@ from ray.exceptions import (
 from raydistill.errors import RaydistillError, TeacherError
 from raydistill.signals import Request, TeacherSignal
 from raydistill.teachers.pool import ReplicaLost, ReplicaSlow
-from raydistill.teachers.teacher import LocalTeacher, Teacher, TeacherDescription, TeacherSettings
+from raydistill.teachers.teacher import (
+    LocalTeacher,
+    Teacher,
+    TeacherDescription,
+    TeacherSettings,
+    time_answers,
+)
 
 __all__ = ["ActorTransport", "TeacherActor", "start_replicas", "stop_replicas"]
 
@@ -51,6 +57,10 @@ class TeacherActor:
     def ping(self) -> int:
         """Alive; the process id, which tests use to kill it."""
         return os.getpid()
+
+    def time(self, requests: Sequence[Request]) -> list[float]:
+        """Seconds that each answer takes; not counted as work."""
+        return time_answers(self._teacher, requests)
 
     def stats(self) -> Mapping[str, float]:
         """What was computed since this replica started."""
@@ -98,7 +108,11 @@ def describe_replicas(name: str, actors: Sequence[Any], timeout_s: float) -> Tea
         raise TeacherError(name, f"failed to start: {_last_line(error)}", "") from error
     fingerprints = {description.fingerprint for description in descriptions}
     if len(fingerprints) > 1:
-        raise TeacherError(name, "its replicas loaded different weights", "Is the model folder the same on every node?")
+        raise TeacherError(
+            name,
+            "its replicas loaded different weights",
+            "Is the model folder the same on every node?",
+        )
     return descriptions[0]  # type: ignore[no-any-return]
 
 

@@ -1,6 +1,8 @@
 """A teacher: describe yourself, answer these rows. No Ray here."""
 
 import hashlib
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -14,7 +16,7 @@ from raydistill.models.describe import traits_of_config
 from raydistill.models.outputs import select_parts
 from raydistill.signals import Request, TeacherSignal, pack_signal
 
-__all__ = ["LocalTeacher", "Teacher", "TeacherDescription", "TeacherSettings"]
+__all__ = ["LocalTeacher", "Teacher", "TeacherDescription", "TeacherSettings", "time_answers"]
 
 _TORCH = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -83,16 +85,20 @@ class LocalTeacher:
         self.settings = settings
         self._device = torch.device("cuda" if settings.use_gpu else "cpu")
         if settings.use_gpu and not torch.cuda.is_available():
-            raise TeacherError(settings.name, "was given a GPU but torch sees none", "Check the CUDA driver of that node.")
+            raise TeacherError(
+                settings.name,
+                "was given a GPU but torch sees none",
+                "Check the CUDA driver of that node.",
+            )
         if self._device.type == "cpu":
             torch.set_num_threads(settings.num_threads)
         self._tokenizer = load_tokenizer(settings.source)
-        self._model: Any = load_classifier(
+        model: Any = load_classifier(
             settings.source, dtype=_TORCH[settings.dtype], attention_maps=settings.attention_maps
         )
-        if self._model.config.pad_token_id is None:
-            self._model.config.pad_token_id = self._tokenizer.pad_token_id
-        self._model.requires_grad_(False).eval().to(self._device)
+        if model.config.pad_token_id is None:
+            model.config.pad_token_id = self._tokenizer.pad_token_id
+        self._model: Any = model.requires_grad_(False).eval().to(self._device)
 
     def describe(self) -> TeacherDescription:
         """Shape, labels, fingerprint."""
@@ -110,7 +116,9 @@ class LocalTeacher:
         digest = hashlib.sha256()
         for name, tensor in sorted(self._model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+            digest.update(
+                tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+            )
         digest.update(f"{traits} {self.settings.max_tokens} {self.settings.dtype}".encode())
         return digest.hexdigest()
 
@@ -132,7 +140,9 @@ class LocalTeacher:
             self.settings.name, request.row_ids, lengths.tolist(), parts, request.ask.dtype
         )
 
-    def _forward(self, request: Request, begin: int) -> tuple[dict[str, Tensor], np.ndarray[Any, Any]]:
+    def _forward(
+        self, request: Request, begin: int
+    ) -> tuple[dict[str, Tensor], np.ndarray[Any, Any]]:
         end = begin + self.settings.batch_rows
         texts = [column[begin:end] for column in request.texts]
         inputs = tokenize(self._tokenizer, texts, self.settings.max_tokens)
@@ -161,10 +171,20 @@ class LocalTeacher:
             rows = tuple(row for row, is_bad in zip(row_ids, bad.tolist(), strict=True) if is_bad)
         elif key.startswith("hidden."):
             owner = torch.arange(len(row_ids)).repeat_interleave(mask.sum(1).cpu())
-            bad_rows = owner[~finite.all(1).cpu()].unique().tolist()
-            rows = tuple(row_ids[i] for i in bad_rows)
+            bad_rows = set(owner[~finite.all(1).cpu()].tolist())
+            rows = tuple(row_ids[i] for i in sorted(bad_rows))
         name = self.settings.name
         remedy = f"Look at the weights of teachers.{name}.model, or compute it in float32."
         if torch.isfinite(part).all():
             remedy = f"The value is too large for teachers.{name}.signal_dtype = {str(wire).removeprefix('torch.')}; use bfloat16 or float32."
         raise NotFiniteError(f"teachers.{name}: {key}", rows, remedy)
+
+
+def time_answers(teacher: Teacher, requests: Sequence[Request]) -> list[float]:
+    """Seconds that each answer takes, tokenizing included."""
+    seconds = []
+    for request in requests:
+        begin = time.perf_counter()
+        teacher.answer(request)
+        seconds.append(time.perf_counter() - begin)
+    return seconds

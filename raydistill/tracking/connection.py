@@ -1,19 +1,24 @@
 """The way to an MLflow server or database: which one, quietly, and without waiting for minutes."""
 
+import contextlib
 import importlib.metadata
 import logging
 import os
 import re
 import socket
+import sys
 import urllib.parse
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raydistill.errors import ConfigError
 from raydistill.tracking.lock import waiting_for
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 __all__ = [
     "Unreachable",
@@ -48,10 +53,14 @@ class Unreachable(Exception):  # noqa: N818 - a finding that is caught, not an e
 
 
 def prepare_mlflow() -> None:
-    """Bounds MLflow's waiting and silences its chatter, where the user's environment does not say otherwise."""
+    """Bounds MLflow's waiting and silences it, unless the environment says otherwise."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    with quiet():
+    # Filters by origin, set for good: catch_warnings would swap the filters of other threads, too.
+    for origin in ("mlflow", "alembic", "pydantic", "sqlalchemy"):
+        for category in (DeprecationWarning, FutureWarning, UserWarning):
+            warnings.filterwarnings("ignore", category=category, module=rf"{origin}(\.|$)")
+    with contextlib.nullcontext() if "mlflow.tracking" in sys.modules else quiet():
         import mlflow.tracking  # noqa: F401 - sets its own loggers up, so the levels below come after
     level = os.environ["MLFLOW_LOGGING_LEVEL"].upper()
     for name in ("mlflow", "alembic"):
@@ -60,7 +69,7 @@ def prepare_mlflow() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hides the warnings that MLflow's own use of other libraries causes."""
+    """Hides the warnings that MLflow causes elsewhere. For the main thread: filters are global."""
     with warnings.catch_warnings():
         for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning, UserWarning):
             warnings.simplefilter("ignore", category)
@@ -71,8 +80,8 @@ def resolve_uri(uri: str | None, *, path: str = "tracking.uri") -> str:
     """The tracking URI that is meant, absolute.
 
     Args:
-        uri: As the user set it. ``None``: ``MLFLOW_TRACKING_URI`` where that is set, as everywhere with
-            MLflow, else the embedded ``sqlite:///mlflow.db`` in the working directory.
+        uri: As the user set it. ``None``: ``MLFLOW_TRACKING_URI`` where that is set, as everywhere
+            with MLflow, else the embedded ``sqlite:///mlflow.db`` in the working directory.
         path: What the user would change, for the error.
 
     Raises:
@@ -89,7 +98,9 @@ def resolve_uri(uri: str | None, *, path: str = "tracking.uri") -> str:
     plugins = importlib.metadata.entry_points(group="mlflow.tracking_store")
     if scheme not in _SCHEMES and scheme not in {plugin.name for plugin in plugins}:
         known = ", ".join(sorted(_SCHEMES))
-        message = f"must be an MLflow tracking URI, got {hide_password(uri)!r}. Known schemes: {known}."
+        message = (
+            f"must be an MLflow tracking URI, got {hide_password(uri)!r}. Known schemes: {known}."
+        )
         raise ConfigError.of(path, message)
     if scheme == "file":
         # MLflow refuses its old folder format unless asked for; whoever writes file: asks for it.
@@ -116,11 +127,12 @@ def hide_password(uri: str) -> str:
     return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
 
 
-def connect(uri: str) -> Any:
+def connect(uri: str) -> "MlflowClient":
     """A client for tracking and registry.
 
     Raises:
-        Unreachable: No connection within three seconds; said before MLflow starts its own, longer tries.
+        Unreachable: No connection within three seconds; said before MLflow starts its own, longer
+            tries.
     """
     _probe(uri)
     prepare_mlflow()
@@ -129,10 +141,10 @@ def connect(uri: str) -> Any:
     registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or uri
     database = sqlite_path(uri)
     if database is None:
-        with quiet():
-            return MlflowClient(uri, registry_uri)
-    # MLflow makes the tables on first use and says "already exists" to whoever comes second meanwhile.
-    with quiet(), waiting_for(database.with_name(database.name + "-lock")):
+        return MlflowClient(uri, registry_uri)
+    # MLflow makes the tables on first use and says "already exists" to whoever comes second
+    # meanwhile.
+    with waiting_for(database.with_name(database.name + "-lock")):
         client = MlflowClient(uri, registry_uri)
         client.search_experiments(max_results=1)
         return client

@@ -2,17 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from raydistill.tracking.connection import hide_password, quiet
+from raydistill.tracking.connection import hide_password
 from raydistill.tracking.journal import Entry, Journal, merge_metrics
 from raydistill.tracking.operations import apply_record, describe_record
 from raydistill.tracking.verdict import Say, Verdict, judge, one_line
 
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
 __all__ = ["Outcome", "deliver"]
 
-# An MLflow server whose own database is away answers 500, as it does to a record that breaks it. With a
-# try every half minute this outlasts a restart of the database, and a broken record passes in ten minutes.
+# An MLflow server whose own database is away answers 500, as it does to a record that breaks it.
+# With a try every half minute this outlasts a restart of the database, and a broken record passes
+# in ten minutes.
 _MAX_ATTEMPTS = 20
 _MAX_POINTS = 1000  # of one call, MLflow's limit
 
@@ -36,7 +40,9 @@ class _StoppedError(Exception):
     """The record could not be delivered now."""
 
 
-def deliver(journal: Journal, client_for: Callable[[], Any], uri: str, say: Say) -> Outcome:
+def deliver(
+    journal: Journal, client_for: "Callable[[], MlflowClient]", uri: str, say: Say
+) -> Outcome:
     """Sends what is pending. Never raises on behalf of MLflow.
 
     Args:
@@ -51,18 +57,17 @@ def deliver(journal: Journal, client_for: Callable[[], Any], uri: str, say: Say)
         if next(journal.entries(), None) is None:
             return Outcome(0, 0, None)
         client = client_for()
-        with quiet():
-            _settle_place(journal, client, uri)
-            for entry in merge_metrics(journal.entries(), _MAX_POINTS):
-                taken = _deliver_one(journal, client, entry, say)
-                delivered += entry.count if taken else 0
-                skipped += 0 if taken else entry.count
-    except Exception as error:  # noqa: BLE001 - whatever MLflow raises, the run goes on
+        _settle_place(journal, client, uri)
+        for entry in merge_metrics(journal.entries(), _MAX_POINTS):
+            taken = _deliver_one(journal, client, entry, say)
+            delivered += entry.count if taken else 0
+            skipped += 0 if taken else entry.count
+    except Exception as error:
         return Outcome(delivered, skipped, one_line(error))
     return Outcome(delivered, skipped, None)
 
 
-def _deliver_one(journal: Journal, client: Any, entry: Entry, say: Say) -> bool:
+def _deliver_one(journal: Journal, client: "MlflowClient", entry: Entry, say: Say) -> bool:
     """Whether it was taken; a refused one is named and passed over."""
     record, position = entry.record, journal.position
     if position.run_id is None and record["op"] != "open":
@@ -80,14 +85,16 @@ def _deliver_one(journal: Journal, client: Any, entry: Entry, say: Say) -> bool:
         if may_wait or record["op"] == "open":
             raise _StoppedError(one_line(error)) from error
         say(f"MLflow refused {describe_record(record)}, left out: {one_line(error)}.")
-        journal.move(offset_bytes=entry.end_bytes, skipped=position.skipped + entry.count, attempts=0)
+        journal.move(
+            offset_bytes=entry.end_bytes, skipped=position.skipped + entry.count, attempts=0
+        )
         return False
     delivered = position.delivered + entry.count
     journal.move(offset_bytes=entry.end_bytes, delivered=delivered, attempts=0, **changes)
     return True
 
 
-def _settle_place(journal: Journal, client: Any, uri: str) -> None:
+def _settle_place(journal: Journal, client: "MlflowClient", uri: str) -> None:
     """Makes sure that the run id belongs to this server; starts again where it does not."""
     place, position = hide_password(uri), journal.position
     if position.uri == place:
@@ -106,7 +113,7 @@ def _settle_place(journal: Journal, client: Any, uri: str) -> None:
     journal.move(uri=place)
 
 
-def _knows_run(client: Any, run_id: str) -> bool:
+def _knows_run(client: "MlflowClient", run_id: str) -> bool:
     try:
         client.get_run(run_id)
     except Exception as error:

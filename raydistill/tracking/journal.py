@@ -1,8 +1,8 @@
 """What a run has to tell MLflow, kept on disk first.
 
-``<run folder>/tracking/journal.jsonl`` holds one operation a line, in order; ``position.json`` beside it
-says how far MLflow has been told, and which MLflow run it became. Nothing here knows MLflow: a server that
-is away, or a run that is killed, costs no record.
+``<run folder>/tracking/journal.jsonl`` holds one operation a line, in order; ``position.json``
+beside it says how far MLflow has been told, and which MLflow run it became. Nothing here knows
+MLflow: a server that is away, or a run that is killed, costs no record.
 """
 
 import json
@@ -15,7 +15,15 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ["TRACKING_FOLDER", "Entry", "Journal", "Position", "Record", "merge_metrics", "pending_journals"]
+__all__ = [
+    "TRACKING_FOLDER",
+    "Entry",
+    "Journal",
+    "Position",
+    "Record",
+    "merge_metrics",
+    "pending_journals",
+]
 
 TRACKING_FOLDER = "tracking"
 _JOURNAL = "journal.jsonl"
@@ -96,7 +104,7 @@ class Journal:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line)
 
-    def move(self, **changes: Any) -> Position:
+    def move(self, **changes: Any) -> Position:  # noqa: ANN401 - fields of Position
         """Changes the position, on disk as one atomic replacement."""
         with self._lock:
             self._position = replace(self._position, **changes)
@@ -171,7 +179,8 @@ class Journal:
         try:
             found = json.loads(self._position_path.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
-            # Without a position everything is sent again; the run is found by its tag, not made twice.
+            # Without a position everything is sent again; the run is found by its tag, not made
+            # twice.
             return Position()
         known = {entry.name for entry in fields(Position)}
         return Position(**{name: value for name, value in found.items() if name in known})

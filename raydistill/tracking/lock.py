@@ -1,4 +1,4 @@
-"""A lock between processes, held through the operating system, so that a killed process never keeps it."""
+"""A lock between processes that a killed process never keeps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -3,11 +3,15 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from raydistill.tracking.connection import artifact_location
 from raydistill.tracking.journal import Journal, Record
 from raydistill.tracking.registration import apply_registration
 from raydistill.tracking.verdict import Say, Verdict, judge, one_line
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 __all__ = ["RUN_TAG", "PartlyRefusedError", "apply_record", "describe_record"]
 
@@ -20,11 +24,13 @@ class PartlyRefusedError(Exception):
     """Some items of a record were refused, each tried on its own; the others were taken."""
 
 
-def apply_record(client: Any, record: Record, journal: Journal, say: Say) -> dict[str, Any]:
+def apply_record(
+    client: "MlflowClient", record: Record, journal: Journal, say: Say
+) -> dict[str, Any]:
     """Does what the record says; gives the changes of the position that go with it."""
     operation = record["op"]
     if operation == "open":
-        return _open_run(client, record)
+        return _open_run(client, record, artifact_location(str(journal.position.uri)))
     if operation == "register":
         return apply_registration(client, record, journal, say)
     if operation not in _OPERATIONS:
@@ -33,9 +39,9 @@ def apply_record(client: Any, record: Record, journal: Journal, say: Say) -> dic
     return {}
 
 
-def _open_run(client: Any, record: Record) -> dict[str, Any]:
+def _open_run(client: "MlflowClient", record: Record, location: str | None) -> dict[str, Any]:
     """Makes the run, or finds the one that an interrupted delivery has made before."""
-    experiment_id = _experiment(client, record["experiment"], record.get("artifact_location"))
+    experiment_id = _experiment(client, record["experiment"], location)
     found = client.search_runs(
         [experiment_id], filter_string=f"tags.`{RUN_TAG}` = '{record['uuid']}'", max_results=1
     )
@@ -52,7 +58,7 @@ def _open_run(client: Any, record: Record) -> dict[str, Any]:
     return {"run_id": run.info.run_id, "experiment_id": experiment_id}
 
 
-def _experiment(client: Any, name: str, location: str | None) -> str:
+def _experiment(client: "MlflowClient", name: str, location: str | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
@@ -66,25 +72,25 @@ def _experiment(client: Any, name: str, location: str | None) -> str:
     return str(found.experiment_id)
 
 
-def _resume(client: Any, run_id: str, record: Record, folder: Path) -> None:  # noqa: ARG001
+def _resume(client: "MlflowClient", run_id: str, _record: Record, _folder: Path) -> None:
     client.update_run(run_id, status="RUNNING")
 
 
-def _params(client: Any, run_id: str, record: Record, folder: Path) -> None:  # noqa: ARG001
+def _params(client: "MlflowClient", run_id: str, record: Record, _folder: Path) -> None:
     from mlflow.entities import Param
 
     items = [Param(key, value) for key, value in record["items"].items()]
     _together_or_each(lambda part: client.log_batch(run_id, params=part), items)
 
 
-def _metrics(client: Any, run_id: str, record: Record, folder: Path) -> None:  # noqa: ARG001
+def _metrics(client: "MlflowClient", run_id: str, record: Record, _folder: Path) -> None:
     from mlflow.entities import Metric
 
     items = [Metric(name, value, time_ms, step) for name, value, step, time_ms in record["points"]]
     _together_or_each(lambda part: client.log_batch(run_id, metrics=part), items)
 
 
-def _tags(client: Any, run_id: str, record: Record, folder: Path) -> None:  # noqa: ARG001
+def _tags(client: "MlflowClient", run_id: str, record: Record, _folder: Path) -> None:
     from mlflow.entities import RunTag
 
     items = [RunTag(key, value) for key, value in record["items"].items()]
@@ -112,7 +118,7 @@ def _together_or_each(send: Callable[[Sequence[Any]], Any], items: Sequence[Any]
         raise PartlyRefusedError("; ".join(f"{key}: {why}" for key, why in refused.items()))
 
 
-def _datasets(client: Any, run_id: str, record: Record, folder: Path) -> None:  # noqa: ARG001
+def _datasets(client: "MlflowClient", run_id: str, record: Record, _folder: Path) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     inputs = [
@@ -121,7 +127,9 @@ def _datasets(client: Any, run_id: str, record: Record, folder: Path) -> None:  
                 name=use["name"],
                 digest=use["digest"][:_MAX_DIGEST],
                 source_type="http" if use["source"].startswith("http") else "local",
-                source=json.dumps({"url" if use["source"].startswith("http") else "uri": use["source"]}),
+                source=json.dumps(
+                    {"url" if use["source"].startswith("http") else "uri": use["source"]}
+                ),
                 profile=json.dumps(use["profile"]) if use["profile"] else None,
             ),
             [InputTag(_CONTEXT_TAG, use["context"])],
@@ -131,15 +139,15 @@ def _datasets(client: Any, run_id: str, record: Record, folder: Path) -> None:  
     client.log_inputs(run_id, inputs)
 
 
-def _artifact(client: Any, run_id: str, record: Record, folder: Path) -> None:
+def _artifact(client: "MlflowClient", run_id: str, record: Record, folder: Path) -> None:
     client.log_artifact(run_id, str(folder / record["path"]), record["to"])
 
 
-def _artifacts(client: Any, run_id: str, record: Record, folder: Path) -> None:
+def _artifacts(client: "MlflowClient", run_id: str, record: Record, folder: Path) -> None:
     client.log_artifacts(run_id, str(folder / record["path"]), record["to"])
 
 
-def _finish(client: Any, run_id: str, record: Record, folder: Path) -> None:  # noqa: ARG001
+def _finish(client: "MlflowClient", run_id: str, record: Record, _folder: Path) -> None:
     client.set_terminated(run_id, record["status"], record["time_ms"])
 
 

@@ -4,10 +4,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raydistill.tracking.journal import Journal, Record
 from raydistill.tracking.verdict import Say
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
 
 __all__ = [
     "DATA_TAG",
@@ -72,7 +76,9 @@ def decide_champion(
     return Decision(better, comparison)
 
 
-def apply_registration(client: Any, record: Record, journal: Journal, say: Say) -> dict[str, Any]:
+def apply_registration(
+    client: "MlflowClient", record: Record, journal: Journal, say: Say
+) -> dict[str, Any]:
     """Uploads the model into the run and makes a version of it, unless an earlier try has.
 
     Args:
@@ -104,7 +110,7 @@ def apply_registration(client: Any, record: Record, journal: Journal, say: Say) 
     }
 
 
-def _move_alias(client: Any, record: Record, version: str, say: Say) -> None:
+def _move_alias(client: "MlflowClient", record: Record, version: str, say: Say) -> None:
     name, alias = record["name"], record["alias"]
     holder = client.get_registered_model(name).aliases.get(alias)
     if holder is not None and str(holder) == version:
@@ -124,7 +130,7 @@ def _move_alias(client: Any, record: Record, version: str, say: Say) -> None:
         say(f"registered {name} version {version}; {stays}, because {decision.reason}.")
 
 
-def _ensure_model(client: Any, name: str) -> None:
+def _ensure_model(client: "MlflowClient", name: str) -> None:
     try:
         client.create_registered_model(name)
     except Exception as error:
@@ -132,7 +138,7 @@ def _ensure_model(client: Any, name: str) -> None:
             raise
 
 
-def _find(client: Any, name: str, registration: str) -> Any | None:
+def _find(client: "MlflowClient", name: str, registration: str) -> "ModelVersion | None":
     """The version that an interrupted delivery has made; a tag of ours tells."""
     quoted = name.replace("'", "''")
     found = client.search_model_versions(

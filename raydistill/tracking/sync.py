@@ -7,7 +7,7 @@ from raydistill.errors import TrackingError
 from raydistill.tracking.connection import connect, resolve_uri
 from raydistill.tracking.delivery import deliver
 from raydistill.tracking.journal import Journal
-from raydistill.tracking.tracker import lock_journal
+from raydistill.tracking.opening import lock_journal
 from raydistill.tracking.verdict import Say
 
 __all__ = ["SyncResult", "sync"]
@@ -38,10 +38,12 @@ def sync(folder: Path, say: Say, *, uri: str | None = None) -> SyncResult:
     Args:
         folder: The run's output folder.
         say: Told, one line each, what was left out and why it stopped.
-        uri: Another tracking URI than the run's own. A server that does not know the run gets all of it.
+        uri: Another tracking URI than the run's own. A server that does not know the run gets all
+            of it.
 
     Raises:
-        TrackingError: There is no journal, it is in use, or its URI had a password, which is not stored.
+        TrackingError: There is no journal, it is in use, or its URI had a password, which is not
+            stored.
         ConfigError: ``uri`` is of no known kind.
     """
     journal = Journal(folder)

@@ -1,22 +1,15 @@
 """The one place a run talks to about MLflow; lives in the driver process."""
 
-import contextlib
 import time
 import uuid
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from raydistill.errors import TrackingError
 from raydistill.tracking.connection import (
-    artifact_location,
     connect,
     hide_password,
-    prepare_mlflow,
-    quiet,
-    resolve_uri,
 )
 from raydistill.tracking.courier import Courier
 from raydistill.tracking.delivery import deliver
@@ -25,14 +18,16 @@ from raydistill.tracking.lock import FileLock
 from raydistill.tracking.registration import METRIC_TAG
 from raydistill.tracking.verdict import Say
 
-__all__ = ["DatasetUse", "Tracker", "open_tracker"]
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+__all__ = ["DatasetUse", "Tracker", "now_ms"]
 
 # MLflow's limits for one call, and for one value.
 _MAX_ITEMS = 100
 _MAX_POINTS = 1000
 _MAX_PARAM_CHARACTERS = 6000
 _MAX_TAG_CHARACTERS = 8000
-_OPEN_WAIT_S = 15.0
 
 T = TypeVar("T")
 
@@ -57,7 +52,7 @@ class DatasetUse:
 
 
 class Tracker:
-    """Records one run: on disk at once, in MLflow as soon as it can be reached. Nothing here raises for MLflow.
+    """Records one run: on disk at once, in MLflow when it answers; raises for neither.
 
     Made by :func:`open_tracker`. Use as a context manager, or call :meth:`finish`.
 
@@ -73,7 +68,7 @@ class Tracker:
         self, journal: Journal, uri: str, lock: FileLock, say: Say, *, pause_s: float
     ) -> None:
         self._journal, self.uri, self._lock, self._say = journal, uri, lock, say
-        self._client: Any = None
+        self._client: MlflowClient = None
         self._courier = Courier(self._attempt, self._complain, pause_s=pause_s)
 
     @property
@@ -98,8 +93,8 @@ class Tracker:
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Figures at one step, as of now."""
-        now_ms = _now_ms()
-        self.log_metric_points([(name, value, step, now_ms) for name, value in metrics.items()])
+        at_ms = now_ms()
+        self.log_metric_points([(name, value, step, at_ms) for name, value in metrics.items()])
 
     def log_metric_points(self, points: Iterable[tuple[str, float, int, int]]) -> None:
         """Figures of any time: ``(name, value, step, timestamp_ms)``."""
@@ -151,8 +146,8 @@ class Tracker:
             model_dir: An MLflow model directory, see :func:`raydistill.tracking.save_model_folder`.
             name: Of the registered model.
             tags: Lineage; see the constants ending in ``_TAG`` for the names that are read again.
-            alias: Goes to the new version when nobody has it, or when the new one is strictly better
-                on the same data. ``None``: none.
+            alias: Goes to the new version when nobody has it, or when the new one is strictly
+                better on the same data. ``None``: none.
             metric_name: What is compared; kept with the version.
             metric_value: Of this version.
             greater_is_better: Of that metric.
@@ -161,7 +156,9 @@ class Tracker:
             ``models:/name/version``; ``None`` when MLflow is away, and the registration waits.
         """
         registration = uuid.uuid4().hex
-        plain = {key: value if isinstance(value, str) else str(value) for key, value in tags.items()}
+        plain = {
+            key: value if isinstance(value, str) else str(value) for key, value in tags.items()
+        }
         self._put(
             {
                 "op": "register",
@@ -174,8 +171,19 @@ class Tracker:
                 "greater_is_better": greater_is_better,
             }
         )
-        self._courier.flush()
+        self.flush()
         return self._journal.position.registrations.get(registration)
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Tries to deliver now what waits.
+
+        Args:
+            timeout_s: Wait no longer for the end of that try.
+
+        Returns:
+            Whether MLflow has got everything.
+        """
+        return self._courier.flush(timeout_s)
 
     def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> bool:
         """Ends the run, and tries once more to deliver what waits. A second call does nothing.
@@ -186,7 +194,7 @@ class Tracker:
         if self._courier.closed:
             return self.num_undelivered == 0
         try:
-            self._put({"op": "finish", "status": status, "time_ms": _now_ms()})
+            self._put({"op": "finish", "status": status, "time_ms": now_ms()})
             return self._courier.close()
         finally:
             self._lock.release()
@@ -209,7 +217,7 @@ class Tracker:
             self._client = None
         return outcome.trouble
 
-    def _connected(self) -> Any:
+    def _connected(self) -> "MlflowClient":
         if self._client is None:
             self._client = connect(self.uri)
         return self._client
@@ -219,87 +227,6 @@ class Tracker:
             f"MLflow at {hide_password(self.uri)} took no records: {trouble}. The run goes on; "
             f"records wait in {self._journal.home} and are sent when MLflow answers."
         )
-
-
-def open_tracker(
-    *,
-    uri: str | None,
-    experiment: str,
-    run_name: str,
-    folder: Path,
-    resume: bool,
-    tags: Mapping[str, str],
-    say: Say | None = None,
-    pause_s: float = 30.0,
-) -> Tracker:
-    """Begins to record a run, or goes on with it. Returns when MLflow has the run, or after 15 s at most.
-
-    Args:
-        uri: See :func:`raydistill.tracking.resolve_uri`.
-        experiment: By name; made when it does not exist.
-        run_name: What MLflow shows.
-        folder: The run's output folder; the journal goes into ``tracking/`` in it.
-        resume: Go on with the run that the folder's journal describes, where there is one.
-        tags: Of a new run.
-        say: Told what the user should know; :func:`warnings.warn` when ``None``.
-        pause_s: Rest after a failed delivery.
-
-    Raises:
-        ConfigError: ``uri`` is of no known kind.
-        TrackingError: Another process is recording in this folder.
-    """
-    say = say or _warn
-    uri = resolve_uri(uri)
-    # Here and not in the background: two threads that import large packages may find them half loaded.
-    prepare_mlflow()
-    lock = lock_journal(folder)
-    journal = Journal(folder)
-    if resume and journal.opening() is not None:
-        journal.append({"op": "resume", "time_ms": _now_ms()})
-    else:
-        num_pending = journal.count_pending()
-        aside = journal.set_aside()
-        if aside is not None and num_pending:
-            say(
-                f"{num_pending} records of an earlier run in {folder} were never sent to MLflow; "
-                f"they are kept in {aside.parent}."
-            )
-        journal.append(
-            {
-                "op": "open",
-                "uuid": uuid.uuid4().hex,
-                "uri": hide_password(uri),
-                "experiment": experiment,
-                "artifact_location": artifact_location(uri),
-                "run_name": run_name,
-                "time_ms": _now_ms(),
-                "tags": {**_origin(), **{key: str(value) for key, value in tags.items()}},
-            }
-        )
-    tracker = Tracker(journal, uri, lock, say, pause_s=pause_s)
-    tracker._courier.flush(_OPEN_WAIT_S)  # noqa: SLF001
-    return tracker
-
-
-def lock_journal(folder: Path) -> FileLock:
-    """The right to deliver a folder's journal.
-
-    Raises:
-        TrackingError: Another process has it.
-    """
-    lock = FileLock(Journal(folder).home / "lock")
-    if not lock.acquire():
-        raise TrackingError(f"{folder} is being recorded by another process; wait for its end.")
-    return lock
-
-
-def _origin() -> dict[str, str]:
-    """Who, from which script and commit: the columns that MLflow's pages show."""
-    with contextlib.suppress(Exception), quiet():
-        from mlflow.tracking.context.registry import resolve_tags
-
-        return dict(resolve_tags())
-    return {}
 
 
 def _cut(value: object, max_characters: int) -> str:
@@ -312,9 +239,6 @@ def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """MLflow's clock: milliseconds since 1970."""
     return time.time_ns() // 1_000_000
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=2)

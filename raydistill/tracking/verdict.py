@@ -24,8 +24,8 @@ class Verdict(enum.Enum):
 def judge(error: BaseException) -> Verdict:
     """Whether waiting can help.
 
-    The whole chain of causes is looked at: MLflow wraps a lost connection into the same exception as any
-    other internal error.
+    The whole chain of causes is looked at: MLflow wraps a lost connection into the same exception
+    as any other internal error.
     """
     chain = list(_causes(error))
     for link in chain:
@@ -44,7 +44,9 @@ def judge(error: BaseException) -> Verdict:
         return Verdict.AWAY
     if any(_http_status(link) in {401, 403, 429, 502, 503, 504} for link in chain):
         return Verdict.AWAY
-    if code == "INTERNAL_ERROR" or any((_http_status(link) or 0) >= _SERVER_ERROR for link in chain):
+    if code == "INTERNAL_ERROR" or any(
+        (_http_status(link) or 0) >= _SERVER_ERROR for link in chain
+    ):
         return Verdict.UNCLEAR
     return Verdict.REFUSED
 
@@ -65,4 +67,4 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def one_line(error: BaseException) -> str:
     """An exception as a clause for a sentence, without its full stop."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return (text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS - 1]}…").rstrip(".")
+    return (text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 1]}…").rstrip(".")

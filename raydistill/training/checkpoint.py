@@ -63,7 +63,11 @@ class Progress:
         gain = None if self.best_value is None else value - self.best_value
         if gain is None or (gain if greater_is_better else -gain) > margin:
             return replace(
-                self, best_step=self.step, best_value=value, since_best=0, best_metrics=dict(metrics)
+                self,
+                best_step=self.step,
+                best_value=value,
+                since_best=0,
+                best_metrics=dict(metrics),
             )
         return replace(self, since_best=self.since_best + 1)
 
@@ -120,7 +124,9 @@ def read_progress(folder: Path) -> Progress:
     try:
         return Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder} is torn: progress.json cannot be read ({error}).") from error
+        raise CheckpointError(
+            f"{folder} is torn: progress.json cannot be read ({error})."
+        ) from error
 
 
 def restore(
@@ -166,12 +172,15 @@ def restore(
 
 
 def _random_states() -> dict[str, Any]:
-    python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one is what models use
+    python = random.getstate()
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002 - the global one is what models use
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "python": json.dumps(python),
-        "numpy": json.dumps([numpy_state[0], np.asarray(numpy_state[1]).tolist(), *numpy_state[2:]]),
+        "numpy": json.dumps(
+            [numpy_state[0], np.asarray(numpy_state[1]).tolist(), *numpy_state[2:]]
+        ),
     }
 
 

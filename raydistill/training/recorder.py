@@ -39,9 +39,7 @@ def start_recorder() -> Any:
     """On the driver's own node, using no CPU."""
     node = ray.get_runtime_context().get_node_id()
     return (
-        ray.remote(Recorder)
-        .options(num_cpus=0, label_selector={"ray.io/node-id": node})
-        .remote()
+        ray.remote(Recorder).options(num_cpus=0, label_selector={"ray.io/node-id": node}).remote()
     )
 
 
@@ -49,7 +47,8 @@ class RecorderClient:
     """A worker's end: sends without waiting, and hears of a stop a little later."""
 
     def __init__(self, actor: Any) -> None:
-        self._actor, self._replies = actor, []
+        self._actor = actor
+        self._replies: list[Any] = []
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers at a step."""

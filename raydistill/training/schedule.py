@@ -52,8 +52,10 @@ def learning_rate_factor(step: int, *, total: int, warmup_fraction: float, sched
     :math:`(1 + \cos \pi x) / 2` for ``cosine``, with :math:`x = (s - w) / (\text{total} - w)`.
 
     Example:
-        >>> [round(learning_rate_factor(s, total=4, warmup_fraction=0.5, schedule="linear"), 2)
-        ...  for s in range(4)]
+        >>> [
+        ...     round(learning_rate_factor(s, total=4, warmup_fraction=0.5, schedule="linear"), 2)
+        ...     for s in range(4)
+        ... ]
         [0.5, 1.0, 1.0, 0.5]
     """
     warmup = int(warmup_fraction * total)

@@ -33,7 +33,9 @@ class StudentModule(nn.Module):
         precision: ``bfloat16`` runs the student's forward pass under autocast.
     """
 
-    def __init__(self, student: nn.Module, objective: Objective, precision: str = "float32") -> None:
+    def __init__(
+        self, student: nn.Module, objective: Objective, precision: str = "float32"
+    ) -> None:
         super().__init__()
         self.student, self.objective = student, objective
         self._autocast = precision == "bfloat16"
@@ -49,7 +51,8 @@ class StudentModule(nn.Module):
         )
         # Every parameter takes part in the graph, also where only features are matched: DDP waits
         # for a gradient of each.
-        return sums + 0.0 * outputs.logits.float().sum()
+        touched: Tensor = 0.0 * outputs.logits.float().sum()
+        return sums + touched
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ class StepMetrics:
 
 def build_optimizer(module: StudentModule, training: TrainingSection) -> torch.optim.AdamW:
     """AdamW: matrices decay, biases and normalisations do not, projections have their own rate."""
-    matrices, vectors = [], []
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for parameter in module.student.parameters():
         (matrices if parameter.ndim > 1 else vectors).append(parameter)
     projections = list(module.objective.parameters())
@@ -162,7 +166,9 @@ def train_step(
     parameters = [p for p in module.parameters() if p.grad is not None]
     grad_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if not torch.isfinite(grad_norm):
-        raise NotFiniteError("the gradient", row_ids, "Lower training.learning_rate, or train in float32.")
+        raise NotFiniteError(
+            "the gradient", row_ids, "Lower training.learning_rate, or train in float32."
+        )
     if max_grad_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, grad_norm)
     optimizer.step()
@@ -175,5 +181,3 @@ def _all_workers(share: Tensor, device: torch.device, world: int) -> Tensor:
     if world > 1:
         dist.all_reduce(share)
     return share
-
-

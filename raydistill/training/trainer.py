@@ -1,5 +1,6 @@
 """The Ray Train trainer, its restarts, and what the driver does meanwhile."""
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -90,27 +91,30 @@ def train(
         RaydistillError: What a worker raised.
         TrainingError: Workers were lost more often than ``training.max_restarts``.
     """
-    training = job.training
-    for attempt in range(training.max_restarts + 1):
-        error = _attempt(job, storage, on_events)
-        if error is None:
-            return _result(storage)
-        cause = find_cause(error)
+    limit = job.training.max_restarts
+    for restarts in itertools.count():
+        outcome = _attempt(job, storage, on_events)
+        if not isinstance(outcome, BaseException):
+            return _trained(outcome, storage)
+        cause = find_cause(outcome)
         if cause is not None:
             raise cause from None
-        if decide(error, restarts=attempt, max_restarts=training.max_restarts) is _Next.STOP:
-            break
-        say(f"training workers were lost ({_short(error)}); decided to {_Next.AGAIN.value} (restart {attempt + 1} of {training.max_restarts})")
-    raise TrainingError(
-        f"training workers were lost {training.max_restarts + 1} times (training.max_restarts = "
-        f"{training.max_restarts}); the last time: {_short(error)}. What was saved can be resumed with --resume."
-    ) from error
+        if decide(outcome, restarts=restarts, max_restarts=limit) is _Next.STOP:
+            raise TrainingError(
+                f"training workers were lost {restarts + 1} times (training.max_restarts = {limit}); "
+                f"the last time: {_short(outcome)}. What was saved can be resumed with --resume."
+            ) from outcome
+        say(
+            f"training workers were lost ({_short(outcome)}); decided to {_Next.AGAIN.value} "
+            f"(restart {restarts + 1} of {limit})"
+        )
+    raise AssertionError("unreachable")
 
 
 def _attempt(
     job: WorkerJob, storage: Path, on_events: Callable[[list[dict[str, Any]]], None]
-) -> BaseException | None:
-    """One `fit`, in a thread, so that this one stays free for events and for Ctrl-C."""
+) -> Any:
+    """One `fit` and its result or error, in a thread: this one stays free for events and Ctrl-C."""
     training = job.training
     resources = {"CPU": training.cpus_per_worker}
     if training.gpus_per_worker > 0:
@@ -123,21 +127,19 @@ def _attempt(
             use_gpu=training.gpus_per_worker > 0,
             resources_per_worker=resources,
         ),
-        torch_config=TorchConfig(
-            backend="nccl" if training.gpus_per_worker > 0 else "gloo"
-        ),
+        torch_config=TorchConfig(backend="nccl" if training.gpus_per_worker > 0 else "gloo"),
         run_config=ray.train.RunConfig(
             name=storage.name,
             storage_path=str(storage.parent),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=training.checkpoints_kept),
         ),
     )
-    outcome: list[BaseException] = []
+    outcome: list[Any] = []
 
     def fit() -> None:
         try:
-            trainer.fit()
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            outcome.append(trainer.fit())
+        except BaseException as error:  # handed to the thread that waits
             outcome.append(error)
 
     thread = threading.Thread(target=fit, name="raydistill-fit", daemon=True)
@@ -152,25 +154,18 @@ def _attempt(
         on_events(ray.get(job.recorder.drain.remote()))
         raise
     on_events(ray.get(job.recorder.drain.remote()))
-    return outcome[0] if outcome else None
+    return outcome[0]
 
 
-def latest_checkpoint(storage: Path) -> Path | None:
-    """The newest complete checkpoint, as Ray Train's own record has it."""
-    record = storage / "checkpoint_manager_snapshot.json"
-    if not record.exists():
-        return None
-    result = ray.train.Result.from_path(str(storage))
-    return None if result.checkpoint is None else Path(result.checkpoint.path)
-
-
-def _result(storage: Path) -> Trained:
-    result = ray.train.Result.from_path(str(storage))
+def _trained(result: Any, storage: Path) -> Trained:
     if result.checkpoint is None:
         raise TrainingError(f"training ended without a checkpoint in {storage}.")
     folder = Path(result.checkpoint.path)
+    progress = read_progress(folder)
+    if not progress.end:
+        raise KeyboardInterrupt  # the workers stopped because they were asked to
     numbers = {k: v for k, v in (result.metrics or {}).items() if isinstance(v, int | float)}
-    return Trained(read_progress(folder), folder, numbers)
+    return Trained(progress, folder, numbers)
 
 
 def _short(error: BaseException) -> str:

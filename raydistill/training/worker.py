@@ -172,7 +172,7 @@ class _Worker:
                 device=self.device,
                 world=self.world,
             )
-            rate = self.scheduler.get_last_lr()[0]
+            rate = float(self.scheduler.get_last_lr()[0])
             self.scheduler.step()
             done += 1
             self.progress = replace(self.progress, step=done)
@@ -187,7 +187,9 @@ class _Worker:
                 with meter.paused():
                     early = self._evaluate()
             if done == steps.total or early:
-                self.progress = replace(self.progress, end="early_stopping" if early else "finished")
+                self.progress = replace(
+                    self.progress, end="early_stopping" if early else "finished"
+                )
                 stopping = True
             if steps.checkpoint_at(done) or stopping:
                 with meter.paused():
@@ -245,7 +247,9 @@ class _Worker:
         """Logits and labels of a whole table, each worker a slice of it."""
         task = TextClassification(table, self.job.labels)
         size = -(-task.num_rows // self.world)
-        mine = range(min(self.rank * size, task.num_rows), min((self.rank + 1) * size, task.num_rows))
+        mine = range(
+            min(self.rank * size, task.num_rows), min((self.rank + 1) * size, task.num_rows)
+        )
         logits = []
         self.core.eval()
         for begin in range(mine.start, mine.stop, self.job.eval_rows):

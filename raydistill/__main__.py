@@ -1,0 +1,6 @@
+"""`python -m raydistill`."""
+
+from raydistill.cli import main
+
+if __name__ == "__main__":
+    main()

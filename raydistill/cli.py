@@ -1,0 +1,328 @@
+"""The command line: parse, call, print. Exit 0 done, 2 the input is wrong, 1 failed, 130 interrupted."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from raydistill.errors import ConfigError, RaydistillError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="raydistill",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Distil several frozen teachers into one small student on a Ray cluster.",
+)
+models_app = typer.Typer(
+    no_args_is_help=True, help="The MLflow registry: versions, aliases, where each came from."
+)
+app.add_typer(models_app, name="models")
+
+Config = Annotated[Path, typer.Argument(help="Configuration, YAML.", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="A.B=C", help="Override a setting; may be repeated.", show_default=False
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", help="Same as --set run.output_dir=DIR.", show_default=False),
+]
+Uri = Annotated[
+    str | None, typer.Option("--tracking-uri", help="MLflow tracking URI.", show_default=False)
+]
+
+
+def _overrides(settings: list[str] | None, output: Path | None = None) -> list[str]:
+    return list(settings or []) + ([f"run.output_dir='{output}'"] if output is not None else [])
+
+
+def _sound(config: Path, overrides: list[str], *, resume: bool = False) -> Any:
+    """The configuration; every fault of it, its files and models at once if it cannot run."""
+    from raydistill.config import parse_config, read_settings
+
+    parsed, faults = parse_config(read_settings(config, overrides))
+    if faults:
+        if parsed is not None:
+            from raydistill.run import check
+
+            check(parsed, faults, resume=resume)
+        raise ConfigError(faults)
+    return parsed
+
+
+@app.command()
+def train(
+    config: Config,
+    settings: Settings = None,
+    output: Output = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+) -> None:
+    """Distil: train a student from its teachers."""
+    parsed = _sound(config, _overrides(settings, output), resume=resume)
+    from raydistill.run import distill
+
+    _show(distill(parsed, resume=resume).output_dir)
+
+
+@app.command()
+def teach(
+    config: Config,
+    settings: Settings = None,
+    output: Output = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+) -> None:
+    """Fine-tune a teacher on the labelled rows, and register it."""
+    parsed = _sound(config, _overrides(settings, output), resume=resume)
+    from raydistill.teach import teach as fine_tune
+
+    _show(fine_tune(parsed, resume=resume).output_dir)
+
+
+@app.command()
+def check(config: Config, settings: Settings = None, output: Output = None) -> None:
+    """Validate, load models' configurations, and print the plan; nothing is started or written."""
+    parsed = _sound(config, _overrides(settings, output))
+    from raydistill.plan import plan_lines
+    from raydistill.run import check as check_all
+
+    for line in plan_lines(check_all(parsed)):
+        typer.echo(line)
+
+
+@app.command()
+def evaluate(
+    config: Config,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", help="Folder, Hugging Face id or models:/name@alias.", show_default=False
+        ),
+    ],
+    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
+    settings: Settings = None,
+) -> None:
+    """Metrics of any model on a split of the configuration's data, as JSON on standard output."""
+    import json
+
+    parsed = _sound_data(config, _overrides(settings))
+    from raydistill.evaluate import evaluate_model
+    from raydistill.ui import Ui
+
+    typer.echo(json.dumps(evaluate_model(parsed, model, split, Ui()), indent=1))
+
+
+def _sound_data(config: Path, overrides: list[str]) -> Any:
+    from raydistill.config import load_config
+
+    return load_config(config, overrides)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Output folder of a run.", show_default=False)],
+) -> None:
+    """Write report.html of a run again."""
+    from raydistill.evaluation.report import write_report
+
+    typer.echo(write_report(folder))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of configurations, for editors."""
+    from raydistill.config.schema import schema_text
+
+    typer.echo(schema_text(), nl=False)
+
+
+@app.command()
+def sync(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(help="Output folders of runs, or folders of such.", show_default=False),
+    ],
+    tracking_uri: Uri = None,
+) -> None:
+    """Send records to MLflow that a server did not take while a run went on."""
+    from raydistill.tracking import pending_journals
+    from raydistill.tracking import sync as send
+
+    pending = [journal for folder in folders for journal in pending_journals(folder)]
+    if not pending:
+        typer.echo("nothing to send")
+    left = 0
+    for folder in pending:
+        result = send(folder, _say, uri=tracking_uri)
+        left += result.remaining
+        typer.echo(
+            f"{folder}: {result.delivered} records sent, {result.remaining} left"
+            + (f", {result.model_uri}" if result.model_uri else "")
+        )
+    if left:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--folder", help="Where data, models and results go.")
+    ] = Path("outputs/demo"),
+    full: Annotated[
+        bool, typer.Option("--full", help="All labelled rows; about an hour on two cores.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of every run in it.")] = 0,
+) -> None:
+    """The whole way on real data and real teachers, in under ten minutes on two CPU cores."""
+    from raydistill.demo.demo import run_demo
+    from raydistill.ui import Ui
+
+    run_demo(folder, full=full, seed=seed, ui=Ui())
+
+
+@models_app.command("list")
+def models_list(tracking_uri: Uri = None) -> None:
+    """Registered models, their versions and aliases."""
+    from raydistill.tracking import list_models
+
+    rows = [
+        [v.name, str(v.version), ", ".join(v.aliases), _numbers(v.metrics), _day(v.created_ms)]
+        for model in list_models(tracking_uri)
+        for v in model.versions
+    ]
+    _print_table(["model", "version", "aliases", "metrics", "created"], rows)
+
+
+@models_app.command("show")
+def models_show(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Name, models:/name@alias or models:/name/version.", show_default=False
+        ),
+    ],
+    tracking_uri: Uri = None,
+) -> None:
+    """One model: every version with its metrics and where it came from."""
+    from raydistill.tracking import show_model
+
+    for v in show_model(model, tracking_uri).versions:
+        aliases = f" ({', '.join(v.aliases)})" if v.aliases else ""
+        typer.echo(f"{v.uri}{aliases}")
+        for name, value in sorted(
+            {"run": v.run_id or "–", "created": _day(v.created_ms), **v.lineage}.items()
+        ):
+            typer.echo(f"  {name}: {value}")
+        for name, number in sorted(v.metrics.items()):
+            typer.echo(f"  {name}: {number:.4f}")
+
+
+@models_app.command("promote")
+def models_promote(
+    name: Annotated[str, typer.Argument(help="Registered model.", show_default=False)],
+    version: Annotated[int, typer.Argument(help="Its version.", show_default=False)],
+    alias: Annotated[str, typer.Option("--alias", help="Which alias moves.")] = "champion",
+    tracking_uri: Uri = None,
+) -> None:
+    """Move an alias to a version."""
+    from raydistill.tracking import promote
+
+    moved = promote(name, version, alias, tracking_uri)
+    before = "" if moved.previous is None else f" (was version {moved.previous})"
+    typer.echo(f"{moved.name}@{moved.alias} is version {moved.version}{before}")
+
+
+def _show(folder: Path) -> None:
+    """The table of student and teachers, and where everything lies."""
+    import json
+
+    from raydistill.evaluation.table import comparison_rows
+
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    headers, rows = comparison_rows(summary)
+    _print_table(headers, rows)
+    typer.echo(f"student: {folder / 'student'}")
+    if summary.get("model_uri"):
+        typer.echo(f"version: {summary['model_uri']}")
+    typer.echo(f"report:  {folder / 'report.html'}")
+
+
+def _print_table(headers: Any, rows: Any) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, header in enumerate(headers):
+        table.add_column(header, justify="left" if i < 2 else "right", overflow="fold")  # noqa: PLR2004
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+
+
+def _numbers(values: Any) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in sorted(values.items()))
+
+
+def _day(milliseconds: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(sep=" ", timespec="minutes")
+
+
+def _say(sentence: str) -> None:
+    typer.echo(sentence, err=True)
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def run_command(command: Callable[[], Any]) -> int:
+    """Call a command; its exit code. No traceback for what raydistill raised on purpose."""
+    signal.signal(signal.SIGTERM, _terminate)  # `ray job stop` sends it
+    try:
+        command()
+    except ConfigError as error:
+        _say(str(error))
+        return 2
+    except RaydistillError as error:
+        _say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        _say("interrupted; continue with --resume")
+        return 130
+    return 0
+
+
+def main() -> None:
+    """Entry of the `raydistill` command."""
+    # Models come from folders, the registry or a hub that the user names; nobody is told of it.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+
+    def call() -> None:
+        result = app(standalone_mode=False)
+        if isinstance(result, int) and result:
+            raise typer.Exit(result)
+
+    try:
+        code = run_command(call)
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except typer.Abort:
+        code = 130
+    except Exception as error:
+        from click import ClickException
+
+        if not isinstance(error, ClickException):
+            raise
+        error.show()
+        code = 2
+    sys.exit(code)

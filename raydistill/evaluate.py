@@ -1,0 +1,56 @@
+"""Metrics of any one model on a split, in this process."""
+
+from raydistill.alignment import label_columns
+from raydistill.config import DistillConfig
+from raydistill.errors import ConfigError
+from raydistill.evaluation.evaluator import metrics_of, predict
+from raydistill.models import read_traits
+from raydistill.prepare.prepare import load_data
+from raydistill.prepare.sources import resolve_source
+from raydistill.tasks import TextClassification
+from raydistill.teachers.teacher import LocalTeacher, TeacherSettings
+from raydistill.ui import Ui
+
+__all__ = ["evaluate_model"]
+
+
+def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dict[str, float]:
+    """Load a model as any frozen one and measure it.
+
+    Args:
+        config: Whose data, task and cut of long texts are used.
+        model: Folder, Hugging Face id, or registry URI.
+        split: Of the data.
+        ui: Where progress goes.
+
+    Raises:
+        ConfigError: The split or the model is not there, or its labels are others.
+    """
+    import torch
+
+    splits = load_data(config)
+    if split not in splits:
+        raise ConfigError.of("--split", f"must be one of {', '.join(splits)}, got '{split}'.")
+    labels = splits["train"].labels
+    source = resolve_source("--model", model, tracking_uri=config.tracking.uri)
+    traits = read_traits("--model", source)
+    try:
+        columns = label_columns(traits.labels, labels)
+    except ValueError as error:
+        raise ConfigError.of("--model", str(error)) from None
+    use_gpu = torch.cuda.is_available()
+    loaded = LocalTeacher(
+        TeacherSettings(
+            name=model,
+            source=source,
+            dtype="float32",
+            max_tokens=config.student.max_tokens,
+            batch_rows=config.evaluation.batch_rows,
+            num_threads=torch.get_num_threads(),
+            use_gpu=use_gpu,
+        )
+    )
+    task = TextClassification(splits[split].table, labels)
+    with ui.doing(f"measuring {model} on {task.num_rows:,} rows"):
+        logits = predict(loaded, task, config.evaluation.batch_rows)
+    return metrics_of(logits[:, list(columns)], task, split)

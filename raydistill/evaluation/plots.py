@@ -1,0 +1,466 @@
+"""The report's pictures: drawn by matplotlib, coloured by the page.
+
+A picture for the page is SVG with real text; its colours are the CSS variables of the page, so one
+drawing serves light, dark and print. The same drawing as PNG keeps the light colours. One point is
+one pixel at full width.
+"""
+
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import BboxBase
+
+from raydistill.evaluation.table import (
+    format_count,
+    format_ms,
+    format_score,
+    number,
+    ordered_models,
+)
+
+__all__ = ["Curve", "comparison_png", "comparison_svg", "curves_svg"]
+
+_INK, _MUTED, _GRID, _PAPER = "#1b1f24", "#656d76", "#e2e5e9", "#ffffff"
+_STUDENT, _TEACHER = "#b3430f", "#3f6285"
+_VARIABLES = {
+    _INK: "var(--ink)",
+    _MUTED: "var(--muted)",
+    _GRID: "var(--grid)",
+    _PAPER: "var(--paper)",
+    _STUDENT: "var(--student)",
+    _TEACHER: "var(--teacher)",
+}
+# Hue says student or teacher, filling says one model or what it is compared with.
+_MARKS = {
+    "student": (_STUDENT, True),
+    "baseline": (_STUDENT, False),
+    "teacher": (_TEACHER, True),
+    "ensemble": (_TEACHER, False),
+}
+_WIDTH = 820
+_PNG_DPI = 160
+_NAME_CHARACTERS = 34
+_MAX_POINTS = 400
+_MIN_MODELS = 2
+# A page has several pictures: their ids must differ, their style sheets must not reach the page.
+_NOISE = re.compile(
+    r'<metadata>.*?</metadata>|<style.*?</style>|(?<=<g) id="[^"]*"| transform="rotate\(-0 [^"]*"',
+    re.DOTALL,
+)
+_COLOR = re.compile(r"\b(fill|stroke): (#[0-9a-f]{6})")
+_RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 12,
+    "svg.fonttype": "none",
+    "axes.edgecolor": _GRID,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "text.color": _INK,
+    "text.parse_math": False,  # names are the user's and may hold a dollar sign
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "lines.solid_capstyle": "round",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One small panel.
+
+    Attributes:
+        title: Above it, with the unit.
+        points: Steps and values in order of the steps; all finite.
+        score: Whether values are shares of one, written as such.
+        best: The step to be marked; none marks nothing.
+        note: Beside the title; empty: the value at the best step, or the first and the last value.
+    """
+
+    title: str
+    points: tuple[tuple[float, float], ...]
+    score: bool = False
+    best: float | None = None
+    note: str = ""
+
+
+def comparison_svg(summary: Mapping[str, Any]) -> str | None:
+    """Accuracy against parameters, for the page; none with fewer than two models to show."""
+    with _style("comparison"):
+        figure = _comparison(summary)
+        if figure is None:
+            return None
+        return _svg(figure, "Accuracy against number of parameters, student beside its teachers")
+
+
+def comparison_png(summary: Mapping[str, Any], path: Path) -> Path | None:
+    """The same picture as a PNG on white, twice the size of the page's.
+
+    Args:
+        summary: Of a run; only ``models`` is read.
+        path: Of the file to write.
+
+    Returns:
+        The path, or none and no file when fewer than two models have both accuracy and parameters.
+    """
+    with _style("comparison"):
+        figure = _comparison(summary)
+        if figure is None:
+            return None
+        figure.savefig(path, format="png", dpi=_PNG_DPI, facecolor=_PAPER)
+    return path
+
+
+def curves_svg(
+    curves: Sequence[Curve], *, label: str, columns: int = 2, panel_height: int = 190
+) -> str | None:
+    """Small panels beside and below each other, all with the same steps; none without a curve.
+
+    Args:
+        curves: In reading order.
+        label: What the picture shows, for those who cannot see it.
+        columns: Panels in a row; the width is the page's whatever this is.
+        panel_height: In pixels at full width.
+    """
+    curves = [curve for curve in curves if curve.points]
+    if not curves:
+        return None
+    columns = min(columns, len(curves))
+    rows = -(-len(curves) // columns)
+    height = rows * panel_height
+    first = min(curve.points[0][0] for curve in curves)
+    last = max(curve.points[-1][0] for curve in curves)
+    with _style(label):
+        figure = _figure(height)
+        for index, curve in enumerate(curves):
+            row, column = divmod(index, columns)
+            share = _WIDTH / columns
+            axes = figure.add_axes(
+                (
+                    (column * share + 46) / _WIDTH,
+                    1 - (row * panel_height + panel_height - 30) / height,
+                    (share - 46 - (28 if columns > 1 else 20)) / _WIDTH,
+                    (panel_height - 68) / height,
+                )
+            )
+            _draw_curve(axes, curve, (first, last), last_row=index + columns >= len(curves))
+        return _svg(figure, label)
+
+
+def _draw_curve(axes: Axes, curve: Curve, steps: tuple[float, float], *, last_row: bool) -> None:
+    """A line, its last value written at its end, the best step marked."""
+    _clean(axes)
+    points = _thinned(curve.points)
+    values = [value for _, value in points]
+    show = format_score if curve.score else _plain
+    one = len(points) == 1
+    axes.plot(
+        [step for step, _ in points],
+        values,
+        color=_STUDENT,
+        linewidth=1.6,
+        marker="o" if len(points) <= 12 else None,  # noqa: PLR2004
+        markersize=3.5,
+        zorder=3,
+    )
+    low, high = min(values), max(values)
+    pad = 0.12 * (high - low) or 0.05 * abs(high) or 0.05
+    # What is never negative is not drawn on an axis that reaches below zero.
+    bottom = max(low - pad, 0.0) if low >= 0 else low - pad
+    axes.set_ylim(bottom, high + 1.6 * pad)
+    width = (steps[1] - steps[0]) or 1.0
+    axes.set_xlim(steps[0] - 0.02 * width, steps[1] + 0.02 * width)
+    axes.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(_ticks(axes, score=curve.score)))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    axes.annotate(
+        _shortened(curve.title, 40),
+        (0, 1),
+        xytext=(-38, 13),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=12.5,
+        fontweight="bold",
+    )
+    at_best = dict(curve.points).get(curve.best) if curve.best is not None else None
+    if curve.best is not None and at_best is not None:
+        axes.axvline(curve.best, color=_MUTED, linewidth=0.8, dashes=(3, 3), zorder=1)
+        axes.plot([curve.best], [at_best], "o", color=_STUDENT, markersize=7, mec=_PAPER, zorder=4)
+        note = f"{show(at_best)} at the best checkpoint"
+    else:
+        note = show(values[-1]) if one else f"{show(values[0])} → {show(values[-1])}"
+    axes.annotate(
+        curve.note or note,
+        (1, 1),
+        xytext=(0, 13),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        color=_MUTED,
+        fontsize=11,
+    )
+    if last_row:
+        axes.annotate(
+            "step",
+            (0, 0),
+            xytext=(-12, -6),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            color=_MUTED,
+            fontsize=11,
+        )
+
+
+def _comparison(summary: Mapping[str, Any]) -> Figure | None:
+    """Points with their names beside them; the labels find a free place."""
+    models = [
+        model
+        for model in ordered_models(summary)
+        if number(model.get("accuracy")) is not None and (number(model.get("parameters")) or 0) > 0
+    ]
+    if len(models) < _MIN_MODELS:
+        return None
+    sizes = [float(model["parameters"]) for model in models]
+    scores = [float(model["accuracy"]) for model in models]
+    height = 430
+    figure = _figure(height)
+    axes = figure.add_axes(
+        (50 / _WIDTH, 52 / height, (_WIDTH - 62) / _WIDTH, (height - 94) / height)
+    )
+    _clean(axes)
+    axes.set_xscale("log")
+    room = max(2.2, (max(sizes) / min(sizes)) ** 0.22)
+    axes.set_xlim(min(sizes) / room, max(sizes) * room)
+    spread = max(max(scores) - min(scores), 0.02)
+    axes.set_ylim(min(scores) - 0.24 * spread, max(scores) + 0.24 * spread)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda size, _: format_count(size).replace(".0", ""))
+    )
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(_ticks(axes, score=True)))
+    axes.tick_params(labelsize=12)
+    figure.text(14 / _WIDTH, 1 - 24 / height, "Accuracy", fontsize=12.5, fontweight="bold")
+    figure.text(
+        1 - 12 / _WIDTH,
+        10 / height,
+        "Parameters, logarithmic",
+        ha="right",
+        fontsize=12.5,
+        fontweight="bold",
+    )
+    _draw_gain(axes, models)
+    for model, size, score in zip(models, sizes, scores, strict=True):
+        color, filled = _MARKS.get(str(model.get("role")), (_MUTED, False))
+        axes.plot(
+            [size],
+            [score],
+            "o",
+            markersize=13 if model.get("role") == "student" else 10,
+            markerfacecolor=color if filled else _PAPER,
+            markeredgecolor=color,
+            markeredgewidth=2,
+            zorder=4,
+        )
+    _draw_labels(figure, axes, models)
+    return figure
+
+
+def _draw_gain(axes: Axes, models: Sequence[Mapping[str, Any]]) -> None:
+    """A line from the student without teachers to the student with them."""
+    ends = {str(m.get("role")): m for m in models if m.get("role") in {"student", "baseline"}}
+    if len(ends) == _MIN_MODELS:
+        axes.plot(
+            [float(end["parameters"]) for end in ends.values()],
+            [float(end["accuracy"]) for end in ends.values()],
+            color=_STUDENT,
+            linewidth=1.2,
+            dashes=(2, 2.5),
+            zorder=2,
+        )
+
+
+_Box = tuple[float, float, float, float]
+
+
+def _draw_labels(figure: Figure, axes: Axes, models: Sequence[Mapping[str, Any]]) -> None:
+    """Each label where it covers least; a thin line leads to those that had to move away."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    frame = axes.get_window_extent(renderer)
+    spots = [
+        tuple(axes.transData.transform((float(m["parameters"]), float(m["accuracy"]))))
+        for m in models
+    ]
+    taken: list[_Box] = [(x - 9, y - 9, x + 9, y + 9) for x, y in spots]
+    for model, (x, y) in zip(models, spots, strict=True):
+        role = str(model.get("role", ""))
+        # Without the organisation or the folder, which stand in the table.
+        name = _shortened(str(model.get("name") or "").rstrip("/").split("/")[-1], _NAME_CHARACTERS)
+        latency = number(model.get("latency_ms_batch1"))
+        detail = role if latency is None else f"{role} · {format_ms(latency)} ms"
+        head = {"fontsize": 13.5, "fontweight": "bold" if role == "student" else "normal"}
+        foot = {"fontsize": 12, "color": _MUTED}
+        width = max(
+            _text_width(figure, renderer, text, font)
+            for text, font in ((name, head), (detail, foot))
+        )
+        (dx, dy, align), box = _best_place((x, y), width, frame, taken)
+        taken.append(box)
+        if align != "center" and math.hypot(dx, dy) > 32:  # noqa: PLR2004
+            axes.annotate(
+                "",
+                (float(model["parameters"]), float(model["accuracy"])),
+                xytext=(dx, dy),
+                textcoords="offset points",
+                arrowprops={"arrowstyle": "-", "color": _MUTED, "linewidth": 0.7, "shrinkB": 8},
+            )
+        for text, shift, font in ((detail, -8.0, foot), (name, 7.5, head)):
+            axes.annotate(
+                text,
+                (float(model["parameters"]), float(model["accuracy"])),
+                xytext=(dx, dy + shift),
+                textcoords="offset points",
+                ha=align,
+                va="center",
+                zorder=3,  # over the grid, which its background hides; under the points
+                bbox={"facecolor": _PAPER, "edgecolor": "none", "pad": 0.5},
+                **font,
+            )
+
+
+def _best_place(
+    spot: tuple[float, float], width: float, frame: BboxBase, taken: Sequence[_Box]
+) -> tuple[tuple[float, float, str], _Box]:
+    """Where a label covers least and stays in the frame, and what it then takes."""
+    x, y = spot
+
+    def priced(order: int, place: tuple[float, float, str]) -> tuple[float, Any, _Box]:
+        dx, dy, align = place
+        if align == "center":  # may be moved sideways, as it stands above or below
+            dx = min(max(0.0, frame.x0 + width / 2 - x), width / 2)
+            dx = dx or max(min(0.0, frame.x1 - width / 2 - x), -width / 2)
+        left = x + dx - {"left": 0.0, "center": width / 2, "right": width}[align]
+        box = (left, y + dy - 16, left + width, y + dy + 16)
+        outside = max(0.0, frame.x0 - box[0]) + max(0.0, box[2] - frame.x1)
+        outside += max(0.0, frame.y0 - box[1]) + max(0.0, box[3] - frame.y1)
+        covered = sum(_overlap(box, other) for other in taken)
+        return covered + 40 * outside + 3 * order, (dx, dy, align), box
+
+    found = [priced(order, place) for order, place in enumerate(_places())]
+    _, place, box = min(found, key=lambda item: item[0])
+    return place, box
+
+
+def _places() -> Iterator[tuple[float, float, str]]:
+    """Where a label may stand, from the point, best first."""
+    yield from ((14, 0, "left"), (-14, 0, "right"), (0, 28, "center"), (0, -28, "center"))
+    for dx, dy in ((11, 20), (11, -20), (24, 44), (24, -44), (34, 72), (34, -72)):
+        yield from ((dx, dy, "left"), (-dx, dy, "right"))
+
+
+def _overlap(one: _Box, other: _Box) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0]) + 4
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, width) * max(0.0, height)
+
+
+def _text_width(figure: Figure, renderer: RendererAgg, text: str, font: Mapping[str, Any]) -> float:
+    probe = figure.text(0, 0, text, **font)
+    width = float(probe.get_window_extent(renderer).width)
+    probe.remove()
+    return width
+
+
+def _ticks(axes: Axes, *, score: bool) -> Callable[[float, int], str]:
+    """As many decimals as the distance of the ticks needs, the same for all of them."""
+
+    def show(value: float, _: int) -> str:
+        ticks = axes.yaxis.get_majorticklocs()
+        distance = abs(ticks[1] - ticks[0]) if len(ticks) > 1 else abs(value) or 1.0
+        largest = max(abs(tick) for tick in ticks) if len(ticks) else abs(value)
+        if largest and (largest < 1e-3 or largest >= 1e5):  # noqa: PLR2004
+            return "0" if value == 0 else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
+        decimals = max(0, -math.floor(math.log10(distance * 1.0001))) if distance else 2
+        if abs(distance * 10**decimals - round(distance * 10**decimals)) > 1e-6:  # noqa: PLR2004
+            decimals += 1  # 0.25
+        text = f"{value:,.{max(decimals, 1 if score else 0)}f}"
+        return text.removeprefix("0") if score and value else text
+
+    return show
+
+
+def _plain(value: object) -> str:
+    """Four significant digits."""
+    amount = number(value) or 0.0
+    if amount and not 1e-3 <= abs(amount) < 1e5:  # noqa: PLR2004
+        return f"{amount:.1e}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{amount:,.{max(0, 3 - math.floor(math.log10(abs(amount))))}f}" if amount else "0"
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most a few hundred points: means of neighbours, each at the mean of its steps."""
+    size = -(-len(points) // _MAX_POINTS)
+    groups = [points[begin : begin + size] for begin in range(0, len(points), size)]
+    return [
+        (math.fsum(s for s, _ in group) / len(group), math.fsum(v for _, v in group) / len(group))
+        for group in groups
+    ]
+
+
+def _shortened(text: str, limit: int) -> str:
+    """On one line, printable, not longer than that."""
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _figure(height: float) -> Figure:
+    return Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
+
+
+def _clean(axes: Axes) -> None:
+    """No frame, thin horizontal lines, no tick marks."""
+    for side in ("top", "left", "right"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_MUTED)
+    axes.spines["bottom"].set_linewidth(0.8)
+    axes.grid(visible=True, axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, pad=6, labelsize=11)
+
+
+@contextmanager
+def _style(salt: str) -> Iterator[None]:
+    """Our settings, whatever the user's matplotlibrc says; the salt keeps ids apart on one page."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()
+        mpl.rcParams.update({**_RC, "svg.hashsalt": salt})
+        # A name in a script that DejaVu lacks: the page has it, the PNG shows boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def _svg(figure: Figure, label: str) -> str:
+    """The drawing without prologue, metadata and group names, in the page's colours."""
+    buffer = StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = _NOISE.sub("", text[text.index(">") + 1 :])
+    text = _COLOR.sub(lambda match: f"{match[1]}: {_VARIABLES.get(match[2], match[2])}", text)
+    width, height = (72 * side for side in figure.get_size_inches())
+    return f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {width:g} {height:g}">{text}'

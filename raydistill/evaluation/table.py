@@ -1,0 +1,269 @@
+"""Numbers as people read them, in one place: for report, command line, pictures. Pure."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "MISSING",
+    "comparison_rows",
+    "format_bytes",
+    "format_count",
+    "format_duration",
+    "format_integer",
+    "format_megabytes",
+    "format_ms",
+    "format_score",
+    "format_share",
+    "ordered_models",
+    "result_sentence",
+]
+
+MISSING = "–"
+_ROLES = {"student": 0, "baseline": 1, "teacher": 2, "ensemble": 3}
+_MINUTE, _HOUR = 60, 3600
+_SCORE_DIGITS = 4
+
+
+def number(value: object) -> float | None:
+    """The value as a finite number, or none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def format_score(value: object) -> str:
+    """A share of one with four decimals and no leading zero.
+
+    Example:
+        >>> format_score(0.81234), format_score(1), format_score(-0.01), format_score(None)
+        ('.8123', '1.0000', '-.0100', '–')
+    """
+    score = number(value)
+    if score is None:
+        return MISSING
+    return f"{score:.{_SCORE_DIGITS}f}".replace("-0.", "-.").removeprefix("0")
+
+
+def format_count(value: object) -> str:
+    """A large count with three or four digits.
+
+    Example:
+        >>> (
+        ...     format_count(22_713_216),
+        ...     format_count(1_340_000_000),
+        ...     format_count(4_386),
+        ...     format_count(7),
+        ... )
+        ('22.7 M', '1.3 B', '4.4 k', '7')
+    """
+    count = number(value)
+    if count is None:
+        return MISSING
+    # Half a unit of the last digit below, so that 999 960 is 1.0 M and not 1000.0 k.
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= size * (1 - 5e-5):
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f}"
+
+
+def format_integer(value: object) -> str:
+    """All digits, in groups of three.
+
+    Example:
+        >>> format_integer(1234567)
+        '1,234,567'
+    """
+    count = number(value)
+    return MISSING if count is None else f"{count:,.0f}"
+
+
+def format_ms(value: object) -> str:
+    """Milliseconds with one decimal, without the unit.
+
+    Example:
+        >>> format_ms(12.345), format_ms(float("nan"))
+        ('12.3', '–')
+    """
+    time_ms = number(value)
+    return MISSING if time_ms is None else f"{time_ms:,.1f}"
+
+
+def format_bytes(value: object) -> str:
+    """Bytes with a unit that suits them, powers of ten.
+
+    Example:
+        >>> format_bytes(90_900_000), format_bytes(999_960), format_bytes(12)
+        ('90.9 MB', '1.0 MB', '12 B')
+    """
+    size = number(value)
+    if size is None:
+        return MISSING
+    for step, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= step * (1 - 5e-5):
+            return f"{size / step:,.1f} {unit}"
+    return f"{size:.0f} B"
+
+
+def format_megabytes(value: object) -> str:
+    """Megabytes (10⁶) with one decimal, without the unit, for a column.
+
+    Example:
+        >>> format_megabytes(90_900_000)
+        '90.9'
+    """
+    size = number(value)
+    return MISSING if size is None else f"{size / 1e6:,.1f}"
+
+
+def format_share(value: object) -> str:
+    """A share as a percentage with two or three digits.
+
+    Example:
+        >>> format_share(0.2345), format_share(0.0123), format_share(1.5)
+        ('23 %', '1.2 %', '150 %')
+    """
+    share = number(value)
+    if share is None:
+        return MISSING
+    percent = 100.0 * share
+    return f"{percent:.1f} %" if 0 < abs(percent) < 9.95 else f"{percent:.0f} %"  # noqa: PLR2004
+
+
+def format_duration(value: object) -> str:
+    """Seconds as people say them.
+
+    Example:
+        >>> format_duration(7.25), format_duration(492), format_duration(8040)
+        ('7.2 s', '8 min 12 s', '2 h 14 min')
+    """
+    duration_s = number(value)
+    if duration_s is None:
+        return MISSING
+    if round(duration_s) < _MINUTE:
+        return f"{duration_s:.1f} s"
+    if round(duration_s) < _HOUR:
+        minutes, seconds = divmod(round(duration_s), _MINUTE)
+        return f"{minutes} min {seconds} s"
+    hours, minutes = divmod(round(duration_s / _MINUTE), _MINUTE)
+    return f"{hours} h {minutes} min"
+
+
+@dataclass(frozen=True)
+class _Column:
+    header: str
+    key: str
+    show: Callable[[object], str]
+
+
+_COLUMNS = (
+    _Column("Accuracy", "accuracy", format_score),
+    _Column("Macro F1", "macro_f1", format_score),
+    _Column("ECE", "ece", format_score),
+    _Column("Parameters", "parameters", format_count),
+    _Column("On disk (MB)", "disk_bytes", format_megabytes),
+    _Column("Latency, 1 row (ms)", "latency_ms_batch1", format_ms),
+    _Column("Latency, 32 rows (ms)", "latency_ms_batch32", format_ms),
+)
+
+
+def ordered_models(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Student, baseline, teachers from the best down, ensemble; those of unknown role last."""
+    models = [dict(model) for model in summary.get("models") or ()]
+
+    def place(model: Mapping[str, Any]) -> tuple[int, float]:
+        return _ROLES.get(str(model.get("role")), len(_ROLES)), -(
+            number(model.get("accuracy")) or 0
+        )
+
+    return sorted(models, key=place)
+
+
+def comparison_rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The student beside everything it was measured against.
+
+    Args:
+        summary: Of a run, as in its ``summary.json``; only ``models`` is read.
+
+    Returns:
+        Headers with their units, and a row of strings for each model: role and name, then numbers.
+        A column that no model has is left out; a single missing number is shown as –. No models: no
+        headers either.
+
+    Example:
+        >>> models = [
+        ...     {"role": "teacher", "name": "large", "accuracy": 0.9, "parameters": 109_000_000},
+        ...     {"role": "student", "name": "small", "accuracy": 0.875},
+        ... ]
+        >>> headers, rows = comparison_rows({"models": models})
+        >>> headers
+        ['Role', 'Model', 'Accuracy', 'Parameters']
+        >>> rows
+        [['student', 'small', '.8750', '–'], ['teacher', 'large', '.9000', '109.0 M']]
+    """
+    models = ordered_models(summary)
+    if not models:
+        return [], []
+    columns = [c for c in _COLUMNS if any(number(model.get(c.key)) is not None for model in models)]
+    headers = ["Role", "Model", *(column.header for column in columns)]
+    rows = [
+        [
+            str(model.get("role") or MISSING),
+            str(model.get("name") or MISSING),
+            *(column.show(model.get(column.key)) for column in columns),
+        ]
+        for model in models
+    ]
+    return headers, rows
+
+
+def result_sentence(summary: Mapping[str, Any]) -> str:
+    """What came out, in one sentence: the student against its best teacher.
+
+    Args:
+        summary: Of a run; only ``models`` is read.
+
+    Returns:
+        As much of it as was measured; empty without the student's accuracy.
+
+    Example:
+        >>> models = [
+        ...     {"role": "teacher", "name": "large", "accuracy": 0.9, "parameters": 100_000_000},
+        ...     {"role": "student", "name": "small", "accuracy": 0.875, "parameters": 25_000_000},
+        ... ]
+        >>> result_sentence({"models": models})  # doctest: +ELLIPSIS
+        'The student reaches .8750 accuracy, .0250 below its best teacher, large, with 25 % ...'
+    """
+    models = ordered_models(summary)
+    student = next((model for model in models if model.get("role") == "student"), {})
+    accuracy = number(student.get("accuracy"))
+    if accuracy is None:
+        return ""
+    sentence = f"The student reaches {format_score(accuracy)} accuracy"
+    teachers = [
+        (score, model)
+        for model in models
+        if model.get("role") == "teacher" and (score := number(model.get("accuracy"))) is not None
+    ]
+    if not teachers:
+        return f"{sentence}."
+    score, teacher = max(teachers, key=lambda pair: pair[0])
+    sentence += f", {_distance(accuracy - score)} its best teacher"
+    sentence += f", {teacher['name']}" if teacher.get("name") else ""
+    shares = [
+        f"{format_share(own / other)} of its {what}"
+        for key, what in (("parameters", "parameters"), ("latency_ms_batch1", "latency"))
+        if (own := number(student.get(key))) and (other := number(teacher.get(key)))
+    ]
+    return f"{sentence}{', with ' if shares else ''}{_joined(shares)}."
+
+
+def _distance(gain: float) -> str:
+    if format_score(abs(gain)) == format_score(0):
+        return "level with"
+    return f"{format_score(abs(gain))} {'above' if gain > 0 else 'below'}"
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return " and ".join(parts)

@@ -1,0 +1,111 @@
+"""What is measured after training, in a task of its own on the cluster: numbers come back, no tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from raydistill.config.training import EvaluationSection
+from raydistill.evaluation.evaluator import (
+    LATENCY_ROWS,
+    median_ms,
+    metrics_of,
+    predict,
+    predict_by_pool,
+    predict_ensemble,
+    timing_requests,
+)
+from raydistill.evaluation.metrics import ClassMetrics, agreement_metrics, per_class
+from raydistill.objective import ObjectivePlan
+from raydistill.tasks import TextClassification
+from raydistill.teachers.actor import ActorTransport
+from raydistill.teachers.pool import TeacherPool
+from raydistill.teachers.teacher import LocalTeacher, TeacherSettings, time_answers
+from raydistill.training.worker import TeacherLine
+
+__all__ = ["FinalFigures", "FinalJob", "final_figures"]
+
+
+@dataclass(frozen=True)
+class FinalJob:
+    """What to measure.
+
+    Attributes:
+        student: The exported student, loaded as any frozen model.
+        splits: Tables by name, or references to them.
+        labels: Of the task.
+        teachers: How they are reached.
+        objective: For the ensemble's weights and the columns of labels.
+        evaluation: The section.
+    """
+
+    student: TeacherSettings
+    splits: Mapping[str, Any]
+    labels: tuple[str, ...]
+    teachers: Mapping[str, TeacherLine]
+    objective: ObjectivePlan
+    evaluation: EvaluationSection
+
+
+@dataclass
+class FinalFigures:
+    """What was measured.
+
+    Attributes:
+        metrics: Flat, as in metrics.json.
+        latency_ms: By model (``student``, ``teachers/NAME``), then by rows of a batch.
+        per_class: Of the student on the last split.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    latency_ms: dict[str, dict[int, float]] = field(default_factory=dict)
+    per_class: list[ClassMetrics] = field(default_factory=list)
+
+
+def final_figures(job: FinalJob) -> FinalFigures:
+    """Measure the student on every split; teachers and ensemble on the test split (else the last)."""
+    import ray
+
+    found = FinalFigures()
+    student = LocalTeacher(job.student)
+    tables = {
+        name: ray.get(table) if isinstance(table, ray.ObjectRef) else table
+        for name, table in job.splits.items()
+    }
+    logits, task = None, None
+    for name, table in tables.items():
+        task = TextClassification(table, job.labels)
+        logits = predict(student, task, job.evaluation.batch_rows)
+        found.metrics |= metrics_of(logits, task, name)
+        found.per_class = per_class(logits, task.hard_labels(), label_names=job.labels)
+    if logits is None or task is None:
+        return found
+    split = list(tables)[-1]
+    if job.evaluation.latency:
+        found.latency_ms["student"] = {
+            rows: median_ms(time_answers(student, timing_requests(task, rows)))
+            for rows in LATENCY_ROWS
+        }
+    if not job.evaluation.teachers or not job.teachers:
+        return found
+    answers = {}
+    for name, line in job.teachers.items():
+        pool = TeacherPool(
+            name,
+            ActorTransport(name, line.actors),
+            timeout_s=line.timeout_s,
+            max_retries=line.max_retries,
+            start_timeout_s=line.start_timeout_s,
+        )
+        raw = predict_by_pool(pool, task, job.evaluation.batch_rows)
+        answers[name] = raw[:, list(job.objective.columns[name])]
+        found.metrics |= metrics_of(answers[name], task, f"{split}/teachers/{name}")
+        agreement = agreement_metrics(logits, answers[name])
+        found.metrics |= {f"{split}/{key}/{name}": value for key, value in agreement.items()}
+        if job.evaluation.latency:
+            found.latency_ms[f"teachers/{name}"] = {
+                rows: median_ms(ray.get(line.actors[0].time.remote(timing_requests(task, rows))))
+                for rows in LATENCY_ROWS
+            }
+    together = predict_ensemble(answers, job.objective.weights, job.objective.combine)
+    found.metrics |= metrics_of(together, task, f"{split}/ensemble")
+    return found

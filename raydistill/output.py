@@ -1,0 +1,138 @@
+"""The output folder of a run: what lies where, and whose it is."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from raydistill.config import DistillConfig
+from raydistill.errors import ConfigError, Fault
+from raydistill.models import ModelSource
+
+__all__ = ["OutputFolder"]
+
+
+class OutputFolder:
+    """Names of files, and the state that they show.
+
+    Args:
+        path: The folder; need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().resolve()
+        self.student = self.path / "student"
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "mlflow_model"
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.json"
+        self.history = self.path / "history.jsonl"
+        self.summary = self.path / "summary.json"
+        self.report = self.path / "report.html"
+        self._manifest = self.path / "manifest.json"
+        self._finished = self.path / "finished.json"
+
+    @classmethod
+    def of(cls, config: DistillConfig) -> "OutputFolder":
+        """The folder that a configuration names, ``outputs/NAME`` by default."""
+        return cls(Path(config.run.output_dir or Path("outputs") / config.run.name))
+
+    def faults(self, *, resume: bool) -> list[Fault]:
+        """Whether a run may write here."""
+        if not self.path.exists():
+            return []
+        if not self.path.is_dir():
+            return [Fault("run.output_dir", f"must be a folder, but {self.path} is a file.")]
+        if self._manifest.exists():
+            if resume:
+                return []
+            return [
+                Fault(
+                    "run.output_dir",
+                    f"holds another run: {self.path}. Continue it with --resume, or choose another folder.",
+                )
+            ]
+        if any(self.path.iterdir()):
+            return [
+                Fault(
+                    "run.output_dir",
+                    f"must be empty or new, but {self.path} holds files that are not a run's.",
+                )
+            ]
+        return []
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """What the run in this folder is made of; None if there is no run."""
+        if not self._manifest.exists():
+            return None
+        try:
+            return json.loads(self._manifest.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        except ValueError:
+            raise ConfigError.of(
+                "run.output_dir",
+                f"holds a torn manifest: {self._manifest}. Start anew in another folder.",
+            ) from None
+
+    def begin(self, config_yaml: str, manifest: Mapping[str, Any]) -> None:
+        """Make the folder and write what the run is made of."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.checkpoints.mkdir(exist_ok=True)
+        write_atomically(self.config, config_yaml)
+        write_atomically(self._manifest, json.dumps(manifest, indent=1, ensure_ascii=False))
+
+    def finish(
+        self, metrics: Mapping[str, float], *, run_id: str | None, model_uri: str | None
+    ) -> None:
+        """The last thing written: from now on the run is finished."""
+        summary = json.loads(self.summary.read_text(encoding="utf-8"))
+        summary |= {"run_id": run_id, "model_uri": model_uri}
+        write_atomically(self.summary, json.dumps(summary, indent=1, ensure_ascii=False))
+        content = {"metrics": dict(metrics), "run_id": run_id, "model_uri": model_uri}
+        write_atomically(self._finished, json.dumps(content, indent=1))
+
+    def finished(self) -> dict[str, Any] | None:
+        """What a finished run left; None if there is none, or it is not finished."""
+        if not self._finished.exists():
+            return None
+        return json.loads(self._finished.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+    def student_source(self) -> ModelSource:
+        """The exported student as a model to load."""
+        return ModelSource("student", str(self.student), str(self.student))
+
+    def require_shared(self) -> None:
+        """On several machines every node must see this folder, since any may train or save.
+
+        Raises:
+            ConfigError: Naming the nodes that do not.
+        """
+        import ray
+
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        if len({node["NodeManagerAddress"] for node in nodes}) < 2:  # noqa: PLR2004 - one machine
+            return
+        manifest = str(self._manifest)
+
+        def sees() -> bool:
+            return Path(manifest).exists()
+
+        look = ray.remote(sees)
+        found = {
+            node["NodeManagerAddress"]: look.options(
+                num_cpus=0, label_selector={"ray.io/node-id": node["NodeID"]}
+            ).remote()
+            for node in nodes
+        }
+        blind = [address for address, ref in found.items() if not ray.get(ref)]
+        if blind:
+            raise ConfigError.of(
+                "run.output_dir",
+                f"must be storage that all nodes share, but {self.path} is not seen on {', '.join(sorted(blind))}. Name a shared folder.",
+            )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Either the old content or the new, never half of it."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

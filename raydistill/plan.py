@@ -1,0 +1,50 @@
+"""The plan of a run, as `raydistill check` prints it: who runs where, bytes a batch, steps."""
+
+from raydistill.evaluation.table import format_bytes
+from raydistill.output import OutputFolder
+from raydistill.prepare import Prepared, needed_resources
+
+__all__ = ["plan_lines"]
+
+
+def plan_lines(prepared: Prepared) -> list[str]:
+    """Sentences, one a line."""
+    config, steps = prepared.config, prepared.steps
+    training = config.training
+    lines = [
+        f"run       {config.run.name}, seed {config.run.seed}, into {OutputFolder.of(config).path}",
+        "data      " + ", ".join(f"{s.num_rows:,} {name}" for name, s in prepared.splits.items()),
+        f"labels    {', '.join(prepared.labels)}",
+    ]
+    traits = prepared.student_traits
+    lines.append(
+        f"student   {traits.num_layers} blocks x {traits.width}, cut at {config.student.max_tokens} tokens, "
+        f"{training.num_workers} worker(s) x {_device(training.gpus_per_worker, training.cpus_per_worker)}, {training.precision}"
+    )
+    for name, section in config.teachers.items():
+        shape = prepared.traits[name]
+        share = prepared.objective.weights[name]
+        parts = ["logits", *(h.key for h in prepared.objective.asks[name].hidden)]
+        batch = prepared.row_bytes(name) * training.batch_rows
+        lines.append(
+            f"teacher   {name}: {section.model}, {shape.num_layers} blocks x {shape.width}, weight {share:.3g}, "
+            f"{section.replicas} replica(s) x {_device(section.num_gpus, section.num_cpus)}, {section.dtype}; answers "
+            f"{', '.join(parts)} in {section.signal_dtype}, at most {format_bytes(batch)} a batch"
+        )
+    for term in prepared.objective.terms:
+        pairs = "".join(f" {p.teacher}:{p.student_layer}<-{p.teacher_layer}" for p in term.pairs)
+        lines.append(f"loss      {term.name}, weight {term.loss.weight:g}{pairs}")
+    per_worker = -(-training.batch_rows // training.num_workers)
+    micro = min(training.micro_batch_rows or per_worker, per_worker)
+    lines.append(
+        f"steps     {steps.total:,} of {training.batch_rows} rows ({steps.per_epoch:,} an epoch; {micro} rows a "
+        f"forward pass), evaluated every {steps.evaluate_every:,}, saved every {steps.checkpoint_every:,}"
+    )
+    need = needed_resources(config)
+    lines.append(f"needs     {need.cpus:g} CPUs, {need.gpus:g} GPUs")
+    lines += [f"note      {note}" for note in prepared.notes]
+    return lines
+
+
+def _device(gpus: float, cpus: float) -> str:
+    return f"{gpus:g} GPU" if gpus else f"{cpus:g} CPU"

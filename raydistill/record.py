@@ -1,0 +1,172 @@
+"""A run's record: history in the folder, the MLflow run, and the version in the registry."""
+
+import json
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from raydistill.evaluation.metrics import greater_is_better
+from raydistill.output import OutputFolder
+from raydistill.prepare import Prepared, flatten
+from raydistill.teachers.teacher import TeacherDescription
+from raydistill.tracking import (
+    DATA_TAG,
+    TEACHERS_TAG,
+    VERSION_TAG,
+    DatasetUse,
+    Tracker,
+    open_tracker,
+    pending_journals,
+    save_model_folder,
+    sync,
+)
+from raydistill.ui import Ui
+from raydistill.version import __version__
+
+__all__ = ["RunRecord"]
+
+
+class RunRecord:
+    """Everything that should be known of a run afterwards; a context manager around it.
+
+    Args:
+        prepared: The run.
+        folder: Its output folder.
+        resume: Whether it goes on.
+        ui: Where sentences go.
+    """
+
+    def __init__(self, prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> None:
+        self._prepared, self._folder, self._resume, self._ui = prepared, folder, resume, ui
+        self._tracker: Tracker | None = None
+        self._fingerprints: dict[str, str] = {}
+        self._status = "FAILED"
+
+    @property
+    def run_id(self) -> str | None:
+        """Of the MLflow run."""
+        return self._tracker.run_id if self._tracker else None
+
+    def __enter__(self) -> Self:
+        config = self._prepared.config
+        self._history = self._folder.history.open("a", encoding="utf-8")
+        if not config.tracking.enabled:
+            return self
+        self._send_left_behind()
+        self._tracker = open_tracker(
+            uri=config.tracking.uri,
+            experiment=config.tracking.experiment,
+            run_name=config.run.name,
+            folder=self._folder.path,
+            resume=self._resume,
+            tags={"raydistill.version": __version__, **config.tracking.tags},
+            say=self._ui.say,
+        )
+        self._tracker.log_params(flatten(config.model_dump(mode="json")))
+        self._tracker.log_datasets(
+            DatasetUse(
+                name=name,
+                digest=split.fingerprint[:36],
+                source=str(split.path),
+                context="training" if name in ("train", "unlabelled") else name,
+                num_rows=split.num_rows,
+            )
+            for name, split in self._prepared.splits.items()
+        )
+        self._tracker.log_artifact(self._folder.config)
+        return self
+
+    def _send_left_behind(self) -> None:
+        """Records of earlier runs beside this one that a server did not take."""
+        for folder in pending_journals(self._folder.path.parent):
+            if folder != self._folder.path:
+                result = sync(folder, self._ui.say)
+                if result.delivered:
+                    self._ui.say(
+                        f"sent {result.delivered} records of the earlier run in {folder} to MLflow"
+                    )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._history.close()
+        if self._tracker is not None:
+            if kind is not None and issubclass(kind, KeyboardInterrupt):
+                self._tracker.finish("KILLED")
+            else:
+                self._tracker.finish("FAILED" if kind else "FINISHED")
+
+    def teachers(self, descriptions: Mapping[str, TeacherDescription]) -> None:
+        """Who answers."""
+        self._fingerprints = {name: d.fingerprint for name, d in descriptions.items()}
+        if self._tracker is not None and descriptions:
+            self._tracker.set_tags(
+                {f"raydistill.teachers.{name}": value for name, value in self._fingerprints.items()}
+            )
+
+    def events(self, events: list[dict[str, Any]]) -> None:
+        """What workers dropped at the recorder."""
+        points = []
+        for event in events:
+            if event["kind"] == "metrics":
+                self._history.write(json.dumps({"step": event["step"], **event["values"]}) + "\n")
+                points += [
+                    (name, value, event["step"], event["timestamp_ms"])
+                    for name, value in event["values"].items()
+                ]
+        if points:
+            self._history.flush()
+            if self._tracker is not None:
+                self._tracker.log_metric_points(points)
+
+    def finished(self, metrics: Mapping[str, float]) -> str | None:
+        """Final figures, artifacts, and the version in the registry; its URI."""
+        if self._tracker is None:
+            return None
+        config, tracker = self._prepared.config, self._tracker
+        tracker.log_metrics(metrics, step=int(metrics["train/steps"]))
+        for path in (self._folder.report, self._folder.summary, self._folder.metrics):
+            tracker.log_artifact(path)
+        if config.tracking.registered_model is None:
+            return None
+        columns = ["text"] + (["text_pair"] if config.task.text_pair else [])
+        first = self._prepared.splits["train"].table.slice(0, 1).to_pylist()[0]
+        with self._ui.doing("registering the student"):
+            save_model_folder(
+                self._folder.student,
+                self._folder.model,
+                task_kind=config.task.kind,
+                labels=self._prepared.labels,
+                text_columns=columns,
+                example={column: first[column] for column in columns},
+            )
+            uri = tracker.register(
+                self._folder.model,
+                config.tracking.registered_model,
+                tags={
+                    VERSION_TAG: __version__,
+                    DATA_TAG: self._data_tag(),
+                    TEACHERS_TAG: json.dumps(self._fingerprints),
+                    **{
+                        f"metric.{name}": value
+                        for name, value in metrics.items()
+                        if name.count("/") == 1 and name.startswith(("validation/", "test/"))
+                    },
+                },
+                alias=config.tracking.alias,
+                metric_name=config.tracking.champion_metric,
+                metric_value=metrics[config.tracking.champion_metric],
+                greater_is_better=greater_is_better(config.tracking.champion_metric),
+            )
+        if uri:
+            self._ui.say(f"registered {uri}")
+        return uri
+
+    def _data_tag(self) -> str:
+        """What the champion metric was measured on: versions are compared on the same rows only."""
+        split = self._prepared.config.tracking.champion_metric.split("/")[0]
+        return self._prepared.splits[split].fingerprint
+

@@ -1,0 +1,300 @@
+"""One run: every part is joined here and nowhere else.
+
+::
+
+    config -> prepare (read, check) -> Ray -> teachers -> train -> final figures -> registry -> report
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raydistill.config import DistillConfig, to_yaml
+from raydistill.errors import ConfigError, Fault
+from raydistill.evaluation.report import write_report
+from raydistill.export import export_student
+from raydistill.final import FinalFigures, FinalJob, final_figures
+from raydistill.output import OutputFolder
+from raydistill.prepare import (
+    Prepared,
+    changed_settings,
+    prepare,
+    resource_faults,
+)
+from raydistill.record import RunRecord
+from raydistill.runtime import (
+    cluster_resources,
+    connect_ray,
+    embedded,
+    machine_resources,
+    object_store_bytes,
+)
+from raydistill.summary import write_summary
+from raydistill.teachers.actor import (
+    describe_replicas,
+    replica_stats,
+    start_replicas,
+    stop_replicas,
+)
+from raydistill.teachers.teacher import TeacherDescription, TeacherSettings
+from raydistill.training.recorder import start_recorder
+from raydistill.training.trainer import Trained, train
+from raydistill.training.worker import TeacherLine, WorkerJob
+from raydistill.ui import Ui
+
+__all__ = ["DistillResult", "check", "distill"]
+
+
+@dataclass(frozen=True)
+class DistillResult:
+    """What a run left.
+
+    Attributes:
+        metrics: As in ``metrics.json``.
+        student_path: A folder that ``AutoModelForSequenceClassification.from_pretrained`` loads.
+        output_dir: The run's folder.
+        run_id: Of the MLflow run; None if tracking is off or the server was down.
+        model_uri: ``models:/name/version``; None if nothing was registered.
+    """
+
+    metrics: Mapping[str, float]
+    student_path: Path
+    output_dir: Path
+    run_id: str | None
+    model_uri: str | None
+
+
+def check(
+    config: DistillConfig, faults: list[Fault] | None = None, *, resume: bool = False
+) -> Prepared:
+    """Check all that can be checked; nothing is started or written.
+
+    Args:
+        config: The run, or the sound part of it.
+        faults: Found before.
+        resume: Whether an existing run is to be continued.
+
+    Raises:
+        ConfigError: With every fault.
+    """
+    found = list(faults or [])
+    touched = {fault.path for fault in found}
+    prepared, more = prepare(config)
+    found += [fault for fault in more if fault.path not in touched]
+    found += OutputFolder.of(config).faults(resume=resume)
+    if embedded(config):
+        found += resource_faults(config, machine_resources(), embedded=True)
+    else:
+        with connect_ray(config):
+            found += resource_faults(config, cluster_resources(), embedded=False)
+    if prepared is not None and resume:
+        before = OutputFolder.of(config).read_manifest()
+        if before is not None:
+            found += changed_settings(before, prepared.manifest)
+    if found or prepared is None:
+        raise ConfigError(found)
+    return prepared
+
+
+def distill(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None) -> DistillResult:
+    """Train a student from its teachers (or, without teachers, from labels alone).
+
+    Args:
+        config: The run.
+        resume: Continue the run in the output folder; the same numbers come out as without the break.
+        ui: Where progress and sentences go; None: standard error.
+
+    Raises:
+        ConfigError: Something in the configuration cannot work; nothing was started or written.
+        RaydistillError: The run failed.
+        KeyboardInterrupt: The run was interrupted; it can be resumed.
+    """
+    ui = ui or Ui()
+    with connect_if_cluster(config):
+        prepared = check(config, resume=resume)
+        for note in prepared.notes:
+            ui.say(note)
+        folder = OutputFolder.of(config)
+        if resume and (done := folder.finished()) is not None:
+            ui.say(f"{folder.path} holds a finished run; nothing to resume")
+            return DistillResult(
+                done["metrics"], folder.student, folder.path, done["run_id"], done["model_uri"]
+            )
+        return _run(prepared, folder, resume=resume, ui=ui)
+
+
+@contextmanager
+def connect_if_cluster(config: DistillConfig) -> Iterator[None]:
+    """A running cluster is connected to once for checks and run; an embedded one starts after the checks."""
+    if embedded(config):
+        yield
+    else:
+        with connect_ray(config):
+            yield
+
+
+def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> DistillResult:
+    config, begin = prepared.config, time.time()
+    folder.begin(to_yaml(config), prepared.manifest)
+    with ExitStack() as stack:
+        record = stack.enter_context(RunRecord(prepared, folder, resume=resume, ui=ui))
+        with ui.doing("starting Ray"):
+            stack.enter_context(connect_ray(config))
+        folder.require_shared()
+        with ui.doing(
+            f"loading {len(config.teachers)} teachers" if config.teachers else "preparing"
+        ):
+            teachers = stack.enter_context(_teachers(prepared))
+        record.teachers({name: line[1] for name, line in teachers.items()})
+        lines = {name: line[0] for name, line in teachers.items()}
+        tables = _share_tables(prepared)
+        job = _worker_job(prepared, lines, tables)
+        with ui.training(prepared.steps.total, config.run.name) as bar:
+
+            def on_events(events: list[dict[str, Any]]) -> None:
+                record.events(events)
+                bar.events(events)
+
+            trained = train(job, storage=folder.checkpoints, on_events=on_events, say=ui.say)
+        with ui.doing("measuring student and teachers"):
+            num_parameters = export_student(prepared, trained.checkpoint, folder.student)
+            figures = _measure(prepared, lines, tables, folder)
+        stats = {name: replica_stats(line.actors) for name, line in lines.items()}
+        metrics = _metrics(trained, figures, stats)
+        write_summary(
+            folder,
+            prepared,
+            trained=trained,
+            figures=figures,
+            descriptions={name: line[1] for name, line in teachers.items()},
+            stats=stats,
+            student_parameters=num_parameters,
+            begin=begin,
+            metrics=metrics,
+        )
+        write_report(folder.path)
+        model_uri = record.finished(metrics)
+        folder.finish(metrics, run_id=record.run_id, model_uri=model_uri)
+        # Once more: the report names the run and the version.
+        write_report(folder.path)
+    return DistillResult(metrics, folder.student, folder.path, record.run_id, model_uri)
+
+
+@contextmanager
+def _teachers(prepared: Prepared) -> Iterator[dict[str, tuple[TeacherLine, TeacherDescription]]]:
+    """All replicas of all teachers, loaded."""
+    config = prepared.config
+    actors: dict[str, list[Any]] = {}
+    try:
+        for name, section in config.teachers.items():
+            actors[name] = start_replicas(
+                TeacherSettings(
+                    name=name,
+                    source=prepared.sources[name],
+                    dtype=section.dtype,
+                    max_tokens=prepared.teacher_max_tokens(name),
+                    batch_rows=section.batch_rows,
+                    num_threads=max(1, int(section.num_cpus)),
+                    use_gpu=section.num_gpus > 0,
+                    attention_maps=bool(prepared.objective.asks[name].attention),
+                ),
+                replicas=section.replicas,
+                num_cpus=section.num_cpus,
+                num_gpus=section.num_gpus,
+            )
+        found = {}
+        for name, section in config.teachers.items():
+            description = describe_replicas(name, actors[name], section.start_timeout_s)
+            line = TeacherLine(
+                tuple(actors[name]), section.timeout_s, section.max_retries, section.start_timeout_s
+            )
+            found[name] = (line, description)
+        yield found
+    finally:
+        for replicas in actors.values():
+            stop_replicas(replicas)
+
+
+def _share_tables(prepared: Prepared) -> dict[str, Any]:
+    """Rows in the object store: each node fetches them once, workers read them in place."""
+    import pyarrow as pa
+    import ray
+
+    splits = prepared.splits
+    parts = [splits[name].table for name in ("train", "unlabelled") if name in splits]
+    tables = {"train": ray.put(pa.concat_tables(parts))}
+    for name in ("validation", "test"):
+        if name in splits:
+            tables[name] = ray.put(splits[name].table)
+    return tables
+
+
+def _worker_job(
+    prepared: Prepared, lines: Mapping[str, TeacherLine], tables: Mapping[str, Any]
+) -> WorkerJob:
+    config = prepared.config
+    limit = config.pipeline.max_bytes_ahead
+    if limit == "auto":
+        limit = object_store_bytes() // 3 // config.training.num_workers
+    return WorkerJob(
+        seed=config.run.seed,
+        student=prepared.student,
+        objective=prepared.objective,
+        training=config.training,
+        pipeline=config.pipeline,
+        steps=prepared.steps,
+        teachers=dict(lines),
+        train=tables["train"],
+        validation=tables.get("validation"),
+        labels=prepared.labels,
+        max_bytes_ahead=limit,
+        row_bytes=sum(prepared.row_bytes(name) for name in config.teachers),
+        eval_rows=config.evaluation.batch_rows,
+        manifest=dict(prepared.manifest),
+        recorder=start_recorder(),
+    )
+
+
+def _measure(
+    prepared: Prepared,
+    lines: Mapping[str, TeacherLine],
+    tables: Mapping[str, Any],
+    folder: OutputFolder,
+) -> FinalFigures:
+    import ray
+
+    config = prepared.config
+    job = FinalJob(
+        student=TeacherSettings(
+            name="student",
+            source=folder.student_source(),
+            dtype="float32",
+            max_tokens=config.student.max_tokens,
+            batch_rows=config.evaluation.batch_rows,
+            num_threads=max(1, int(config.training.cpus_per_worker)),
+            use_gpu=config.training.gpus_per_worker > 0,
+        ),
+        splits={name: tables[name] for name in config.evaluation.splits if name in tables},
+        labels=prepared.labels,
+        teachers=dict(lines),
+        objective=prepared.objective,
+        evaluation=config.evaluation,
+    )
+    resources = {"num_cpus": 1, "num_gpus": config.training.gpus_per_worker}
+    return ray.get(ray.remote(final_figures).options(**resources).remote(job))  # type: ignore[no-any-return]
+
+
+def _metrics(
+    trained: Trained, figures: FinalFigures, stats: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """The flat content of metrics.json."""
+    metrics = dict(figures.metrics)
+    metrics |= {k: v for k, v in trained.metrics.items() if "/" in k}
+    metrics["train/steps"] = trained.progress.step
+    metrics["train/best_step"] = trained.progress.best_step
+    for name, values in stats.items():
+        metrics |= {f"teachers/{name}/{key}": value for key, value in values.items()}
+    return metrics

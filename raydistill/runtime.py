@@ -1,0 +1,86 @@
+"""Ray for one run: connect or start, say what there is, leave as found."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from raydistill.config import DistillConfig
+from raydistill.errors import ConfigError
+from raydistill.prepare import Resources, needed_resources
+from raydistill.training.trainer import quiet_ray_train
+
+__all__ = ["connect_ray", "embedded", "machine_resources", "object_store_bytes"]
+
+
+def embedded(config: DistillConfig) -> bool:
+    """Whether Ray will start inside this process."""
+    import ray
+
+    address = config.run.ray_address or os.environ.get("RAY_ADDRESS")
+    return not ray.is_initialized() and address in (None, "", "local")
+
+
+def machine_resources() -> Resources:
+    """What an embedded Ray would have; CPUs are only a count there."""
+    import torch
+
+    return Resources(float(os.cpu_count() or 1), float(torch.cuda.device_count()))
+
+
+def cluster_resources() -> Resources:
+    """What the connected cluster has."""
+    import ray
+
+    have = ray.cluster_resources()
+    return Resources(have.get("CPU", 0.0), have.get("GPU", 0.0))
+
+
+@contextmanager
+def connect_ray(config: DistillConfig) -> Iterator[None]:
+    """Ray for the duration of a block; what was running before is left running.
+
+    Raises:
+        ConfigError: The cluster cannot be reached.
+    """
+    import ray
+
+    quiet_ray_train()
+    if ray.is_initialized():
+        yield
+        return
+    # Accelerator variables stay as they are; the warning about it helps nobody here.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    starts_here = embedded(config)
+    options: dict[str, object] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if starts_here:
+        need = needed_resources(config)
+        # One more CPU than asked for: evaluation and Ray Train's own tasks find room.
+        options["num_cpus"] = max(os.cpu_count() or 1, int(need.cpus) + 1)
+    else:
+        options["address"] = config.run.ray_address or os.environ["RAY_ADDRESS"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            ray.init(**options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            where = options.get("address", "this machine")
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            raise ConfigError.of(
+                "run.ray_address",
+                f"leads to no Ray cluster at {where}: {lines[0] if lines else error}",
+            ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def object_store_bytes() -> int:
+    """Of this node, for limits on what is asked ahead."""
+    import ray
+
+    nodes = [n for n in ray.nodes() if n["Alive"]]
+    sizes = [int(n["Resources"].get("object_store_memory", 0)) for n in nodes]
+    return min((size for size in sizes if size), default=1 << 30)

@@ -1,0 +1,45 @@
+"""Fine-tuning a teacher: the student's training without teachers."""
+
+from raydistill.config import DistillConfig
+from raydistill.config.losses import CrossEntropyLoss
+from raydistill.errors import ConfigError, Fault
+from raydistill.run import DistillResult, distill
+from raydistill.ui import Ui
+
+__all__ = ["teach"]
+
+
+def teach(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None) -> DistillResult:
+    """Train ``student`` of the configuration on hard labels alone and register it.
+
+    What comes out serves as a teacher of other runs, as ``models:/NAME@champion``.
+
+    Raises:
+        ConfigError: There are teachers, or losses other than cross_entropy, or no name to register.
+    """
+    faults = []
+    if config.teachers:
+        faults.append(
+            Fault(
+                "teachers",
+                "must be left out: teach trains on labels alone. The model to fine-tune is student.model.",
+            )
+        )
+    for i, loss in enumerate(config.losses):
+        if not isinstance(loss, CrossEntropyLoss):
+            faults.append(
+                Fault(
+                    f"losses.{i}",
+                    f"must be cross_entropy: teach trains on labels alone, got {loss.kind}.",
+                )
+            )
+    if config.tracking.enabled and config.tracking.registered_model is None:
+        faults.append(
+            Fault(
+                "tracking.registered_model",
+                "is missing: teach registers what it trains. Name the model, or set tracking.enabled to false.",
+            )
+        )
+    if faults:
+        raise ConfigError(faults)
+    return distill(config, resume=resume, ui=ui)

@@ -1,0 +1,138 @@
+"""Wraps a Hugging Face folder as an MLflow model that runs anywhere, without raydistill."""
+
+import importlib.metadata
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raydistill.errors import TrackingError
+from raydistill.tracking.connection import prepare_mlflow, quiet
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+__all__ = ["save_model_folder"]
+
+_REQUIREMENTS = ("mlflow", "pandas", "safetensors", "tokenizers", "torch", "transformers")
+_MAX_LENGTH = 512  # where a tokenizer does not know its limit, it says 10^30
+_MAX_BELIEVED = 1_000_000
+
+
+def save_model_folder(
+    student_dir: Path,
+    out_dir: Path,
+    *,
+    task_kind: str,
+    labels: Sequence[str],
+    text_columns: Sequence[str],
+    example: Mapping[str, str],
+) -> Path:
+    """Writes an MLflow model directory around a sequence classifier. An older one is replaced.
+
+    Args:
+        student_dir: With ``config.json``, ``*.safetensors`` and the tokenizer.
+        out_dir: Made; copied files and weights go into it.
+        task_kind: Kept in the model's metadata.
+        labels: In the order of the outputs.
+        text_columns: One column, or two that the model reads as a pair.
+        example: One row, by column; stored as the input example.
+
+    Returns:
+        ``out_dir``.
+
+    Raises:
+        TrackingError: ``student_dir`` is not such a folder, or the columns do not fit.
+    """
+    _require_fitting(student_dir, labels, text_columns, example)
+    prepare_mlflow()
+    import mlflow.pyfunc
+    import pandas as pd
+
+    settings = {
+        "task_kind": task_kind,
+        "labels": list(labels),
+        "text_columns": list(text_columns),
+        "max_length": _max_length(student_dir),
+    }
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=".model-") as home, quiet():
+        settings_file = Path(home) / "settings.json"
+        settings_file.write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
+        draft = Path(home) / "draft"
+        # MLflow runs the script once, to see what it defines; the module's name is nobody else's.
+        mlflow.pyfunc.save_model(
+            path=str(draft),
+            python_model=str(Path(__file__).with_name("serving.py")),
+            artifacts={"student": str(student_dir.resolve()), "settings": str(settings_file)},
+            signature=_signature(text_columns),
+            input_example=pd.DataFrame([{name: example[name] for name in text_columns}]),
+            pip_requirements=[
+                f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS
+            ],
+            metadata={"raydistill": settings},
+        )
+        if out_dir.exists():
+            shutil.rmtree(out_dir)
+        draft.rename(out_dir)
+    return out_dir
+
+
+def _signature(text_columns: Sequence[str]) -> "ModelSignature":
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array
+
+    # A single column has no name here, because with one MLflow refuses a plain list of texts. The
+    # serving code looks at the name again where there is one.
+    inputs = (
+        [ColSpec(DataType.string)]
+        if len(text_columns) == 1
+        else [ColSpec(DataType.string, name) for name in text_columns]
+    )
+    outputs = [
+        ColSpec(DataType.string, "label"),
+        ColSpec(DataType.double, "score"),
+        ColSpec(Array(DataType.double), "scores"),
+    ]
+    return ModelSignature(Schema(inputs), Schema(outputs))
+
+
+def _max_length(student_dir: Path) -> int:
+    """The tokenizer's limit, bounded by the positions that the model has."""
+    limits = []
+    for file, name in (
+        ("tokenizer_config.json", "model_max_length"),
+        ("config.json", "max_position_embeddings"),
+    ):
+        try:
+            value = json.loads((student_dir / file).read_text(encoding="utf-8")).get(name)
+        except FileNotFoundError:
+            continue
+        if isinstance(value, int | float) and 0 < value <= _MAX_BELIEVED:
+            limits.append(int(value))
+    return min(limits, default=_MAX_LENGTH)
+
+
+def _require_fitting(
+    student_dir: Path,
+    labels: Sequence[str],
+    text_columns: Sequence[str],
+    example: Mapping[str, str],
+) -> None:
+    if not (student_dir / "config.json").is_file() or not list(student_dir.glob("*.safetensors")):
+        raise TrackingError(
+            f"{student_dir} is not a model's folder: config.json or weights are missing."
+        )
+    if len(text_columns) not in {1, 2}:
+        raise TrackingError(f"a model reads one or two text columns, got {len(text_columns)}.")
+    if missing := [name for name in text_columns if name not in example]:
+        raise TrackingError(f"the example lacks {', '.join(missing)}.")
+    config = json.loads((student_dir / "config.json").read_text(encoding="utf-8"))
+    outputs = len(config.get("id2label", labels))
+    if outputs != len(labels):
+        raise TrackingError(
+            f"{student_dir} has {outputs} outputs, but {len(labels)} labels are named."
+        )

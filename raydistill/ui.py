@@ -1,0 +1,91 @@
+"""What a person sees while a run goes on: sentences and progress, on standard error."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+__all__ = ["TrainingBar", "Ui"]
+
+_QUIET_LINE_S = 15.0  # between two lines of progress where there is no terminal
+
+
+class Ui:
+    """Sentences and progress.
+
+    Args:
+        console: Where to; None: standard error.
+        quiet: Say nothing.
+    """
+
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._quiet = quiet
+
+    def say(self, sentence: str) -> None:
+        """One line."""
+        if not self._quiet:
+            self.console.print(sentence, markup=False)
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Something that takes seconds."""
+        if self._quiet:
+            yield
+            return
+        begin = time.monotonic()
+        if self.console.is_terminal:
+            with self.console.status(f"{what} …"):
+                yield
+        else:
+            self.say(f"{what} …")
+            yield
+        self.say(f"{what}: {time.monotonic() - begin:.1f} s")
+
+    @contextmanager
+    def training(self, total: int, name: str) -> Iterator["TrainingBar"]:
+        """A bar over optimizer steps."""
+        progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            disable=self._quiet or not self.console.is_terminal,
+        )
+        with progress:
+            yield TrainingBar(self, progress, total, name)
+
+
+class TrainingBar:
+    """Steps done, loss, and what the validation rows say."""
+
+    def __init__(self, ui: Ui, progress: Progress, total: int, name: str) -> None:
+        self._ui, self._progress, self._total = ui, progress, total
+        self._task = progress.add_task(f"training {name}", total=total, note="starting workers")
+        self._name, self._step, self._note = name, 0, ""
+        self._last_line = time.monotonic()
+
+    def events(self, events: list[dict[str, Any]]) -> None:
+        """What workers dropped at the recorder."""
+        for event in events:
+            if event["kind"] == "say":
+                self._ui.say(event["text"])
+                continue
+            self._step = max(self._step, event["step"])
+            values = event.get("values", {})
+            if "train/loss" in values:
+                self._note = f"loss {values['train/loss']:.4f}, waiting for teachers {values['train/teacher_wait_fraction']:.0%}"
+            if "validation/accuracy" in values:
+                self._ui.say(
+                    f"step {event['step']}: validation accuracy {values['validation/accuracy']:.4f}, "
+                    f"nll {values['validation/nll']:.4f}"
+                )
+        self._progress.update(self._task, completed=self._step, note=self._note)
+        if not self._ui.console.is_terminal and time.monotonic() - self._last_line > _QUIET_LINE_S:
+            self._last_line = time.monotonic()
+            self._ui.say(f"training {self._name}: step {self._step} of {self._total}, {self._note}")
