@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from raydistill.errors import ConfigError, RaydistillError
+from raydistill.ui import Ui
 
 __all__ = ["app", "main"]
 
@@ -117,7 +116,6 @@ def evaluate(
 
     parsed = _sound_data(config, _overrides(settings))
     from raydistill.evaluate import evaluate_model
-    from raydistill.ui import Ui
 
     typer.echo(json.dumps(evaluate_model(parsed, model, split, Ui()), indent=1))
 
@@ -185,7 +183,6 @@ def demo(
 ) -> None:
     """The whole way on real data and real teachers, in under ten minutes on two CPU cores."""
     from raydistill.demo.demo import run_demo
-    from raydistill.ui import Ui
 
     run_demo(folder, full=full, seed=seed, ui=Ui())
 
@@ -200,7 +197,7 @@ def models_list(tracking_uri: Uri = None) -> None:
         for model in list_models(tracking_uri)
         for v in model.versions
     ]
-    _print_table(["model", "version", "aliases", "metrics", "created"], rows)
+    Ui().table(["model", "version", "aliases", "metrics", "created"], rows)
 
 
 @models_app.command("show")
@@ -250,20 +247,11 @@ def _show(folder: Path) -> None:
 
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     headers, rows = comparison_rows(summary)
-    _print_table(headers, rows)
+    Ui().table(headers, rows)
     typer.echo(f"student: {folder / 'student'}")
     if summary.get("model_uri"):
         typer.echo(f"version: {summary['model_uri']}")
     typer.echo(f"report:  {folder / 'report.html'}")
-
-
-def _print_table(headers: Any, rows: Any) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, header in enumerate(headers):
-        table.add_column(header, justify="left" if i < 2 else "right", overflow="fold")  # noqa: PLR2004
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False).print(table)
 
 
 def _numbers(values: Any) -> str:

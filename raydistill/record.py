@@ -169,4 +169,3 @@ class RunRecord:
         """What the champion metric was measured on: versions are compared on the same rows only."""
         split = self._prepared.config.tracking.champion_metric.split("/")[0]
         return self._prepared.splits[split].fingerprint
-

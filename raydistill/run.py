@@ -21,6 +21,7 @@ from raydistill.output import OutputFolder
 from raydistill.prepare import (
     Prepared,
     changed_settings,
+    needed_resources,
     prepare,
     resource_faults,
 )
@@ -85,10 +86,10 @@ def check(
     prepared, more = prepare(config)
     found += [fault for fault in more if fault.path not in touched]
     found += OutputFolder.of(config).faults(resume=resume)
-    if embedded(config):
+    if embedded(config.run):
         found += resource_faults(config, machine_resources(), embedded=True)
     else:
-        with connect_ray(config):
+        with connect_ray(config.run, needed_resources(config)):
             found += resource_faults(config, cluster_resources(), embedded=False)
     if prepared is not None and resume:
         before = OutputFolder.of(config).read_manifest()
@@ -129,10 +130,10 @@ def distill(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None
 @contextmanager
 def connect_if_cluster(config: DistillConfig) -> Iterator[None]:
     """A running cluster is connected to once for checks and run; an embedded one starts after the checks."""
-    if embedded(config):
+    if embedded(config.run):
         yield
     else:
-        with connect_ray(config):
+        with connect_ray(config.run, needed_resources(config)):
             yield
 
 
@@ -142,7 +143,7 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
     with ExitStack() as stack:
         record = stack.enter_context(RunRecord(prepared, folder, resume=resume, ui=ui))
         with ui.doing("starting Ray"):
-            stack.enter_context(connect_ray(config))
+            stack.enter_context(connect_ray(config.run, needed_resources(config)))
         folder.require_shared()
         with ui.doing(
             f"loading {len(config.teachers)} teachers" if config.teachers else "preparing"

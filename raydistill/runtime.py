@@ -6,19 +6,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from raydistill.config import DistillConfig
+from raydistill.config.training import RunSection
 from raydistill.errors import ConfigError
-from raydistill.prepare import Resources, needed_resources
+from raydistill.prepare import Resources
 from raydistill.training.trainer import quiet_ray_train
 
 __all__ = ["connect_ray", "embedded", "machine_resources", "object_store_bytes"]
 
 
-def embedded(config: DistillConfig) -> bool:
+def embedded(run: RunSection) -> bool:
     """Whether Ray will start inside this process."""
     import ray
 
-    address = config.run.ray_address or os.environ.get("RAY_ADDRESS")
+    address = run.ray_address or os.environ.get("RAY_ADDRESS")
     return not ray.is_initialized() and address in (None, "", "local")
 
 
@@ -38,7 +38,7 @@ def cluster_resources() -> Resources:
 
 
 @contextmanager
-def connect_ray(config: DistillConfig) -> Iterator[None]:
+def connect_ray(run: RunSection, need: Resources) -> Iterator[None]:
     """Ray for the duration of a block; what was running before is left running.
 
     Raises:
@@ -52,14 +52,13 @@ def connect_ray(config: DistillConfig) -> Iterator[None]:
         return
     # Accelerator variables stay as they are; the warning about it helps nobody here.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    starts_here = embedded(config)
+    starts_here = embedded(run)
     options: dict[str, object] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if starts_here:
-        need = needed_resources(config)
         # One more CPU than asked for: evaluation and Ray Train's own tasks find room.
         options["num_cpus"] = max(os.cpu_count() or 1, int(need.cpus) + 1)
     else:
-        options["address"] = config.run.ray_address or os.environ["RAY_ADDRESS"]
+        options["address"] = run.ray_address or os.environ["RAY_ADDRESS"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:

@@ -1,15 +1,17 @@
 """What a person sees while a run goes on: sentences and progress, on standard error."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 __all__ = ["TrainingBar", "Ui"]
 
+_NAME_COLUMNS = 2  # role and name
 _QUIET_LINE_S = 15.0  # between two lines of progress where there is no terminal
 
 
@@ -29,6 +31,18 @@ class Ui:
         """One line."""
         if not self._quiet:
             self.console.print(sentence, markup=False)
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table on standard output, names left and numbers right; as wide as it must be."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for i, header in enumerate(headers):
+            table.add_column(header, justify="left" if i < _NAME_COLUMNS else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        out = Console(highlight=False)
+        if not out.is_terminal:
+            out.width = 200
+        out.print(table)
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:

@@ -185,7 +185,7 @@ def _json_careful(source: _Source) -> Columns:
     return columns.done()
 
 
-def _json_cell(source: _Source, role: str, value: Any, where: str) -> str | None:  # noqa: ANN401 (JSON)
+def _json_cell(source: _Source, role: str, value: Any, where: str) -> str | None:
     rule = f"hold text in column {source.wanted[role]!r} (task.{role})"
     if value is None:
         return None
@@ -343,7 +343,7 @@ def _csv_rows(source: _Source, lines: Iterator[str]) -> Iterator[tuple[list[str]
         begins = reader.line_num + 1
 
 
-def _csv_reader(source: _Source, lines: Iterator[str]) -> Any:  # noqa: ANN401 (csv's reader has no public type)
+def _csv_reader(source: _Source, lines: Iterator[str]) -> Any:
     if source.path.suffix.lower() == ".csv":
         return csv.reader(lines)
     return csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -471,7 +471,7 @@ def _texts(wanted: Wanted) -> list[str]:
     return [column for role, column in wanted.items() if role != "label"]
 
 
-def _with_larger_blocks(read: Any) -> pa.Table:  # noqa: ANN401 (block size -> table)
+def _with_larger_blocks(read: Any) -> pa.Table:
     try:
         return read(_BLOCK_BYTES[0])
     except pa.ArrowInvalid as error:

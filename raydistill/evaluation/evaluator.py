@@ -62,9 +62,7 @@ def predict_ensemble(
         weights: Summing to 1.
         combine: As in `ensemble.combine`; summed losses pull towards the mean of probabilities.
     """
-    space: Literal["logits", "probabilities"] = (
-        "logits" if combine == "logits" else "probabilities"
-    )
+    space: Literal["logits", "probabilities"] = "logits" if combine == "logits" else "probabilities"
     return combine_log_p(
         list(logits.values()), [weights[name] for name in logits], temperature=1.0, space=space
     )

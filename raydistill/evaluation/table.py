@@ -16,6 +16,7 @@ __all__ = [
     "format_ms",
     "format_score",
     "format_share",
+    "number",
     "ordered_models",
     "result_sentence",
 ]

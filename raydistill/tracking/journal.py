@@ -104,7 +104,7 @@ class Journal:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line)
 
-    def move(self, **changes: Any) -> Position:  # noqa: ANN401 - fields of Position
+    def move(self, **changes: Any) -> Position:
         """Changes the position, on disk as one atomic replacement."""
         with self._lock:
             self._position = replace(self._position, **changes)

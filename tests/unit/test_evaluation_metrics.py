@@ -1,4 +1,3 @@
-import math
 
 import numpy as np
 import pytest
@@ -9,10 +8,8 @@ from sklearn.metrics import (
     log_loss,
     precision_recall_fscore_support,
 )
-from torch import nn
 
 from raydistill.errors import NotFiniteError, SignalError
-from raydistill.evaluation.latency import measure_latency, model_size
 from raydistill.evaluation.metrics import (
     agreement_metrics,
     classification_metrics,
@@ -158,28 +155,3 @@ def test_agreement_is_forward_kl_from_teacher_to_student():
 def test_greater_is_better_knows_losses(name, greater):
     """The worst checkpoint would be kept."""
     assert greater_is_better(name) is greater
-
-
-def test_measure_latency_calls_with_full_batches_and_counts_only_timed_ones():
-    """A short last batch makes the model look faster than it is."""
-    calls = []
-    latency = measure_latency(calls.append, list("abc"), batch_rows=2, repeats=3, warmup=2)
-    assert calls == [["a", "b"], ["c", "a"], ["b", "c"], ["a", "b"], ["c", "a"]]
-    assert 0 < latency.median_ms <= latency.p95_ms
-    assert math.isclose(latency.rows_per_s, 2000 / latency.median_ms)
-
-
-@pytest.mark.parametrize("wrong", [{"rows": []}, {"batch_rows": 0}, {"repeats": 0}, {"warmup": -1}])
-def test_measure_latency_refuses_what_cannot_be_measured(wrong):
-    """A median of nothing is an error far from its cause."""
-    given = {"rows": ["a"], "batch_rows": 1, "repeats": 1, "warmup": 0, **wrong}
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must"):
-        measure_latency(len, given.pop("rows"), **given)
-
-
-def test_model_size_counts_tied_weights_once():
-    """Tied embeddings counted twice make a small student look large."""
-    one, two = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False).half()
-    two.weight = one.weight
-    assert model_size(nn.Sequential(one, two)) == (16, 64)
-    assert model_size(nn.BatchNorm1d(2)) == (4, 4 * 4 + 4 * 4 + 8)
