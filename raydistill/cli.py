@@ -9,10 +9,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+
 from raydistill.errors import ConfigError, RaydistillError
 from raydistill.ui import Ui
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "main_of"]
 
 app = typer.Typer(
     name="raydistill",
@@ -272,45 +273,33 @@ def _terminate(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def run_command(command: Callable[[], Any]) -> int:
+def run(command: Callable[[], Any]) -> int:
     """Call a command; its exit code. No traceback for what raydistill raised on purpose."""
-    signal.signal(signal.SIGTERM, _terminate)  # `ray job stop` sends it
     try:
-        command()
+        result = command()
     except ConfigError as error:
         _say(str(error))
         return 2
     except RaydistillError as error:
         _say(str(error))
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _say("interrupted; continue with --resume")
         return 130
-    return 0
+    except typer.exceptions.TyperException as error:  # a wrong option or argument
+        error.show()
+        return 2
+    return result if isinstance(result, int) else 0
+
+
+def main_of(command: str) -> None:
+    """Entry of a script in jobs/: one command, with the script's own arguments."""
+    sys.argv.insert(1, command)
+    main()
 
 
 def main() -> None:
     """Entry of the `raydistill` command."""
-    # Models come from folders, the registry or a hub that the user names; nobody is told of it.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-
-    def call() -> None:
-        result = app(standalone_mode=False)
-        if isinstance(result, int) and result:
-            raise typer.Exit(result)
-
-    try:
-        code = run_command(call)
-    except typer.Exit as stop:
-        code = stop.exit_code
-    except typer.Abort:
-        code = 130
-    except Exception as error:
-        from click import ClickException
-
-        if not isinstance(error, ClickException):
-            raise
-        error.show()
-        code = 2
-    sys.exit(code)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers fork after tokenizing
+    signal.signal(signal.SIGTERM, _terminate)  # `ray job stop` sends it
+    sys.exit(run(lambda: app(standalone_mode=False)))

@@ -42,7 +42,8 @@ def pool_hidden(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
         ``[T, D]`` with T the number of tokens for ``all``, else ``[B, D]``.
     """
     if pooling == "all":
-        return hidden[mask]
+        # Without padding a view does; the gather and its backward pass cost as much as the loss.
+        return hidden.flatten(0, 1) if mask.all() else hidden[mask]
     if pooling == "first":
         first = mask.int().argmax(dim=1)
         return hidden[torch.arange(len(hidden), device=hidden.device), first]

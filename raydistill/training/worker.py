@@ -32,7 +32,7 @@ from raydistill.training.schedule import Steps
 from raydistill.training.step import StudentModule, build_optimizer, build_scheduler, train_step
 from raydistill.training.student import StudentPlan, make_student
 
-__all__ = ["TeacherLine", "WorkerJob", "run_worker"]
+__all__ = ["TeacherLine", "WorkerJob", "rest_of_step", "run_worker"]
 
 _PROGRESS_S = 0.5  # between two signs of life from worker 0
 
@@ -165,7 +165,7 @@ class _Worker:
             stopping = self._agree_to_stop()
             metrics = train_step(
                 self.module,
-                _rest_of_step(first, items),
+                rest_of_step(first, items),
                 optimizer=self.optimizer,
                 weights=[term.loss.weight for term in job.objective.terms],
                 max_grad_norm=job.training.max_grad_norm,
@@ -306,7 +306,7 @@ class _Worker:
             )
 
 
-def _rest_of_step(first: Fed, items: Iterator[Fed]) -> Iterator[Fed]:
+def rest_of_step(first: Fed, items: Iterator[Fed]) -> Iterator[Fed]:
     """The micro-batches of one step, up to the last."""
     for item in chain([first], items):
         yield item

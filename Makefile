@@ -1,0 +1,41 @@
+# Each target does all of its own set-up in .venv; a machine needs only Python and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench schema clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    distil a student from two real teachers on real reviews (under 10 minutes, 2 CPU cores)"
+	@echo "make test    lint, types, floors, and all tests"
+	@echo "make check   the quick part of it: lint, types, floors, unit tests"
+	@echo "make bench   the benchmarks of jobs/bench.py"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/raydistill demo
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not slow and not gpu and not ray and not e2e"
+
+test: check
+	$(BIN)/python -m pytest -m "(ray or e2e) and not slow and not gpu" tests
+
+bench: $(READY)
+	$(BIN)/python jobs/bench.py overlap
+
+schema: $(READY)
+	$(BIN)/raydistill schema > jobs/configs/schema.json
+
+clean:
+	rm -rf $(VENV) build *.egg-info

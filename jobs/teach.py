@@ -1,0 +1,6 @@
+"""Fine-tune a teacher on a cluster: ray job submit --working-dir . -- python jobs/teach.py CONFIG."""
+
+from raydistill.cli import main_of
+
+if __name__ == "__main__":
+    main_of("teach")
