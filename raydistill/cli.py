@@ -27,6 +27,8 @@ models_app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 
+INTERRUPTED = 130
+
 Config = Annotated[Path, typer.Argument(help="Configuration, YAML.", show_default=False)]
 Settings = Annotated[
     list[str] | None,
@@ -44,7 +46,11 @@ Uri = Annotated[
 
 
 def _overrides(settings: list[str] | None, output: Path | None = None) -> list[str]:
-    return list(settings or []) + ([f"run.output_dir='{output}'"] if output is not None else [])
+    found = list(settings or [])
+    if output is not None:
+        quoted = str(output).replace("'", "''")  # as YAML has it
+        found.append(f"run.output_dir='{quoted}'")
+    return found
 
 
 def _sound(config: Path, overrides: list[str], *, resume: bool = False) -> Any:
@@ -284,11 +290,12 @@ def run(command: Callable[[], Any]) -> int:
         _say(str(error))
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted; continue with --resume")
-        return 130
+        result = INTERRUPTED
     except typer.exceptions.TyperException as error:  # a wrong option or argument
         error.show()
         return 2
+    if result == INTERRUPTED:  # typer turns Ctrl-C into this exit code
+        _say("interrupted; continue with --resume")
     return result if isinstance(result, int) else 0
 
 

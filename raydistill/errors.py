@@ -18,7 +18,7 @@ in ``__str__``: then it survives pickling from an actor to the driver with its t
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = [
     "CheckpointError",
@@ -44,10 +44,15 @@ class Fault:
     Attributes:
         path: Where, as written in the configuration (``losses.1.temperature``) or as a file's path.
         message: The rule, what was got, and the way out; continues the sentence that ``path`` begins.
+        rests_on: Settings that the complaint follows from; empty: the one at ``path``.
+        doubts: Settings whose value is unknown because of this fault: a complaint that rests on one
+            of them may be a mere echo of it, see :func:`raydistill.config.faults.without_echoes`.
     """
 
     path: str
     message: str
+    rests_on: tuple[str, ...] = field(default=(), compare=False)
+    doubts: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         """The one line that the user sees."""

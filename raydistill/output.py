@@ -1,6 +1,7 @@
 """The output folder of a run: what lies where, and whose it is."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from raydistill.config import DistillConfig
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource
 
-__all__ = ["OutputFolder"]
+__all__ = ["OutputFolder", "write_atomically"]
 
 
 class OutputFolder:
@@ -39,39 +40,48 @@ class OutputFolder:
 
     def faults(self, *, resume: bool) -> list[Fault]:
         """Whether a run may write here."""
+        try:
+            message = self._trouble(resume=resume)
+        except OSError as error:  # such as a name that is too long
+            message = f"cannot be used, {self.path}: {error.strerror}."
+        basis = ("run.output_dir", "run.name")
+        return [Fault("run.output_dir", message, rests_on=basis)] if message else []
+
+    def _trouble(self, *, resume: bool) -> str:  # noqa: PLR0911 - a list of rules
+        """The rule that the folder breaks, or nothing."""
         if not self.path.exists():
-            return []
+            parent = next(folder for folder in self.path.parents if folder.exists())
+            if not parent.is_dir():
+                return f"must be a folder, but {parent} is a file."
+            if not os.access(parent, os.W_OK):
+                return f"must be a folder that can be made, but {parent} is not writable."
+            return ""
         if not self.path.is_dir():
-            return [Fault("run.output_dir", f"must be a folder, but {self.path} is a file.")]
+            return f"must be a folder, but {self.path} is a file."
+        if not os.access(self.path, os.W_OK):
+            return f"must be writable, but {self.path} is not."
         if self._manifest.exists():
             if resume:
-                return []
-            return [
-                Fault(
-                    "run.output_dir",
-                    f"holds another run: {self.path}. Continue it with --resume, or choose another folder.",
-                )
-            ]
+                return ""
+            return f"holds another run: {self.path}. Continue it with --resume, or choose another folder."
         if any(self.path.iterdir()):
-            return [
-                Fault(
-                    "run.output_dir",
-                    f"must be empty or new, but {self.path} holds files that are not a run's.",
-                )
-            ]
-        return []
+            return f"must be empty or new, but {self.path} holds files that are not a run's."
+        return ""
 
     def read_manifest(self) -> dict[str, Any] | None:
         """What the run in this folder is made of; None if there is no run."""
         if not self._manifest.exists():
             return None
         try:
-            return json.loads(self._manifest.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+            manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
         except ValueError:
+            manifest = None
+        if not isinstance(manifest, dict):
             raise ConfigError.of(
                 "run.output_dir",
                 f"holds a torn manifest: {self._manifest}. Start anew in another folder.",
-            ) from None
+            )
+        return manifest
 
     def begin(self, config_yaml: str, manifest: Mapping[str, Any]) -> None:
         """Make the folder and write what the run is made of."""

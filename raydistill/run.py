@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.config import DistillConfig, to_yaml
+from raydistill.config.faults import in_order, without_echoes
 from raydistill.errors import ConfigError, Fault
 from raydistill.evaluation.report import write_report
 from raydistill.export import export_student
@@ -82,21 +83,21 @@ def check(
         ConfigError: With every fault.
     """
     found = list(faults or [])
-    touched = {fault.path for fault in found}
     prepared, more = prepare(config)
-    found += [fault for fault in more if fault.path not in touched]
-    found += OutputFolder.of(config).faults(resume=resume)
+    found += without_echoes(more, found)
+    found += without_echoes(OutputFolder.of(config).faults(resume=resume), found)
     if embedded(config.run):
-        found += resource_faults(config, machine_resources(), embedded=True)
+        lacking = resource_faults(config, machine_resources(), embedded=True)
     else:
         with connect_ray(config.run, needed_resources(config)):
-            found += resource_faults(config, cluster_resources(), embedded=False)
+            lacking = resource_faults(config, cluster_resources(), embedded=False)
+    found += without_echoes(lacking, found)
     if prepared is not None and resume:
         before = OutputFolder.of(config).read_manifest()
         if before is not None:
             found += changed_settings(before, prepared.manifest)
     if found or prepared is None:
-        raise ConfigError(found)
+        raise ConfigError(in_order(found))
     return prepared
 
 

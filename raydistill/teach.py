@@ -2,8 +2,8 @@
 
 from raydistill.config import DistillConfig
 from raydistill.config.losses import CrossEntropyLoss
-from raydistill.errors import ConfigError, Fault
-from raydistill.run import DistillResult, distill
+from raydistill.errors import Fault
+from raydistill.run import DistillResult, check, distill
 from raydistill.ui import Ui
 
 __all__ = ["teach"]
@@ -41,5 +41,5 @@ def teach(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None) 
             )
         )
     if faults:
-        raise ConfigError(faults)
+        check(config, faults, resume=resume)  # whatever else is wrong is said together with it
     return distill(config, resume=resume, ui=ui)

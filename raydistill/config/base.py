@@ -1,11 +1,30 @@
 """What all sections of the configuration share."""
 
 import math
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+)
 
-__all__ = ["Fraction", "NonNegative", "Positive", "PositiveInt", "Section"]
+__all__ = [
+    "Fraction",
+    "Gpus",
+    "NonNegative",
+    "Positive",
+    "PositiveInt",
+    "Section",
+    "Whole",
+    "WholeNonNegative",
+    "one_sentence",
+]
 
 
 class Section(BaseModel):
@@ -17,6 +36,24 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
     )
+
+
+def one_sentence(rule: str) -> WrapValidator:
+    """A union's rule in one sentence, where pydantic would complain once for each branch."""
+
+    def validate(value: Any, handler: Callable[[Any], Any]) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(rule) from None
+
+    return WrapValidator(validate)
+
+
+def _not_a_truth_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic reads ValueError only
+    return value
 
 
 def _positive(value: float) -> float:
@@ -37,17 +74,31 @@ def _fraction(value: float) -> float:
     return value
 
 
+def _whole_above_one(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError("must be a share of one GPU, or a whole number of GPUs")
+    return value
+
+
+_Number = Annotated[float, BeforeValidator(_not_a_truth_value)]
 Positive = Annotated[
-    float, AfterValidator(_positive), Field(json_schema_extra={"exclusiveMinimum": 0})
+    _Number, AfterValidator(_positive), Field(json_schema_extra={"exclusiveMinimum": 0})
 ]
 """A positive finite number."""
 NonNegative = Annotated[
-    float, AfterValidator(_non_negative), Field(json_schema_extra={"minimum": 0})
+    _Number, AfterValidator(_non_negative), Field(json_schema_extra={"minimum": 0})
 ]
 """A finite number, zero or more."""
+Gpus = Annotated[NonNegative, AfterValidator(_whole_above_one)]
+"""GPUs of one actor, as Ray can give them."""
 Fraction = Annotated[
-    float, AfterValidator(_fraction), Field(json_schema_extra={"minimum": 0, "maximum": 1})
+    _Number, AfterValidator(_fraction), Field(json_schema_extra={"minimum": 0, "maximum": 1})
 ]
 """A number between 0 and 1."""
-PositiveInt = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, BeforeValidator(_not_a_truth_value)]
+"""A whole number."""
+# The bound stands first: behind the validator it would be missing in the JSON Schema.
+WholeNonNegative = Annotated[int, Field(ge=0), BeforeValidator(_not_a_truth_value)]
+"""A whole number, zero or more."""
+PositiveInt = Annotated[int, Field(ge=1), BeforeValidator(_not_a_truth_value)]
 """A whole number, one or more."""

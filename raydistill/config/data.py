@@ -4,11 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from raydistill.config.base import Section
+from raydistill.config.base import Section, one_sentence
 
 __all__ = ["DataSection", "TaskSection", "TextClassificationTask"]
 
-Paths = str | list[str]
+Paths = Annotated[
+    str | Annotated[list[str], Field(min_length=1)],
+    one_sentence("must be a path or a list of paths"),
+]
 
 
 class DataSection(Section):
@@ -31,6 +34,7 @@ class TextClassificationTask(Section):
     """One label for a text, or for a pair of texts."""
 
     kind: Literal["text_classification"] = "text_classification"
+    """The only task so far."""
     text: str = "text"
     """Column of the text."""
     text_pair: str | None = None

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 
-from raydistill.config.base import NonNegative, Positive, Section
+from raydistill.config.base import NonNegative, Positive, Section, Whole, one_sentence
 
 __all__ = [
     "CrossEntropyLoss",
@@ -25,6 +25,7 @@ class CrossEntropyLoss(_Loss):
     """Cross-entropy with the hard label; rows without a label do not count."""
 
     kind: Literal["cross_entropy"]
+    """Which loss this is."""
 
 
 class _Softened(_Loss):
@@ -38,22 +39,41 @@ class SoftCrossEntropyLoss(_Softened):
     """Cross-entropy with the teachers' distribution; holds their entropy, so not 0 at equality."""
 
     kind: Literal["soft_cross_entropy"]
+    """Which loss this is."""
 
 
 class ForwardKLLoss(_Softened):
     """Kullback-Leibler divergence of the student from the teachers; 0 where both agree."""
 
     kind: Literal["forward_kl"]
+    """Which loss this is."""
 
 
-LayerPairs = list[Annotated[list[int], Field(min_length=2, max_length=2)]]
+LayerPairs = list[Annotated[list[Whole], Field(min_length=2, max_length=2)]]
+
+
+def _some_pairs(layers: LayerPairs | dict[str, LayerPairs]) -> LayerPairs | dict[str, LayerPairs]:
+    groups = list(layers.values()) if isinstance(layers, dict) else [layers]
+    if not groups or any(not pairs for pairs in groups):
+        raise ValueError("needs at least one pair [student, teacher]")
+    return layers
+
+
+Layers = Annotated[
+    LayerPairs | dict[str, LayerPairs],
+    one_sentence(
+        "must be a list of pairs [student, teacher], or a map from teachers to such lists"
+    ),
+    AfterValidator(_some_pairs),
+]
 
 
 class HiddenMSELoss(_Loss):
     """Mean squared error between hidden states of student and teachers."""
 
     kind: Literal["hidden_mse"]
-    layers: LayerPairs | dict[str, LayerPairs]
+    """Which loss this is."""
+    layers: Layers
     """Pairs [student, teacher] of hidden states: 0 the embeddings, k after block k, -1 the last.
     A list is for every teacher; a map gives each teacher its own, teachers not named have none."""
     positions: Literal["all", "first", "mean"] = "all"
@@ -61,13 +81,6 @@ class HiddenMSELoss(_Loss):
     over the text's tokens. The latter two work across tokenizers and send one vector a row."""
     projection: Literal["linear", "relu", "tanh"] | None = None
     """A learned map from the student's width to the teacher's; needed where widths differ."""
-
-    @model_validator(mode="after")
-    def _some_pairs(self) -> "HiddenMSELoss":
-        groups = self.layers.values() if isinstance(self.layers, dict) else [self.layers]
-        if not groups or any(not pairs for pairs in groups):
-            raise ValueError("needs at least one pair [student, teacher] in layers")
-        return self
 
     def pairs_of(self, teacher: str) -> tuple[tuple[int, int], ...]:
         """Pairs (student, teacher) of one teacher, as written."""

@@ -2,9 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
-from raydistill.config.base import Fraction, NonNegative, Positive, PositiveInt, Section
+from raydistill.config.base import (
+    Fraction,
+    Gpus,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Section,
+    WholeNonNegative,
+)
 
 __all__ = ["EnsembleSection", "FromTeacher", "StudentSection", "TeacherName", "TeacherSection"]
 
@@ -17,7 +25,7 @@ class FromTeacher(Section):
 
     teacher: str
     """Which teacher, by its name under `teachers`."""
-    layers: Annotated[list[int], Field(min_length=1)]
+    layers: Annotated[list[WholeNonNegative], Field(min_length=1)]
     """Which of its blocks, in order, counted from 0."""
 
 
@@ -32,7 +40,7 @@ class StudentSection(Section):
     """Random weights from a Hugging Face configuration, e.g. {model_type: bert, hidden_size: 128}.
     The vocabulary comes from `tokenizer`."""
     tokenizer: str | None = None
-    """A Hugging Face id or folder; null: the model's, or that of the teacher the layers come from."""
+    """A Hugging Face id or folder; null: the model's. Layers of a teacher come with its tokenizer."""
     revision: str | None = None
     """Branch, tag or commit of a Hugging Face id."""
     trust_remote_code: bool = False
@@ -42,18 +50,6 @@ class StudentSection(Section):
     dropout: Fraction = 0.0
     """Probability of every dropout in the student. At 0 the losses do not depend on the number of
     workers and micro-batches; above 0 they do (resume stays exact all the same)."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "StudentSection":
-        given = [
-            k for k in ("model", "from_teacher", "from_config") if getattr(self, k) is not None
-        ]
-        if len(given) != 1:
-            raise ValueError(
-                "needs exactly one of model, from_teacher, from_config, got "
-                + (" and ".join(given) if given else "none")
-            )
-        return self
 
 
 class TeacherSection(Section):
@@ -77,7 +73,7 @@ class TeacherSection(Section):
     """Teacher's label name to student's label name, where they differ."""
     replicas: PositiveInt = 1
     """How many actors serve this teacher, spread over the nodes."""
-    num_gpus: NonNegative = 0.0
+    num_gpus: Gpus = 0.0
     """GPUs of each replica; fractions share one."""
     num_cpus: NonNegative = 1.0
     """CPUs of each replica; also the number of its torch threads (at least one)."""
@@ -85,7 +81,7 @@ class TeacherSection(Section):
     """At most that many rows in one forward pass of the teacher."""
     timeout_s: Positive = 120.0
     """Deadline of a request, from asking to answer, waiting in line included."""
-    max_retries: Annotated[int, Field(ge=0)] = 3
+    max_retries: WholeNonNegative = 3
     """How often one request is asked again after a lost or late answer before the run stops."""
     start_timeout_s: Positive = 600.0
     """Deadline for a replica to be placed and its model loaded."""

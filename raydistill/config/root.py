@@ -8,6 +8,7 @@ from raydistill.config.losses import (
     CrossEntropyLoss,
     HiddenMSELoss,
     LossSection,
+    SoftLoss,
 )
 from raydistill.config.models import EnsembleSection, StudentSection, TeacherName, TeacherSection
 from raydistill.config.training import (
@@ -26,86 +27,174 @@ class DistillConfig(Section):
     """One run of raydistill, complete and immutable."""
 
     run: RunSection
+    """The run as a whole."""
     data: DataSection
+    """Where rows come from."""
     task: TaskSection = TextClassificationTask()
+    """What is learnt from them."""
     student: StudentSection
+    """The model that is trained."""
     teachers: dict[TeacherName, TeacherSection] = {}
     """By name. None: the student is trained on hard labels alone."""
     ensemble: EnsembleSection = EnsembleSection()
+    """How several teachers become one soft target."""
     losses: list[LossSection] = Field(min_length=1)
     """Terms of the sum that is minimised."""
     pipeline: PipelineSection = PipelineSection()
+    """How far ahead of the student the teachers are asked."""
     training: TrainingSection = TrainingSection()
+    """How the student is trained."""
     tracking: TrackingSection = TrackingSection()
+    """What MLflow is told."""
     evaluation: EvaluationSection = EvaluationSection()
+    """What is measured at the end."""
 
 
 def cross_faults(config: DistillConfig) -> list[Fault]:
-    """Rules between sections that need nothing but the configuration itself."""
-    faults: list[Fault] = []
-    names = sorted(config.teachers)
-    known = f"Known: {', '.join(names)}." if names else "There are no teachers."
+    """Rules between settings that need nothing but the configuration itself."""
+    return [
+        *_data_faults(config),
+        *_student_faults(config),
+        *_teacher_faults(config),
+        *_loss_faults(config),
+        *_training_faults(config),
+    ]
 
-    def unknown_teacher(path: str, name: str) -> None:
-        if name not in config.teachers:
-            faults.append(
-                Fault(path, f"names the teacher '{name}', which is not under teachers. {known}")
+
+def _data_faults(config: DistillConfig) -> list[Fault]:
+    faults = []
+    if config.data.folder is None and config.data.train is None:
+        faults.append(
+            Fault(
+                "data",
+                "names no rows to train on: give folder or train.",
+                rests_on=("data.folder", "data.train"),
             )
+        )
+    if config.data.unlabelled is not None and not _with_teachers(config):
+        faults.append(
+            Fault(
+                "data.unlabelled",
+                "has no effect: only cross_entropy is minimised, and it does not count rows without a label. Add a loss with teachers, or remove it.",
+                rests_on=("data.unlabelled", "losses"),
+            )
+        )
+    return faults
 
-    if config.student.from_teacher is not None:
-        unknown_teacher("student.from_teacher.teacher", config.student.from_teacher.teacher)
-    if config.student.from_config is not None and config.student.tokenizer is None:
+
+def _student_faults(config: DistillConfig) -> list[Fault]:
+    student, faults = config.student, []
+    sources = ("model", "from_teacher", "from_config")
+    given = [name for name in sources if getattr(student, name) is not None]
+    if len(given) != 1:
+        faults.append(
+            Fault(
+                "student",
+                f"needs exactly one of {', '.join(sources)}, got {' and '.join(given) or 'none'}.",
+                rests_on=tuple(f"student.{name}" for name in sources),
+            )
+        )
+    if student.from_teacher is not None:
+        name = student.from_teacher.teacher
+        faults += _unknown_teacher(config, "student.from_teacher.teacher", name)
+        faults += [
+            Fault(
+                f"student.{setting}",
+                f"must be left out with student.from_teacher: layers and embeddings are those of teachers.{name}.",
+                rests_on=(f"student.{setting}", "student.from_teacher"),
+            )
+            for setting in ("tokenizer", "revision")
+            if getattr(student, setting) is not None
+        ]
+    if student.from_config is not None and student.tokenizer is None:
         faults.append(
             Fault(
                 "student.tokenizer",
                 "is needed with student.from_config: new weights have no vocabulary of their own. Name a model or folder whose tokenizer to use.",
             )
         )
+    return faults
+
+
+def _teacher_faults(config: DistillConfig) -> list[Fault]:
+    faults = []
     for name in config.ensemble.weights:
-        unknown_teacher(f"ensemble.weights.{name}", name)
-    soft = [i for i, loss in enumerate(config.losses) if not isinstance(loss, CrossEntropyLoss)]
+        faults += _unknown_teacher(config, f"ensemble.weights.{name}", name)
+    terms = _with_teachers(config)
+    if config.teachers and not terms:
+        faults.append(
+            Fault(
+                "teachers",
+                "are given, but no term of losses uses them. Add e.g. {kind: forward_kl}, or remove the teachers.",
+                rests_on=("losses",),
+            )
+        )
+    maps = [loss.layers for loss in terms if isinstance(loss, HiddenMSELoss)]
+    if len(maps) == len(terms) > 0 and all(isinstance(layers, dict) for layers in maps):
+        named = {name for layers in maps for name in layers}
+        all_known = named <= config.teachers.keys()  # else the odd one may mean the idle one
+        idle = [name for name in config.teachers if all_known and name not in named]
+        faults += [
+            Fault(
+                f"teachers.{name}",
+                "is used by no term of losses. Name it in layers, add e.g. {kind: forward_kl}, or remove it.",
+                rests_on=("losses",),
+            )
+            for name in idle
+        ]
+    return faults
+
+
+def _loss_faults(config: DistillConfig) -> list[Fault]:
+    faults = []
     for i, loss in enumerate(config.losses):
         if not isinstance(loss, CrossEntropyLoss) and not config.teachers:
             faults.append(
                 Fault(
                     f"losses.{i}",
                     f"is {loss.kind}, which needs a teacher, but there is none under teachers.",
+                    rests_on=(f"losses.{i}.kind", "teachers"),
                 )
             )
-        if isinstance(loss, HiddenMSELoss) and isinstance(loss.layers, dict):
+        elif isinstance(loss, HiddenMSELoss) and isinstance(loss.layers, dict):
             for name in loss.layers:
-                unknown_teacher(f"losses.{i}.layers.{name}", name)
-    if config.teachers and not soft:
-        faults.append(
-            Fault(
-                "teachers",
-                "are given, but no term of losses uses them. Add e.g. {kind: forward_kl}, or remove the teachers.",
-            )
-        )
+                faults += _unknown_teacher(config, f"losses.{i}.layers.{name}", name)
     if all(loss.weight == 0 for loss in config.losses):
         faults.append(Fault("losses", "have weight 0 throughout: nothing would be trained."))
-    if config.data.unlabelled is not None and not soft:
-        faults.append(
-            Fault(
-                "data.unlabelled",
-                "has no effect: only cross_entropy is minimised, and it does not count rows without a label. Add a loss with teachers, or remove it.",
-            )
-        )
-    if config.data.folder is None and config.data.train is None and config.data.unlabelled is None:
-        faults.append(Fault("data", "names no rows to train on: give folder, train or unlabelled."))
-    training = config.training
-    if training.micro_batch_rows is not None and training.micro_batch_rows > training.batch_rows:
+    return faults
+
+
+def _training_faults(config: DistillConfig) -> list[Fault]:
+    training, faults = config.training, []
+    rows = training.batch_rows
+    if training.micro_batch_rows is not None and training.micro_batch_rows > rows:
         faults.append(
             Fault(
                 "training.micro_batch_rows",
-                f"must not exceed training.batch_rows = {training.batch_rows}, got {training.micro_batch_rows}.",
+                f"must not exceed training.batch_rows = {rows}, got {training.micro_batch_rows}.",
+                rests_on=("training.micro_batch_rows", "training.batch_rows"),
             )
         )
-    if training.num_workers > training.batch_rows:
+    if training.num_workers > rows:
         faults.append(
             Fault(
                 "training.num_workers",
-                f"must not exceed training.batch_rows = {training.batch_rows}: the global batch is divided among them, got {training.num_workers}.",
+                f"must not exceed training.batch_rows = {rows}: the global batch is divided among them, got {training.num_workers}.",
+                rests_on=("training.num_workers", "training.batch_rows"),
             )
         )
     return faults
+
+
+def _with_teachers(config: DistillConfig) -> list[SoftLoss | HiddenMSELoss]:
+    """The terms that compare the student with teachers."""
+    return [loss for loss in config.losses if not isinstance(loss, CrossEntropyLoss)]
+
+
+def _unknown_teacher(config: DistillConfig, path: str, name: str) -> list[Fault]:
+    if name in config.teachers:
+        return []
+    names = sorted(config.teachers)
+    known = f"Known: {', '.join(names)}." if names else "There are none."
+    message = f"names the teacher '{name}', which is not under teachers. {known}"
+    return [Fault(path, message, rests_on=(path, f"teachers.{name}"))]

@@ -4,7 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from raydistill.config.base import Fraction, NonNegative, Positive, PositiveInt, Section
+from raydistill.config.base import (
+    Fraction,
+    Gpus,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Section,
+    WholeNonNegative,
+    one_sentence,
+)
 
 __all__ = [
     "EarlyStopping",
@@ -21,7 +30,7 @@ class RunSection(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Names the run in MLflow and its folder."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: WholeNonNegative = 0
     """Decides the order of rows, new weights, and dropout."""
     output_dir: str | None = None
     """Where results go; null: outputs/NAME. On several machines it must be shared storage."""
@@ -36,7 +45,9 @@ class PipelineSection(Section):
 
     batches_ahead: PositiveInt = 4
     """Batches asked and not yet used, per worker."""
-    max_bytes_ahead: PositiveInt | Literal["auto"] = "auto"
+    max_bytes_ahead: Annotated[
+        PositiveInt | Literal["auto"], one_sentence("must be a number of bytes, 1 or more, or auto")
+    ] = "auto"
     """Bytes of answers asked and not yet used, per worker. auto: a third of the object store,
     shared by all workers."""
 
@@ -57,13 +68,12 @@ class TrainingSection(Section):
     """Data-parallel processes; the global batch is divided among them."""
     cpus_per_worker: Positive = 1.0
     """CPUs of a worker; also the number of its torch threads (at least one)."""
-    gpus_per_worker: NonNegative = 0.0
+    gpus_per_worker: Gpus = 0.0
     """GPUs of a worker: 0 trains on the CPU; fractions share one."""
     epochs: PositiveInt = 3
     """Passes over the training rows, labelled and not."""
     max_steps: PositiveInt | None = None
-    """Stop after that many optimizer steps, whatever `epochs` says; may exceed the epochs' steps
-    only if `epochs` is large enough."""
+    """Stop after that many optimizer steps, if `epochs` does not end before."""
     batch_rows: PositiveInt = 32
     """Rows of one optimizer step, over all workers and micro-batches."""
     micro_batch_rows: PositiveInt | None = None
@@ -95,7 +105,7 @@ class TrainingSection(Section):
     """Null: train to the end."""
     log_every_steps: PositiveInt = 10
     """Training metrics are means over that many steps."""
-    max_restarts: Annotated[int, Field(ge=0)] = 3
+    max_restarts: WholeNonNegative = 3
     """How often lost workers are replaced before the run fails."""
 
 

@@ -78,6 +78,8 @@ def build_student(
         settings = dict(random_config)
         if vocabulary is not None:
             settings.setdefault("vocab_size", vocabulary)
+        # A model type's own default names some other token, whose embedding would never be learned.
+        settings.setdefault("pad_token_id", pad_token_id)
         config = AutoConfig.for_model(settings.pop("model_type"), **settings, **head)
     else:
         config = AutoConfig.from_pretrained(source.location, **source.options)
@@ -100,7 +102,9 @@ def build_student(
             )
     if head_columns is not None:
         _reorder_head(model, head_columns)
-        config.id2label, config.label2id = head["id2label"], head["label2id"]
+        loaded: Any = model  # its configuration is a copy of the one above
+        loaded.config.id2label, loaded.config.label2id = head["id2label"], head["label2id"]
+        loaded.num_labels = len(names)
     if layers is not None:
         take_layers(model, layers)
     return model
@@ -133,7 +137,12 @@ def take_layers(model: nn.Module, layers: Sequence[int]) -> None:
         )
     parent, name = found[0]
     blocks = getattr(parent, name)
-    setattr(parent, name, nn.ModuleList([copy.deepcopy(blocks[i]) for i in layers]))
+    kept = nn.ModuleList([copy.deepcopy(blocks[i]) for i in layers])
+    for place, block in enumerate(kept):
+        for module in block.modules():  # decoders find their cache by it
+            if isinstance(getattr(module, "layer_idx", None), int):
+                setattr(module, "layer_idx", place)  # noqa: B010 - no attribute that torch declares
+    setattr(parent, name, kept)
     config.num_hidden_layers = len(layers)
     if isinstance(getattr(config, "layer_types", None), list):
         config.layer_types = [config.layer_types[i] for i in layers]

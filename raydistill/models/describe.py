@@ -22,6 +22,11 @@ __all__ = [
 
 _WEIGHTS = "*.safetensors"
 _UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+# Position 0 of these is padding_idx + 1.
+_POSITIONS_AFTER_PADDING = {
+    "camembert", "data2vec-text", "longformer", "mpnet", "roberta", "roberta-prelayernorm",
+    "xlm-roberta", "xlm-roberta-xl", "xmod",
+}  # fmt: skip
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 
 
@@ -150,7 +155,7 @@ def traits_of_config(config: Any, tokenizer: Any) -> ModelTraits:
     """Traits from a loaded Hugging Face configuration and tokenizer."""
     labels = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
     positions = getattr(config, "max_position_embeddings", None)
-    offset = 2 if config.model_type in {"roberta", "xlm-roberta", "camembert"} else 0
+    offset = 2 if config.model_type in _POSITIONS_AFTER_PADDING else 0
     return ModelTraits(
         num_layers=int(config.num_hidden_layers),
         width=int(config.hidden_size),
@@ -166,6 +171,8 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     if getattr(tokenizer, "is_fast", False):
         content = json.loads(tokenizer.backend_tokenizer.to_str())
         content["truncation"] = content["padding"] = None
+        # The content of truncation is of the last call, but its side is a property.
+        content["truncation_side"] = tokenizer.truncation_side
     else:
         content = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)

@@ -39,7 +39,7 @@ def pool_hidden(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
         pooling: ``all`` keeps the tokens of all rows one behind the other.
 
     Returns:
-        ``[T, D]`` with T the number of tokens for ``all``, else ``[B, D]``.
+        ``[T, D]`` with T the number of tokens for ``all``, else ``[B, D]``; a mean is at least float32.
     """
     if pooling == "all":
         # Without padding a view does; the gather and its backward pass cost as much as the loss.
@@ -47,8 +47,9 @@ def pool_hidden(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     if pooling == "first":
         first = mask.int().argmax(dim=1)
         return hidden[torch.arange(len(hidden), device=hidden.device), first]
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return torch.where(mask.unsqueeze(-1), hidden, 0.0).sum(1) / weights.sum(1)
+    # In float32: a float16 sum over a long text overflows, and bfloat16 cannot count beyond 256.
+    wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+    return torch.where(mask.unsqueeze(-1), wide, 0.0).sum(1) / mask.sum(1, keepdim=True)
 
 
 def attention_squares(attention: Tensor, mask: Tensor) -> Tensor:

@@ -9,6 +9,9 @@ from raydistill.errors import Fault
 
 __all__ = ["changed_settings", "flatten", "manifest_of"]
 
+_WAY_OUT = (
+    "A resumed run must be the same run; put it back, or start anew in another run.output_dir."
+)
 # These change how fast or where a run goes, never its numbers.
 _FREE = {
     "training": {
@@ -49,7 +52,7 @@ def manifest_of(
     tree: dict[str, Any] = {
         "run": {"seed": config.run.seed},
         "data": {name: split.fingerprint for name, split in splits.items() if name != "test"},
-        "task": config.task.model_dump(mode="json", include={"kind", "labels"}),
+        "task": {"kind": config.task.kind, "labels": list(splits["train"].labels)},
         "student": config.student.model_dump(mode="json", exclude={"model"})
         | {"weights": weights.get("student")},
         "teachers": {
@@ -81,17 +84,35 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Fault]:
     """Why a run cannot be resumed: everything that differs, by name."""
     faults = []
+    for item in sorted(_items(now) ^ _items(before)):
+        state = "is new" if item in _items(now) else "is missing"
+        faults.append(
+            Fault(
+                item, f"{state}: the run to resume had other {item.partition('.')[0]}. {_WAY_OUT}"
+            )
+        )
+    gone = tuple(f"{fault.path}." for fault in faults)
     for path in [*now, *(p for p in before if p not in now)]:
+        if path.startswith(gone):
+            continue
         old, new = before.get(path, "nothing"), now.get(path, "nothing")
         if old != new:
             faults.append(
                 Fault(
                     path,
-                    f"is {_show(new)}, but the run to resume had {_show(old)}. A resumed run must be the "
-                    "same run; put it back, or start anew in another run.output_dir.",
+                    f"is {_show(new)}, but the run to resume had {_show(old)}. {_WAY_OUT}",
                 )
             )
     return faults
+
+
+def _items(manifest: Mapping[str, Any]) -> set[str]:
+    """Teachers and terms by path, without their settings."""
+    return {
+        ".".join(path.split(".")[:2])
+        for path in manifest
+        if path.startswith(("teachers.", "losses."))
+    }
 
 
 def _show(value: Any) -> str:

@@ -38,14 +38,14 @@ def plan_objective(
         try:
             columns[name] = label_columns(traits.labels, labels, config.teachers[name].label_map)
         except ValueError as error:
-            faults.append(Fault(f"teachers.{name}:", str(error)))
+            faults.append(_labels_fault(config, name, str(error)))
     terms, projections = [], []
     asked: dict[str, set[HiddenAsk]] = {name: set() for name in config.teachers}
     for index, loss in enumerate(config.losses):
         pairs: list[HiddenPair] = []
         if isinstance(loss, HiddenMSELoss) and student is not None:
             for name, traits in teachers.items():
-                found, wrong = _pairs(config, index, loss, name, student, traits)
+                found, wrong = _pairs(config, index, loss, name, student=student, teacher=traits)
                 pairs += found
                 faults += wrong
                 for pair in found:
@@ -64,7 +64,10 @@ def plan_objective(
     plan = ObjectivePlan(
         terms=tuple(terms),
         combine=config.ensemble.combine,
-        weights=normalise_weights(list(config.teachers), config.ensemble.weights)
+        weights=normalise_weights(
+            list(config.teachers),
+            {n: w for n, w in config.ensemble.weights.items() if n in config.teachers},
+        )
         if config.teachers
         else {},
         columns=columns,
@@ -75,11 +78,20 @@ def plan_objective(
     return plan, faults
 
 
+def _labels_fault(config: DistillConfig, name: str, reason: str) -> Fault:
+    model, label_map = f"teachers.{name}.model", f"teachers.{name}.label_map"
+    basis = (model, label_map, "task.labels", "task.label")
+    if config.teachers[name].label_map is None:
+        return Fault(model, f"has other labels than the task. {reason}", rests_on=basis)
+    return Fault(label_map, f"does not fit. {reason}", rests_on=basis)
+
+
 def _pairs(
     config: DistillConfig,
     index: int,
     loss: HiddenMSELoss,
     name: str,
+    *,
     student: ModelTraits,
     teacher: ModelTraits,
 ) -> tuple[list[HiddenPair], list[Fault]]:
@@ -103,6 +115,10 @@ def _pairs(
                         f"{base}.{place}.{side}",
                         f"must be a hidden state of {who}, 0 (embeddings) to {traits.num_layers} "
                         f"or -1 to -{traits.num_layers + 1} from the end, got {layer}.",
+                        rests_on=(
+                            f"{base}.{place}.{side}",
+                            f"teachers.{name}.model" if side else "student",
+                        ),
                     )
                 )
         if len(resolved) == 2:  # noqa: PLR2004 - student and teacher
@@ -116,6 +132,7 @@ def _pairs(
                 f"losses.{index}.projection",
                 f"is needed: hidden states of the student are {student.width} wide, those of "
                 f"teachers.{name} {teacher.width}. Write projection: linear.",
+                rests_on=(f"losses.{index}.projection", f"teachers.{name}.model"),
             )
         )
     if loss.positions == "all":
@@ -125,6 +142,11 @@ def _pairs(
                     f"losses.{index}.positions",
                     f"'all' compares token by token, but teachers.{name} has another tokenizer than "
                     "the student. Write positions: first or positions: mean.",
+                    rests_on=(
+                        f"losses.{index}.positions",
+                        f"teachers.{name}.tokenizer",
+                        "student.tokenizer",
+                    ),
                 )
             )
         cut = config.teachers[name].max_tokens
@@ -134,6 +156,11 @@ def _pairs(
                     f"teachers.{name}.max_tokens",
                     f"must equal student.max_tokens = {config.student.max_tokens} for "
                     f"losses.{index} with positions: all, got {cut}.",
+                    rests_on=(
+                        f"losses.{index}.positions",
+                        f"teachers.{name}.max_tokens",
+                        "student.max_tokens",
+                    ),
                 )
             )
     return pairs, faults

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from raydistill.config import DistillConfig
 from raydistill.errors import Fault
 
+_MACHINE = ("run.autoscaling", "run.ray_address")
+
 __all__ = ["Resources", "needed_resources", "resource_faults"]
 
 
@@ -35,7 +37,7 @@ def resource_faults(config: DistillConfig, have: Resources, *, embedded: bool) -
         have: What the cluster (or this machine) has.
         embedded: Ray starts inside this process, where CPUs are only a count and are made to fit.
     """
-    if config.run.autoscaling:
+    if config.run.autoscaling and not embedded:  # this machine will not grow
         return []
     need = needed_resources(config)
     faults = []
@@ -54,7 +56,9 @@ def resource_faults(config: DistillConfig, have: Resources, *, embedded: bool) -
             Fault(
                 "GPUs:",
                 f"{need.gpus:g} are asked for ({'; '.join(parts)}), but {where} {have.gpus:g}. Lower num_gpus, "
-                "replicas or training.gpus_per_worker, or set run.autoscaling if the cluster grows on demand.",
+                "replicas or training.gpus_per_worker"
+                + ("." if embedded else ", or set run.autoscaling if the cluster grows on demand."),
+                rests_on=_MACHINE,
             )
         )
     if not embedded and need.cpus > have.cpus:
@@ -63,6 +67,7 @@ def resource_faults(config: DistillConfig, have: Resources, *, embedded: bool) -
                 "CPUs:",
                 f"{need.cpus:g} are asked for by teachers and workers, but the cluster has {have.cpus:g}. Lower "
                 "num_cpus, replicas or training.cpus_per_worker, or set run.autoscaling.",
+                rests_on=_MACHINE,
             )
         )
     return faults

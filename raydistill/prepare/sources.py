@@ -3,13 +3,15 @@
 import hashlib
 from pathlib import Path
 
+from raydistill.errors import Fault
 from raydistill.models import ModelSource
 from raydistill.tracking import resolve_model
 
-__all__ = ["is_registry_uri", "resolve_source", "weights_fingerprint"]
+__all__ = ["head_faults", "is_registry_uri", "resolve_source", "weights_fingerprint"]
 
 _PREFIX = "models:/"
 _CHUNK = 1 << 22
+_DECISIVE = ("*.safetensors", "*.json", "*.txt", "*.model", "*.spm", "*.bpe")
 
 
 def is_registry_uri(model: str) -> bool:
@@ -49,18 +51,42 @@ def resolve_source(
     return ModelSource(model, location, tokenizer or location, revision, trust_remote_code)
 
 
+def head_faults(path: str, source: ModelSource) -> list[Fault]:
+    """A teacher without a trained head would get a random one, and teach noise.
+
+    Args:
+        path: Where it stands in the configuration.
+        source: A model whose configuration can be loaded.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(source.location, **source.options)
+    names = list(getattr(config, "architectures", None) or [])
+    if source.trust_remote_code or not names:
+        return []  # its classes are called as they like; nothing is said
+    if any(name.endswith("ForSequenceClassification") for name in names):
+        return []
+    return [
+        Fault(
+            path,
+            f"is a {names[0]}, which has no head for labels, so its answers would be random. "
+            "Fine-tune it first: raydistill teach.",
+        )
+    ]
+
+
 def weights_fingerprint(source: ModelSource) -> str:
     """What weights and tokenizer a source stands for, without loading them.
 
-    SHA-256 over the files of a folder; the commit of a Hugging Face id.
+    SHA-256 over the files of a folder; the commit of a Hugging Face id, and its tokenizer.
     """
     folder = Path(source.location)
     if folder.is_dir():
         digest = hashlib.sha256()
+        if not Path(source.tokenizer).is_dir():
+            digest.update(source.tokenizer.encode())
         for place in dict.fromkeys((folder, Path(source.tokenizer))):
-            files = [
-                f for p in ("*.safetensors", "*.json", "*.txt", "*.model") for f in place.glob(p)
-            ]
+            files = [f for pattern in _DECISIVE for f in place.glob(pattern)]
             for file in sorted(files):
                 digest.update(file.name.encode())
                 with file.open("rb") as stream:
@@ -70,4 +96,6 @@ def weights_fingerprint(source: ModelSource) -> str:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(source.location, **source.options)
-    return f"{source.location}@{getattr(config, '_commit_hash', None) or source.revision}"
+    commit = getattr(config, "_commit_hash", None) or source.revision
+    other = "" if source.tokenizer == source.location else f" with {source.tokenizer}"
+    return f"{source.location}@{commit}{other}"

@@ -92,10 +92,10 @@ class TeacherSignal:
         part = self.parts[key]
         dtype = _TORCH[self.dtype]
         num_bytes = int(np.prod(part.shape, dtype=np.int64)) * dtype.itemsize
-        raw = self.buffer[part.offset : part.offset + num_bytes]
         with warnings.catch_warnings():  # nobody writes into it: shared memory is read-only
             warnings.filterwarnings("ignore", message=".*not writable.*")
-            return torch.from_numpy(raw).view(dtype).view(part.shape)
+            whole = torch.from_numpy(self.buffer)
+        return whole[part.offset : part.offset + num_bytes].view(dtype).view(part.shape)
 
 
 def pack_signal(
@@ -121,7 +121,7 @@ def pack_signal(
     for key, tensor in parts.items():
         layout[key] = Part(size, tuple(tensor.shape))
         size += -(-tensor.numel() * target.itemsize // _ALIGNMENT) * _ALIGNMENT
-    buffer = np.zeros(size, dtype=np.uint8)
+    buffer = np.zeros(max(size, _ALIGNMENT), dtype=np.uint8)  # torch cannot view an empty one
     whole = torch.from_numpy(buffer)
     for key, tensor in parts.items():
         begin = layout[key].offset

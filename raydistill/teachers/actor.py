@@ -8,12 +8,14 @@ from typing import Any
 import ray
 from ray.exceptions import (
     ActorDiedError,
-    ActorUnavailableError,
     GetTimeoutError,
+    NodeDiedError,
     ObjectLostError,
+    OutOfMemoryError,
     RayActorError,
     RayTaskError,
     TaskCancelledError,
+    WorkerCrashedError,
 )
 
 from raydistill.errors import RaydistillError, TeacherError
@@ -30,6 +32,11 @@ from raydistill.teachers.teacher import (
 __all__ = ["ActorTransport", "TeacherActor", "start_replicas", "stop_replicas"]
 
 _PAUSE_S = 0.2  # between looks at a replica that is being restarted
+_TRANSFER_S = 60.0  # for an answer that is ready on another node when its deadline comes
+_DEATHS = 5  # pings in a row that find it dead before it is given up; one may be of the last life
+_LOST = (
+    RayActorError, ObjectLostError, TaskCancelledError, NodeDiedError, OutOfMemoryError, WorkerCrashedError,
+)  # fmt: skip
 
 
 class TeacherActor:
@@ -141,6 +148,7 @@ class ActorTransport:
     def __init__(self, name: str, actors: Sequence[Any]) -> None:
         self._name, self._actors = name, list(actors)
         self.num_replicas = len(self._actors)
+        self._pings: dict[int, Any] = {}
 
     def submit(self, replica: int, request: Request) -> Any:
         """Call without waiting."""
@@ -152,30 +160,71 @@ class ActorTransport:
     def fetch(self, pending: Any, timeout_s: float) -> TeacherSignal:
         """Get the signal from the node that made it."""
         try:
-            return ray.get(pending, timeout=timeout_s)  # type: ignore[no-any-return]
+            return self._get(pending, timeout_s)
         except GetTimeoutError as error:
             ray.cancel(pending)
             raise ReplicaSlow from error
-        except (RayActorError, ObjectLostError, TaskCancelledError) as error:
+        except _LOST as error:
             raise ReplicaLost from error
         except RayTaskError as error:
             raise _cause(self._name, error) from error
 
-    def await_alive(self, replica: int, timeout_s: float) -> None:
-        """Wait for a restart."""
+    def _get(self, pending: Any, timeout_s: float) -> TeacherSignal:
+        try:
+            return ray.get(pending, timeout=timeout_s)  # type: ignore[no-any-return]
+        except GetTimeoutError:
+            if not self.arrived(pending):
+                raise
+            return ray.get(pending, timeout=_TRANSFER_S)  # type: ignore[no-any-return]
+
+    def arrived(self, pending: Any) -> bool:
+        """Whether the call has ended, and not by a death."""
+        if not ray.wait([pending], timeout=0, fetch_local=False)[0]:
+            return False
+        try:
+            ray.get(pending, timeout=0)
+        except _LOST:
+            return False
+        except (GetTimeoutError, RayTaskError):  # on another node; or to be raised when collected
+            return True
+        return True
+
+    def serving(self, replica: int) -> bool:
+        """Whether a ping was answered; the first look only sends it."""
+        ping = self._pings.pop(replica, None)
+        if ping is None:
+            ping = self._actors[replica].ping.remote()
+        if not ray.wait([ping], timeout=0)[0]:
+            self._pings[replica] = ping
+            return False
+        try:
+            ray.get(ping)
+        except RayActorError:
+            return False
+        return True
+
+    def await_alive(self, replicas: Sequence[int], timeout_s: float) -> int:
+        """Wait for the first restart."""
         deadline = time.monotonic() + timeout_s
-        while (remaining := deadline - time.monotonic()) > 0:
+        self._pings.clear()  # may be of the last life
+        pings = {self._actors[replica].ping.remote(): replica for replica in replicas}
+        deaths = dict.fromkeys(replicas, 0)
+        while pings:
+            remaining = deadline - time.monotonic()
+            ready = ray.wait(list(pings), timeout=remaining)[0] if remaining > 0 else []
+            if not ready:
+                raise ReplicaSlow
+            replica = pings.pop(ready[0])
             try:
-                ray.get(self._actors[replica].ping.remote(), timeout=remaining)
-            except ActorUnavailableError:
-                time.sleep(_PAUSE_S)
-            except ActorDiedError as error:
-                raise ReplicaLost from error
-            except GetTimeoutError as error:
-                raise ReplicaSlow from error
+                ray.get(ready[0])
+            except RayActorError as error:
+                deaths[replica] = deaths[replica] + 1 if isinstance(error, ActorDiedError) else 0
+                if deaths[replica] < _DEATHS:
+                    time.sleep(_PAUSE_S)
+                    pings[self._actors[replica].ping.remote()] = replica
             else:
-                return
-        raise ReplicaSlow
+                return replica
+        raise ReplicaLost
 
     def restart(self, replica: int) -> None:
         """Kill; Ray starts it again."""

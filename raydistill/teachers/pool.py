@@ -3,11 +3,15 @@
 The pool decides by `routing` and acts through a `Transport`, which Ray implements in `actor.py` and
 tests implement without it. Invariant: ``asked == answered + in flight``; a request that is asked
 again stays the same ticket, so no answer is lost and none is used twice.
+
+A replica has lives: when it dies or is restarted, the next begins. What was asked of an earlier
+life and had not arrived is asked again at once; what had arrived is used, but says nothing about
+the replica's health now. A replica under suspicion is asked again when it answers a ping.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raydistill.errors import SignalError, TeacherError, TeacherLostError, TeacherTimeoutError
@@ -38,8 +42,16 @@ class Transport(Protocol):
         """Wait for an answer; raises ReplicaLost, ReplicaSlow, or what the teacher raised."""
         ...
 
-    def await_alive(self, replica: int, timeout_s: float) -> None:
-        """Wait until a replica serves again; raises ReplicaLost if it will not, or ReplicaSlow."""
+    def arrived(self, pending: Any) -> bool:
+        """Whether there is an answer (or the teacher's own error); never waits."""
+        ...
+
+    def serving(self, replica: int) -> bool:
+        """Whether a replica that failed is known to serve again; never waits."""
+        ...
+
+    def await_alive(self, replicas: Sequence[int], timeout_s: float) -> int:
+        """Wait until one of them serves; raises ReplicaLost if none ever will, or ReplicaSlow."""
         ...
 
     def restart(self, replica: int) -> None:
@@ -49,14 +61,23 @@ class Transport(Protocol):
 
 @dataclass(eq=False)
 class Ticket:
-    """A request on its way."""
+    """A request on its way.
+
+    Attributes:
+        request: What is asked.
+        replica: Of whom.
+        life: Which life of that replica.
+        pending: Stands for the answer; None if the replica was dead when it was sent.
+        asked_at: On the pool's clock, the last time.
+        attempts: How often it was asked.
+    """
 
     request: Request
     replica: int
+    life: int
     pending: Any
     asked_at: float
     attempts: int = 1
-    lost: bool = field(default=False)
 
 
 class TeacherPool:
@@ -89,6 +110,7 @@ class TeacherPool:
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._start_timeout_s, self._say, self._clock = start_timeout_s, say, clock
         self._router = Router(transport.num_replicas, offset)
+        self._lives = [0] * transport.num_replicas
         self._in_flight: list[Ticket] = []  # in the order of asking
         self.asked = self.answered = self.retried = 0
 
@@ -99,8 +121,10 @@ class TeacherPool:
 
     def ask(self, request: Request) -> Ticket:
         """Send a request to the least loaded replica; returns at once."""
+        self._look_at_suspects()
         replica = self._router.pick(request.num_rows)
-        ticket = Ticket(request, replica, self._submit(replica, request), self._clock())
+        pending = self._submit(replica, request)
+        ticket = Ticket(request, replica, self._lives[replica], pending, self._clock())
         self._in_flight.append(ticket)
         self.asked += 1
         return ticket
@@ -115,10 +139,7 @@ class TeacherPool:
         """
         while True:
             try:
-                if ticket.lost:
-                    raise ReplicaLost
-                remaining = ticket.asked_at + self._timeout_s - self._clock()
-                signal = self._transport.fetch(ticket.pending, max(0.0, remaining))
+                signal = self._fetch(ticket)
             except ReplicaLost:
                 self._recover(ticket, Failure.LOST)
             except ReplicaSlow:
@@ -131,9 +152,17 @@ class TeacherPool:
                 f"to a request for {ticket.request.row_ids[:3]}…"
             )
         self._router.done(ticket.replica, ticket.request.num_rows)
+        if ticket.life == self._lives[ticket.replica]:
+            self._router.trust(ticket.replica)
         self._in_flight.remove(ticket)
         self.answered += 1
         return signal
+
+    def _fetch(self, ticket: Ticket) -> TeacherSignal:
+        if ticket.pending is None:
+            raise ReplicaLost
+        remaining = ticket.asked_at + self._timeout_s - self._clock()
+        return self._transport.fetch(ticket.pending, max(0.0, remaining))
 
     def _submit(self, replica: int, request: Request) -> Any:
         try:
@@ -141,10 +170,20 @@ class TeacherPool:
         except ReplicaLost:
             return None  # found lost when it is collected
 
+    def _look_at_suspects(self) -> None:
+        for replica in self._router.suspects():
+            if self._transport.serving(replica):
+                self._router.trust(replica)
+
     def _recover(self, ticket: Ticket, failure: Failure) -> None:
         """Ask again: this ticket, and with a dead replica everything else that was sent there."""
-        replica = ticket.replica
-        self._router.failed(replica, ticket.request.num_rows)
+        replica, life = ticket.replica, ticket.life
+        current = life == self._lives[replica]
+        if current:
+            self._router.failed(replica, ticket.request.num_rows)
+        else:  # an answer that had arrived was lost with its node: no fault of the present life
+            self._router.done(replica, ticket.request.num_rows)
+        self._look_at_suspects()
         decision = decide(
             failure,
             attempts=ticket.attempts,
@@ -158,26 +197,36 @@ class TeacherPool:
             f"{decision.value} (attempt {ticket.attempts + 1} of {self._max_retries + 1})"
         )
         again = [ticket]
-        if failure is Failure.LOST or decision is Decision.RESTART:
-            others = [t for t in self._in_flight if t.replica == replica and t is not ticket]
-            for other in others:
-                self._router.failed(replica, other.request.num_rows)
-            again = [t for t in self._in_flight if t.replica == replica]
+        if current and (failure is Failure.LOST or decision is Decision.RESTART):
+            again = [
+                t
+                for t in self._in_flight
+                if t is ticket or ((t.replica, t.life) == (replica, life) and not self._arrived(t))
+            ]
+            for other in again:
+                if other is not ticket:
+                    self._router.failed(replica, other.request.num_rows)
+            self._lives[replica] += 1
         if decision is Decision.RESTART:
             self._transport.restart(replica)
         if decision in (Decision.RESTART, Decision.AWAIT_RESTART):
-            self._await_restart(replica)
+            self._await_restart()
         for waiting in again:
             waiting.replica = self._router.pick(waiting.request.num_rows)
+            waiting.life = self._lives[waiting.replica]
             waiting.pending = self._submit(waiting.replica, waiting.request)
-            waiting.lost = waiting.pending is None
             waiting.asked_at = self._clock()
             waiting.attempts += 1
             self.retried += 1
 
-    def _await_restart(self, replica: int) -> None:
+    def _arrived(self, ticket: Ticket) -> bool:
+        return ticket.pending is not None and self._transport.arrived(ticket.pending)
+
+    def _await_restart(self) -> None:
+        """Of whichever replica serves first."""
         try:
-            self._transport.await_alive(replica, self._start_timeout_s)
+            replica = self._transport.await_alive(self._router.suspects(), self._start_timeout_s)
+            self._router.trust(replica)
         except ReplicaLost:
             raise TeacherLostError(
                 self.name,

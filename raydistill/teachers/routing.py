@@ -67,8 +67,11 @@ class Router:
         return chosen
 
     def done(self, replica: int, num_rows: int) -> None:
-        """An answer came: less load, no suspicion."""
+        """An answer came, or none is expected any more: less load."""
         self._loads[replica].rows -= num_rows
+
+    def trust(self, replica: int) -> None:
+        """It serves: no suspicion."""
         self._loads[replica].suspect = False
 
     def failed(self, replica: int, num_rows: int) -> None:
@@ -77,8 +80,12 @@ class Router:
         self._loads[replica].suspect = True
 
     def trusted(self) -> int:
-        """Replicas not under suspicion."""
+        """How many replicas are not under suspicion."""
         return sum(not load.suspect for load in self._loads)
+
+    def suspects(self) -> list[int]:
+        """Replicas under suspicion."""
+        return [replica for replica, load in enumerate(self._loads) if load.suspect]
 
     def outstanding(self, replica: int) -> int:
         """Rows asked and not answered."""

@@ -63,7 +63,9 @@ class SimulatedTeacher:
                 length = rows * s.row_tokens if ask.pooling == "all" else rows
                 parts[ask.key] = torch.randn(length, s.width, generator=draw)
             lengths = [s.row_tokens] * rows
-            self._ready[key] = pack_signal(s.name, request.row_ids, lengths, parts, request.ask.dtype)
+            self._ready[key] = pack_signal(
+                s.name, request.row_ids, lengths, parts, request.ask.dtype
+            )
         ready = self._ready[key]
         return TeacherSignal(
             ready.teacher, request.row_ids, ready.lengths, ready.dtype, ready.parts, ready.buffer

@@ -1,6 +1,7 @@
 """A teacher: describe yourself, answer these rows. No Ray here."""
 
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ from raydistill.signals import Request, TeacherSignal, pack_signal
 __all__ = ["LocalTeacher", "Teacher", "TeacherDescription", "TeacherSettings", "time_answers"]
 
 _TORCH = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# What a configuration says about how it was saved or is called, not about what is computed.
+_NOT_THE_MODEL = {
+    "dtype", "output_attentions", "output_hidden_states", "return_dict", "transformers_version", "use_cache",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,9 @@ class LocalTeacher:
         model: Any = load_classifier(
             settings.source, dtype=_TORCH[settings.dtype], attention_maps=settings.attention_maps
         )
-        if model.config.pad_token_id is None:
+        if getattr(model.config, "pad_token_id", None) is None:
             model.config.pad_token_id = self._tokenizer.pad_token_id
+        model.config.use_cache = False  # keys and values of decoders would only take memory
         self._model: Any = model.requires_grad_(False).eval().to(self._device)
 
     def describe(self) -> TeacherDescription:
@@ -119,6 +125,13 @@ class LocalTeacher:
             digest.update(
                 tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
             )
+        # Weights alone do not say which activation or which epsilon.
+        config = {
+            key: value
+            for key, value in self._model.config.to_dict().items()
+            if not key.startswith("_") and key not in _NOT_THE_MODEL
+        }
+        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
         digest.update(f"{traits} {self.settings.max_tokens} {self.settings.dtype}".encode())
         return digest.hexdigest()
 

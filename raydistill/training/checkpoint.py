@@ -10,6 +10,7 @@ One folder, written by all workers together::
 """
 
 import json
+import pickle
 import random
 import shutil
 from collections.abc import Mapping
@@ -25,6 +26,10 @@ from torch import nn
 from raydistill.errors import CheckpointError
 
 __all__ = ["Progress", "load_module", "read_progress", "restore", "save_module", "write"]
+# What torch.load and the parts raise when a file is cut off, damaged, or of another shape.
+_TORN = (
+    OSError, EOFError, pickle.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def load_module(module: nn.Module, path: Path) -> None:
     """Weights into a module of the same shape."""
     try:
         safetensors.torch.load_model(module, str(path))
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+    except (*_TORN, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path} does not fit the student, or is torn: {error}") from error
 
 
@@ -166,7 +171,7 @@ def restore(
         scheduler.load_state_dict(states["scheduler"])
         if progress.world == world:
             _set_random_states(torch.load(folder / f"random-{rank}.pt", weights_only=True))
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except _TORN as error:
         raise CheckpointError(f"{folder} is torn or of another version: {error}") from error
     return progress
 

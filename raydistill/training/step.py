@@ -81,20 +81,18 @@ def build_optimizer(module: StudentModule, training: TrainingSection) -> torch.o
     vectors: list[nn.Parameter] = []
     for parameter in module.student.parameters():
         (matrices if parameter.ndim > 1 else vectors).append(parameter)
-    projections = list(module.objective.parameters())
-    rate = training.learning_rate
+    rate, decay = training.learning_rate, training.weight_decay
     groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": training.weight_decay},
+        {"params": matrices, "weight_decay": decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
+    projections = list(module.objective.parameters())
     if projections:
-        groups.append(
-            {
-                "params": projections,
-                "lr": training.projection_learning_rate or rate,
-                "weight_decay": training.weight_decay,
-            }
-        )
+        own = training.projection_learning_rate or rate
+        wide = [p for p in projections if p.ndim > 1]
+        biases = [p for p in projections if p.ndim <= 1]
+        groups.append({"params": wide, "lr": own, "weight_decay": decay})
+        groups.append({"params": biases, "lr": own, "weight_decay": 0.0})
     return torch.optim.AdamW(groups, lr=rate)
 
 

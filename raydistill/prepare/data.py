@@ -1,0 +1,60 @@
+"""The rows that a configuration names."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from raydistill.config import DistillConfig
+from raydistill.config.losses import CrossEntropyLoss
+from raydistill.data import Split, find_splits, load_splits
+from raydistill.data.sources import SPLIT_NAMES
+from raydistill.errors import ConfigError, Fault
+
+__all__ = ["load_data"]
+
+
+def load_data(config: DistillConfig) -> dict[str, Split]:
+    """The splits that a configuration names, checked.
+
+    Raises:
+        ConfigError: Every fault of every file.
+    """
+    data, task = config.data, config.task
+    faults: list[Fault] = []
+    files: dict[str, list[Path]] = {}
+    if data.folder is not None:
+        try:
+            found = find_splits(Path(data.folder).expanduser(), path_in_config="data.folder")
+        except ConfigError as error:
+            faults += error.faults
+        else:
+            files = {name: [path] for name, path in found.items()}
+        if all(isinstance(loss, CrossEntropyLoss) for loss in config.losses):
+            files.pop("unlabelled", None)  # nothing would be learnt from it
+    for name in SPLIT_NAMES:
+        written = getattr(data, name)
+        if written is not None:
+            paths = [written] if isinstance(written, str) else written
+            files[name] = [Path(path).expanduser() for path in paths]
+    if "train" not in files and not faults:
+        where = f": {data.folder} holds no file named train." if data.folder else "."
+        faults.append(
+            Fault("data.train", f"is missing{where}", rests_on=("data.train", "data.folder"))
+        )
+    splits: dict[str, Split] = {}
+    try:
+        splits = load_splits(
+            files, text=task.text, text_pair=task.text_pair, label=task.label, labels=task.labels
+        )
+    except ConfigError as error:
+        # Without training rows there are no names of labels: that was said above.
+        faults += [f for f in error.faults if "train" in files or f.path != "task.labels"]
+    if faults:
+        raise ConfigError([_with_basis(fault) for fault in faults])
+    return splits
+
+
+def _with_basis(fault: Fault) -> Fault:
+    """A complaint about a column rests on its name, too."""
+    columns = ("text", "text_pair", "label", "labels")
+    named = tuple(f"task.{name}" for name in columns if f"(task.{name})" in fault.message)
+    return replace(fault, rests_on=(fault.path, *named)) if named else fault

@@ -1,0 +1,171 @@
+"""From the student section to a StudentPlan and the student's shape, or faults."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from raydistill.alignment import label_columns
+from raydistill.config import DistillConfig
+from raydistill.config.faults import nearest
+from raydistill.config.models import FromTeacher
+from raydistill.errors import ConfigError, Fault
+from raydistill.models import ModelSource, ModelTraits, read_traits
+from raydistill.models.describe import quiet_transformers, traits_of_config
+from raydistill.prepare.sources import resolve_source
+from raydistill.training.student import StudentPlan
+
+__all__ = ["plan_student"]
+
+
+def plan_student(
+    config: DistillConfig,
+    *,
+    sources: Mapping[str, ModelSource],
+    traits: Mapping[str, ModelTraits],
+    labels: tuple[str, ...] | None,
+) -> tuple[StudentPlan, ModelTraits] | None:
+    """How the student is made, and its shape.
+
+    Args:
+        config: Whose student.
+        sources: Of teachers, by name.
+        traits: Shapes of those teachers that could be read.
+        labels: Of the task; None if unknown.
+
+    Returns:
+        None if it comes from nothing, or from a teacher that could not be read, which is a fault
+        elsewhere.
+
+    Raises:
+        ConfigError: It cannot be made.
+    """
+    section = config.student
+    common: dict[str, Any] = {
+        "labels": labels or (),
+        "max_tokens": section.max_tokens,
+        "dropout": section.dropout,
+    }
+    if section.from_teacher is not None:
+        return _of_teacher(config, section.from_teacher, sources, traits, common)
+    if section.from_config is not None:
+        return _random(config, section.from_config, common)
+    if section.model is None:
+        return None
+    source = resolve_source(
+        "student.model",
+        section.model,
+        tracking_uri=config.tracking.uri,
+        tokenizer=section.tokenizer,
+        revision=section.revision,
+        trust_remote_code=section.trust_remote_code,
+    )
+    shape = read_traits("student.model", source)
+    columns = _head_columns(shape.labels, labels, None)
+    return StudentPlan(source=source, head_columns=columns, **common), shape
+
+
+def _of_teacher(
+    config: DistillConfig,
+    section: FromTeacher,
+    sources: Mapping[str, ModelSource],
+    traits: Mapping[str, ModelTraits],
+    common: dict[str, Any],
+) -> tuple[StudentPlan, ModelTraits] | None:
+    name = section.teacher
+    if name not in traits:
+        return None
+    shape, labels = traits[name], common["labels"]
+    wrong = [str(i) for i in section.layers if i >= shape.num_layers]
+    if wrong:
+        raise ConfigError.of(
+            "student.from_teacher.layers",
+            f"must be blocks of teachers.{name}, 0 to {shape.num_layers - 1}, got {', '.join(wrong)}.",
+        )
+    columns = _head_columns(shape.labels, labels or None, config.teachers[name].label_map)
+    layers = tuple(section.layers)
+    plan = StudentPlan(source=sources[name], layers=layers, head_columns=columns, **common)
+    return plan, replace(shape, num_layers=len(layers), labels=labels)
+
+
+def _head_columns(
+    own: tuple[str, ...], labels: tuple[str, ...] | None, label_map: Mapping[str, str] | None
+) -> tuple[int, ...] | None:
+    """Rows of an existing head for the task's labels; None where a new head is needed."""
+    if labels is None:
+        return None
+    try:
+        return label_columns(own, labels, label_map)
+    except ValueError:
+        return None
+
+
+def _random(
+    config: DistillConfig, settings: Mapping[str, Any], common: dict[str, Any]
+) -> tuple[StudentPlan, ModelTraits] | None:
+    section = config.student
+    faults = _config_faults(settings)
+    if section.tokenizer is None:
+        if faults:
+            raise ConfigError(faults)
+        return None
+    source = resolve_source(
+        "student.tokenizer",
+        section.tokenizer,
+        tracking_uri=config.tracking.uri,
+        revision=section.revision,
+        trust_remote_code=section.trust_remote_code,
+    )
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(source.location, **source.options)
+    except Exception as error:  # whatever a tokenizer's files make transformers raise
+        fault = Fault("student.tokenizer", f"'{source.name}' cannot be loaded: {_reason(error)}")
+        raise ConfigError([*faults, fault]) from error
+    if faults:
+        raise ConfigError(faults)
+    built = AutoConfig.for_model(**settings)
+    words = settings.get("vocab_size", len(tokenizer))
+    if words < len(tokenizer):
+        raise ConfigError.of(
+            "student.from_config.vocab_size",
+            f"must be at least the {len(tokenizer)} tokens of student.tokenizer, got {words}. Leave it out to take as many.",
+        )
+    plan = StudentPlan(source=source, random_config=dict(settings), **common)
+    return plan, traits_of_config(built, tokenizer)
+
+
+def _config_faults(settings: Mapping[str, Any]) -> list[Fault]:
+    """Whether a Hugging Face configuration makes a classifier; tried without allocating weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    path = "student.from_config"
+    if "model_type" not in settings:
+        return [Fault(f"{path}.model_type", "is missing, e.g. bert.")]
+    try:
+        default = AutoConfig.for_model(settings["model_type"])
+    except (ValueError, TypeError):
+        message = f"'{settings['model_type']}' is not known to transformers; write e.g. bert."
+        return [Fault(f"{path}.model_type", message)]
+    # transformers takes any name and ignores those it does not know.
+    known = {*default.to_dict(), *default.attribute_map, "num_labels", "attn_implementation"}
+    faults = [
+        Fault(f"{path}.{name}", f"is not known. {nearest(name, sorted(known))}")
+        for name in settings
+        if name not in known
+    ]
+    if faults:
+        return faults
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            AutoModelForSequenceClassification.from_config(AutoConfig.for_model(**settings))
+    except Exception as error:  # whatever the values make transformers raise
+        return [Fault(path, f"does not make a classifier: {_reason(error)}")]
+    return []
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (" ".join(lines[:2]) or type(error).__name__).rstrip(".") + "."

@@ -1,0 +1,141 @@
+"""The invariants of ARCHITECTURE: how a run is cut or disturbed never changes its numbers."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.e2e.conftest import KillAtStep, losses_of, run, settings_of, weights_hash
+
+pytestmark = pytest.mark.e2e
+
+LONG = {"epochs": 40, "checkpoint_every_steps": 50, "evaluate_every_steps": 100, "log_every_steps": 5}
+
+
+@pytest.fixture(scope="module")
+def base(tiny, local_ray, tmp_path_factory):
+    """One worker, one forward pass a step."""
+    folder = tmp_path_factory.mktemp("base") / "run"
+    return folder, run(settings_of(tiny, folder))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny, local_ray, tmp_path_factory):
+    """A longer run that nothing happens to."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    run(settings_of(tiny, folder, **LONG))
+    return folder
+
+
+def assert_same_losses(one: Path, other: Path) -> None:
+    expected, got = losses_of(one), losses_of(other)
+    assert len(expected) == 16
+    assert got.keys() == expected.keys()
+    for step, values in expected.items():
+        assert got[step] == pytest.approx(values, abs=1e-6), f"step {step}"
+
+
+def test_run_leaves_what_the_contract_says(base):
+    """Users' scripts read these files and names."""
+    folder, result = base
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for name in ("test/accuracy", "validation/accuracy", "train/samples_per_s",
+                 "train/teacher_wait_fraction", "teachers/wide/rows_computed", "teachers/deep/rows_computed",
+                 "test/ensemble/accuracy", "test/teachers/wide/accuracy"):  # fmt: skip
+        assert isinstance(metrics[name], int | float), name
+    # Two epochs of 128 rows, and 40 test rows; each exactly once.
+    assert metrics["teachers/wide/rows_computed"] == 2 * 128 + 40
+    assert metrics["teachers/wide/rows_received"] == 2 * 128
+    assert result.metrics == metrics
+    assert (folder / "report.html").read_text().startswith("<!")
+    assert yaml.safe_load((folder / "config.yaml").read_text())["training"]["batch_rows"] == 16
+
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(result.student_path)
+    assert list(model.config.id2label.values()) == ["negative", "positive"]
+    assert AutoTokenizer.from_pretrained(result.student_path)("good film")["input_ids"][0] == 2
+    assert not any("projection" in name for name in model.state_dict())
+
+
+def test_losses_go_down(base):
+    """A run whose optimizer does nothing also writes all its files."""
+    losses = losses_of(base[0])
+    first = sum(losses[step]["train/loss"] for step in (1, 2, 3))
+    last = sum(losses[step]["train/loss"] for step in (14, 15, 16))
+    assert last < first
+
+
+def test_two_workers_give_the_losses_of_one(base, tiny, tmp_path):
+    """A loss that is averaged over workers weighs short or unlabelled shares wrongly."""
+    run(settings_of(tiny, tmp_path / "run", num_workers=2))
+    assert_same_losses(base[0], tmp_path / "run")
+
+
+def test_four_micro_batches_give_the_losses_of_one_batch(base, tiny, tmp_path):
+    """Gradient accumulation that divides by micro-batches changes what is learnt."""
+    run(settings_of(tiny, tmp_path / "run", micro_batch_rows=4))
+    assert_same_losses(base[0], tmp_path / "run")
+
+
+def test_killed_teacher_changes_nothing(undisturbed, tiny, tmp_path):
+    """A lost answer that is skipped or used twice trains another student in silence."""
+    folder = tmp_path / "run"
+    with KillAtStep(folder, "ray::TeacherActor", step=60) as killer:
+        run(settings_of(tiny, folder, **LONG))
+    assert killer.killed
+    assert weights_hash(folder) == weights_hash(undisturbed)
+    assert losses_of(folder) == losses_of(undisturbed)
+
+
+def test_killed_worker_changes_nothing(undisturbed, tiny, tmp_path):
+    """A restart that forgets the optimizer or the place in the epoch trains another student."""
+    folder = tmp_path / "run"
+    with KillAtStep(folder, "ray::RayTrainWorker", step=130) as killer:
+        run(settings_of(tiny, folder, **LONG))
+    assert killer.killed
+    assert weights_hash(folder) == weights_hash(undisturbed)
+
+
+def test_stop_and_resume_changes_nothing(undisturbed, tiny, tmp_path):
+    """Ctrl-C in the middle of an epoch, then --resume, as a user does it."""
+    folder = tmp_path / "run"
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(settings_of(tiny, folder, **LONG)))
+    command = [sys.executable, "-m", "raydistill", "train", str(config)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    history = folder / "history.jsonl"
+    while time.monotonic() < deadline and process.poll() is None:
+        if history.exists() and '"step": 60,' in history.read_text():
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "--resume" in err
+    assert not (folder / "metrics.json").exists()
+
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert again.returncode == 2
+    assert "holds another run" in again.stderr
+
+    changed = subprocess.run(
+        [*command, "--resume", "--set", "losses.1.temperature=3"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert changed.returncode == 2
+    assert "losses.1.temperature is 3.0" in changed.stderr
+
+    resumed = subprocess.run(
+        [*command, "--resume"], capture_output=True, text=True, timeout=180, check=False
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert weights_hash(folder) == weights_hash(undisturbed)
+    steps = [json.loads(line)["step"] for line in history.read_text().splitlines()]
+    assert max(steps) == 320

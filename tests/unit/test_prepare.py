@@ -1,0 +1,349 @@
+"""From a configuration to everything a run needs, or to every reason why it cannot run."""
+
+import json
+import shutil
+from typing import Any
+
+import pytest
+
+from raydistill.config import DistillConfig, parse_config
+from raydistill.prepare import (
+    Prepared,
+    Resources,
+    changed_settings,
+    needed_resources,
+    prepare,
+    resource_faults,
+)
+from raydistill.run import check
+from raydistill.signals import HiddenAsk
+from tests.conftest import make_model, make_rows, write_rows
+
+HIDDEN = {"kind": "hidden_mse", "layers": [[-1, -1]], "projection": "linear"}
+
+
+@pytest.fixture
+def settings(tiny, tmp_path) -> dict[str, Any]:
+    """A sound run of two teachers."""
+    return {
+        "run": {"name": "tiny", "output_dir": str(tmp_path / "out")},
+        "data": {"folder": str(tiny["data"])},
+        "student": {"model": str(tiny["student"]), "max_tokens": 16},
+        "teachers": {"wide": {"model": str(tiny["wide"])}, "deep": {"model": str(tiny["deep"])}},
+        "losses": [{"kind": "cross_entropy"}, {"kind": "forward_kl"}],
+        "training": {"batch_rows": 16, "epochs": 2},
+        "tracking": {"enabled": False, "uri": f"sqlite:///{tmp_path / 'mlflow.db'}"},
+    }
+
+
+def prepared(settings: dict[str, Any]) -> Prepared:
+    found, faults = prepare(DistillConfig.model_validate(settings))
+    assert faults == []
+    assert found is not None
+    return found
+
+
+def lines(settings: dict[str, Any]) -> list[str]:
+    """What `raydistill check` says."""
+    config, faults = parse_config(settings)
+    with pytest.raises(ValueError, match=r".") as caught:
+        check(config, faults)
+    return str(caught.value).splitlines()
+
+
+def test_sound_run_is_planned(settings):
+    """Wrong steps, layers or columns would train another student than the one asked for."""
+    settings["losses"].append(HIDDEN | {"layers": {"wide": [[1, 1], [-1, -1]], "deep": [[0, 0]]}, "positions": "mean"})  # fmt: skip
+    settings["teachers"]["wide"]["signal_dtype"] = "float16"
+    found = prepared(settings)
+    assert found.labels == ("negative", "positive")
+    assert found.num_train_rows == 96 + 32
+    assert (found.steps.total, found.steps.per_epoch, found.steps.evaluate_every) == (16, 8, 8)
+    asks = found.objective.asks
+    assert asks["wide"].hidden == (HiddenAsk(1, "mean"), HiddenAsk(3, "mean"))
+    assert asks["wide"].dtype == "float16"
+    assert asks["deep"].hidden == (HiddenAsk(0, "mean"),)
+    pairs = found.objective.terms[2].pairs
+    assert [(p.teacher, p.student_layer, p.teacher_layer) for p in pairs] == [
+        ("wide", 1, 1), ("wide", 2, 3), ("deep", 0, 0)
+    ]  # fmt: skip
+    widths = [(p.student_width, p.teacher_width) for p in found.objective.projections]
+    assert widths == [(32, 48), (32, 48), (32, 32)]
+    assert found.objective.columns == {"wide": (0, 1), "deep": (0, 1)}
+    assert found.row_bytes("wide") == 2 * (2 + 2 * 48)
+    assert found.row_bytes("deep") == 4 * (2 + 32)
+    assert found.notes == ()
+
+
+def test_unlabelled_rows_of_a_folder_are_left_out_without_teachers(settings):
+    """Rows that no term uses would only lengthen the epoch."""
+    settings |= {"teachers": {}, "losses": [{"kind": "cross_entropy"}]}
+    found = prepared(settings)
+    assert "unlabelled" not in found.splits
+    assert found.num_train_rows == 96
+
+
+def test_settings_without_effect_are_noted(settings):
+    """A setting that silently does nothing makes a user draw wrong conclusions."""
+    settings["training"] |= {"max_steps": 999, "projection_learning_rate": 1e-3}
+    notes = prepared(settings).notes
+    assert [note.split()[0] for note in notes] == [
+        "training.max_steps", "training.projection_learning_rate"
+    ]  # fmt: skip
+
+
+def test_student_of_a_teachers_layers(settings):
+    """Blocks of the wrong teacher, or its old label order, start from the wrong weights."""
+    settings["student"] = {"from_teacher": {"teacher": "deep", "layers": [0, 3]}, "max_tokens": 16}
+    found = prepared(settings)
+    assert found.student.layers == (0, 3)
+    assert found.student.head_columns == (0, 1)
+    assert (found.student_traits.num_layers, found.student_traits.width) == (2, 32)
+    settings["student"]["from_teacher"]["layers"] = [0, 4]
+    assert lines(settings) == [
+        "student.from_teacher.layers must be blocks of teachers.deep, 0 to 3, got 4."
+    ]
+
+
+def random_student(settings, **config: Any) -> dict[str, Any]:
+    student = {"from_config": config, "tokenizer": settings["teachers"]["deep"]["model"], "max_tokens": 16}  # fmt: skip
+    return settings | {"student": student}
+
+
+SMALL = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}  # fmt: skip
+
+
+def test_student_from_a_configuration(settings):
+    """A student of random weights must have the shape that was written."""
+    found = prepared(random_student(settings, **SMALL))
+    assert found.student_traits.width == 16
+    assert found.student_traits.tokenizer == found.traits["deep"].tokenizer
+    assert found.manifest["student.weights"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"hiden_size": 8}, "student.from_config.hiden_size is not known."),
+        ({"model_type": "berd"}, "student.from_config.model_type 'berd' is not known"),
+        ({"hidden_size": "x"}, "student.from_config does not make a classifier: Validation error"),
+        ({"hidden_size": 15}, "student.from_config does not make a classifier: The hidden size (15)"),
+        ({"vocab_size": 3}, "student.from_config.vocab_size must be at least the"),
+    ],
+)  # fmt: skip
+def test_configuration_that_makes_no_student_is_refused(settings, change, line):
+    """transformers ignores misspelt names in silence, and raises the rest in a worker, minutes later."""
+    (said,) = lines(random_student(settings, **{**SMALL, **change}))
+    assert said.startswith(line)
+
+
+def test_label_map_is_the_way_out_of_other_names(settings, tmp_path):
+    """A teacher whose columns are confused teaches the opposite."""
+    settings["teachers"]["deep"]["model"] = str(make_model(tmp_path / "t", labels=("gut", "schlecht")))  # fmt: skip
+    (said,) = lines(settings)
+    assert said.startswith("teachers.deep.model has other labels than the task.")
+    assert "label_map" in said
+    settings["teachers"]["deep"]["label_map"] = {"gut": "positive", "schlecht": "negative"}
+    assert prepared(settings).objective.columns["deep"] == (1, 0)
+    settings["teachers"]["deep"]["label_map"] = {"gut": "positive"}
+    (said,) = lines(settings)
+    assert said.startswith("teachers.deep.label_map does not fit.")
+
+
+def test_other_number_of_labels_is_refused(settings, tmp_path):
+    """Logits of three classes cannot be compared with logits of two."""
+    settings["teachers"]["deep"]["model"] = str(make_model(tmp_path / "t", labels=("a", "b", "c")))
+    (said,) = lines(settings)
+    assert "The teacher answers 3 classes, the student has 2." in said
+
+
+def test_layers_widths_and_tokenizers_must_fit(settings, tiny):
+    """Each of these would fail in a worker, or compare what cannot be compared."""
+    settings["teachers"]["other"] = {"model": str(tiny["other"]), "max_tokens": 8}
+    settings["losses"] += [
+        {"kind": "hidden_mse", "layers": {"wide": [[3, 4], [-4, 0]], "deep": [[1, 1]]}},
+        {"kind": "hidden_mse", "layers": {"other": [[1, 1]]}},
+    ]
+    assert [line.partition(" must")[0].partition(" is")[0].partition(" 'all'")[0] for line in lines(settings)] == [
+        "teachers.other.max_tokens",
+        "losses.2.layers.wide.0.0",
+        "losses.2.layers.wide.0.1",
+        "losses.2.layers.wide.1.0",
+        "losses.2.projection",
+        "losses.3.positions",
+    ]  # fmt: skip
+    settings["losses"][2:] = [HIDDEN | {"positions": "first"}]
+    assert len(prepared(settings).objective.projections) == 3
+
+
+def test_teacher_without_a_head_is_refused(settings, tmp_path, tiny):
+    """A head of random weights answers noise, and nothing else would tell."""
+    folder = tmp_path / "headless"
+    shutil.copytree(tiny["deep"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["BertForMaskedLM"]}))
+    settings["teachers"]["deep"]["model"] = str(folder)
+    (said,) = lines(settings)
+    assert said.startswith("teachers.deep.model is a BertForMaskedLM, which has no head for labels")
+
+
+def test_longer_texts_than_positions_are_refused(settings):
+    """Positions beyond the table fail in the middle of an epoch."""
+    settings["student"]["max_tokens"] = 65
+    assert [line.split()[0] for line in lines(settings)] == [
+        "student.max_tokens", "teachers.wide.max_tokens", "teachers.deep.max_tokens"
+    ]  # fmt: skip
+
+
+def test_files_and_settings_are_told_together_without_echoes(settings, tiny, tmp_path):
+    """A fault of the configuration must neither hide a missing file nor cause complaints elsewhere."""
+    settings["data"] = {
+        "train": str(tmp_path / "nope.jsonl"),
+        "test": str(tiny["data"] / "test.jsonl"),
+    }
+    settings["student"] |= {"max_tokens": 0}  # its default, 128, exceeds the models' positions
+    settings["teachers"]["wide"] |= {"model": str(tmp_path / "no_model"), "replcas": 2}
+    settings["teachers"]["deep"] = {"modle": "x"}
+    settings["losses"][1]["temprature"] = 3
+    settings["task"] = {"txt": "sentence"}  # so that column 'text' is not what is looked for
+    found = lines(settings)
+    assert [line.split()[0] for line in found] == [
+        "data.train", "task.txt", "student.max_tokens", "teachers.wide.replcas",
+        "teachers.deep.modle", "teachers.wide.model", "losses.1.temprature",
+    ]  # fmt: skip
+
+
+def test_missing_sections_do_not_hide_missing_files(settings, tmp_path):
+    """Whoever forgot `run` also wants to know of the mistyped folder."""
+    del settings["run"], settings["student"]
+    settings["data"] = {"folder": str(tmp_path / "nope"), "test": str(tmp_path / "nope.csv")}
+    assert [line.split()[0] for line in lines(settings)] == [
+        "run", "data.folder", "data.test", "student"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"text": "a"}\n', "must hold a column 'label' (task.label)"),
+        ("", "must hold at least one row"),
+        ('{"text": "", "label": "negative"}\n', "must have text in column 'text'"),
+        ('{"text": "caf\xe9", "label": "negative"}\n', "must be UTF-8"),
+    ],
+)
+def test_unreadable_rows_are_refused(settings, tiny, tmp_path, content, said):
+    """Faulty rows must be found before teachers are started."""
+    (tmp_path / "train.jsonl").write_bytes(content.encode("latin-1"))
+    settings["data"] = {"train": str(tmp_path / "train.jsonl")}
+    (line,) = lines(settings)
+    assert line.startswith("data.train must")
+    assert said in line
+
+
+def test_pickled_weights_are_refused(settings, tmp_path, tiny):
+    """Loading a pickle runs whatever code it holds."""
+    shutil.copytree(tiny["deep"], tmp_path / "pickled")
+    (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
+    settings["teachers"]["deep"]["model"] = str(tmp_path / "pickled")
+    (line,) = lines(settings)
+    assert line.startswith("teachers.deep.model holds its weights only as pytorch_model.bin")
+
+
+def test_rules_hold_for_configurations_made_in_python(settings):
+    """model_copy checks nothing; such a run would fail after minutes, or train with temperature 0."""
+    config = DistillConfig.model_validate(settings)
+    loss = config.losses[1].model_copy(update={"temperature": 0.0})
+    config = config.model_copy(update={"losses": [loss], "ensemble": config.ensemble.model_copy(update={"weights": {"nope": 1.0}})})  # fmt: skip
+    with pytest.raises(ValueError, match="temperature must be a positive") as caught:
+        check(config)
+    assert [fault.path for fault in caught.value.faults] == ["ensemble.weights.nope", "losses.0.temperature"]  # fmt: skip
+
+
+def test_measures_that_choose_must_be_measured(settings):
+    """A best checkpoint by a metric that nobody computes is an arbitrary one."""
+    settings["training"] |= {"select_by": "validation/acuracy", "early_stopping": {}}
+    settings["tracking"] |= {"registered_model": "m", "champion_metric": "test/nll"}
+    settings["data"] = {"train": settings["data"]["folder"] + "/train.jsonl"}
+    assert [line.split()[0] for line in lines(settings)] == [
+        "training.select_by", "training.early_stopping", "tracking.champion_metric"
+    ]  # fmt: skip
+
+
+def test_more_gpus_than_there_are_is_refused(settings):
+    """Actors that can never be placed wait until a deadline of ten minutes."""
+    settings["teachers"]["wide"] |= {"num_gpus": 64, "replicas": 2}
+    settings["training"]["gpus_per_worker"] = 0.5
+    settings["run"]["autoscaling"] = True  # this machine will not grow
+    (line,) = lines(settings)
+    assert line.startswith("GPUs: 128.5 are asked for (teachers.wide: 2 x 64; training: 1 x 0.5)")
+    assert "autoscaling" not in line
+
+
+def test_resources_of_a_cluster(settings):
+    """On a cluster CPUs are real, and one that grows on demand may have none yet."""
+    config = DistillConfig.model_validate(settings)
+    assert needed_resources(config) == Resources(cpus=3.0, gpus=0.0)
+    assert resource_faults(config, Resources(3, 0), embedded=False) == []
+    assert resource_faults(config, Resources(1, 0), embedded=True) == []
+    (fault,) = resource_faults(config, Resources(2, 0), embedded=False)
+    assert str(fault).startswith(
+        "CPUs: 3 are asked for by teachers and workers, but the cluster has 2."
+    )
+    growing = config.model_copy(update={"run": config.run.model_copy(update={"autoscaling": True})})
+    assert resource_faults(growing, Resources(2, 0), embedded=False) == []
+
+
+def changed(before: Prepared, settings: dict[str, Any]) -> list[str]:
+    """What is said when a run is resumed with other settings; the manifest has been a file between."""
+    stored = json.loads(json.dumps(before.manifest))
+    return [str(fault) for fault in changed_settings(stored, prepared(settings).manifest)]
+
+
+def test_same_run_may_be_resumed_elsewhere(settings, tmp_path, tiny):
+    """What changes only speed and place must not cost the run."""
+    before = prepared(settings)
+    assert changed(before, settings) == []
+    shutil.copytree(tiny["wide"], tmp_path / "copy")
+    settings["teachers"]["wide"] |= {"model": str(tmp_path / "copy"), "replicas": 3, "timeout_s": 5}
+    settings["training"] |= {"num_workers": 2, "micro_batch_rows": 4, "max_restarts": 0}
+    settings["run"]["output_dir"] = str(tmp_path / "elsewhere")
+    assert changed(before, settings) == []
+
+
+def test_other_data_teachers_and_losses_are_refused_by_name(settings, tmp_path, tiny):
+    """A resumed run of other parts is neither the old run nor a new one."""
+    before = prepared(settings)
+    data = tmp_path / "data"
+    shutil.copytree(tiny["data"], data)
+    write_rows(data / "validation.jsonl", make_rows(40, 9))
+    write_rows(data / "test.jsonl", make_rows(40, 9))  # only measured at the end
+    settings["data"]["folder"] = str(data)
+    settings["teachers"]["wide"] = {"model": str(tiny["deep"]), "dtype": "float16"}
+    settings["losses"][1]["temperature"] = 2.0
+    settings["losses"].append(HIDDEN)
+    settings["training"]["learning_rate"] = 1e-5
+    settings["run"]["seed"] = 3
+    assert [line.split()[0] for line in changed(before, settings)] == [
+        "losses.2", "run.seed", "data.validation", "teachers.wide.dtype", "teachers.wide.weights",
+        "losses.1.temperature", "training.learning_rate",
+    ]  # fmt: skip
+
+
+def test_added_and_removed_teachers_are_one_line_each(settings, tiny):
+    """Six lines for one teacher bury what matters."""
+    before = prepared(settings)
+    settings["teachers"]["more"] = settings["teachers"].pop("deep")
+    found = changed(before, settings)
+    assert [line.split(":")[0] for line in found] == [
+        "teachers.deep is missing",
+        "teachers.more is new",
+    ]
+
+
+def test_renamed_labels_are_another_run(settings, tiny, tmp_path):
+    """The same numbers under other names are another task."""
+    before = prepared(settings)
+    settings["task"] = {"labels": ["positive", "negative"]}
+    assert [line.split()[0] for line in changed(before, settings)] == [
+        "data.train", "data.validation", "task.labels"
+    ]  # fmt: skip
