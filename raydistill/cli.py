@@ -282,21 +282,22 @@ def _terminate(*_: object) -> NoReturn:
 def run(command: Callable[[], Any]) -> int:
     """Call a command; its exit code. No traceback for what raydistill raised on purpose."""
     try:
-        result = command()
+        command()
     except ConfigError as error:
         _say(str(error))
         return 2
     except RaydistillError as error:
         _say(str(error))
         return 1
-    except (KeyboardInterrupt, typer.Abort):
-        result = INTERRUPTED
-    except typer.exceptions.TyperException as error:  # a wrong option or argument
-        error.show()
-        return 2
-    if result == INTERRUPTED:  # typer turns Ctrl-C into this exit code
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except SystemExit as stop:  # typer's own: help, wrong options, and Ctrl-C
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    else:
+        return 0
+    if code == INTERRUPTED:
         _say("interrupted; continue with --resume")
-    return result if isinstance(result, int) else 0
+    return code
 
 
 def main_of(command: str) -> None:
@@ -309,4 +310,4 @@ def main() -> None:
     """Entry of the `raydistill` command."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers fork after tokenizing
     signal.signal(signal.SIGTERM, _terminate)  # `ray job stop` sends it
-    sys.exit(run(lambda: app(standalone_mode=False)))
+    sys.exit(run(app))

@@ -7,7 +7,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,11 +143,13 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
     folder.begin(to_yaml(config), prepared.manifest)
     with ExitStack() as stack:
         record = stack.enter_context(RunRecord(prepared, folder, resume=resume, ui=ui))
-        with ui.doing("starting Ray"):
+        with ui.doing("starting Ray") if embedded(config.run) else nullcontext():
             stack.enter_context(connect_ray(config.run, needed_resources(config)))
         folder.require_shared()
-        with ui.doing(
-            f"loading {len(config.teachers)} teachers" if config.teachers else "preparing"
+        with (
+            ui.doing(f"loading {len(config.teachers)} teachers")
+            if config.teachers
+            else nullcontext()
         ):
             teachers = stack.enter_context(_teachers(prepared))
         record.teachers({name: line[1] for name, line in teachers.items()})

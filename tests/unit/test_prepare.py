@@ -347,3 +347,11 @@ def test_renamed_labels_are_another_run(settings, tiny, tmp_path):
     assert [line.split()[0] for line in changed(before, settings)] == [
         "data.train", "data.validation", "task.labels"
     ]  # fmt: skip
+
+
+def test_names_that_only_python_can_make_are_refused(settings):
+    """A dot in a teacher's name cannot be a module's name; that would be a traceback in the checks."""
+    config = DistillConfig.model_validate(settings | {"losses": [HIDDEN | {"positions": "mean"}]})
+    odd = {"a.b": config.teachers["wide"], "deep": config.teachers["deep"]}
+    with pytest.raises(ValueError, match=r"teachers\.a\.b must begin with a letter"):
+        check(config.model_copy(update={"teachers": odd}))
