@@ -54,7 +54,11 @@ def word_tokenizer(folder: Path) -> ModelSource:
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+        tokenizer_object=core,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
     ).save_pretrained(folder)
     return ModelSource("bench", str(folder), str(folder))
 
@@ -75,7 +79,7 @@ def objective_plan(teachers: list[str], hidden: bool) -> ObjectivePlan:
         terms=tuple(terms),
         combine="probabilities",
         weights={name: 1 / len(teachers) for name in teachers},
-        columns={name: (0, 1) for name in teachers},
+        columns=dict.fromkeys(teachers, (0, 1)),
         asks=dict.fromkeys(teachers, ask),
         projections=(),
         seed=0,
@@ -85,13 +89,17 @@ def objective_plan(teachers: list[str], hidden: bool) -> ObjectivePlan:
 class Case:
     """One student with its teachers; runs stretches of steps."""
 
-    def __init__(self, name: str, source: ModelSource, task: TextClassification, teachers: dict, hidden: bool):
+    def __init__(
+        self, name: str, source: ModelSource, task: TextClassification, teachers: dict, hidden: bool
+    ):
         self.name, self.task, self.teachers = name, task, teachers
         self.tokenizer = load_tokenizer(source)
         torch.manual_seed(0)
         plan = StudentPlan(source, LABELS, TOKENS, 0.0, random_config=STUDENT)
         self.plan = objective_plan(list(teachers), hidden)
-        self.module = StudentModule(make_student(plan, self.tokenizer), Objective(self.plan)).train()
+        self.module = StudentModule(
+            make_student(plan, self.tokenizer), Objective(self.plan)
+        ).train()
         self.optimizer = build_optimizer(self.module, TrainingSection())
         self.wait_fraction = 0.0
 
@@ -138,7 +146,9 @@ def overlap(repeats: int, steps: int) -> list[dict]:
     alone = Case("alone", source, task, {}, hidden=False)
     step_s = alone.seconds_per_step(steps)
     step_s = alone.seconds_per_step(steps)
-    say(f"student alone: {step_s * 1000:.0f} ms a step; teachers sleep {LATENCY * step_s * 1000:.0f} ms")
+    say(
+        f"student alone: {step_s * 1000:.0f} ms a step; teachers sleep {LATENCY * step_s * 1000:.0f} ms"
+    )
     actor = ray.remote(TeacherActor)
     teachers = {}
     for i in range(3):
@@ -163,7 +173,9 @@ def overlap(repeats: int, steps: int) -> list[dict]:
             speeds[case.name].append(ROWS / with_teachers)
             alone_speeds[case.name].append(ROWS / by_itself)
             ratios[case.name].append(by_itself / with_teachers)
-            say(f"{turn + 1}/{repeats} {case.name}: {ratios[case.name][-1]:.3f} (waiting {case.wait_fraction:.1%})")
+            say(
+                f"{turn + 1}/{repeats} {case.name}: {ratios[case.name][-1]:.3f} (waiting {case.wait_fraction:.1%})"
+            )
     return [
         {
             "bench": "overlap", "case": case.name, "value": round(statistics.median(speeds[case.name]), 3),
@@ -182,7 +194,9 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Run one benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("name", choices=["overlap"])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=6, help="of a stretch")

@@ -9,7 +9,6 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-
 from raydistill.errors import ConfigError, RaydistillError
 from raydistill.ui import Ui
 

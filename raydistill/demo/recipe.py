@@ -42,6 +42,7 @@ def teacher_config(
             "learning_rate": 5e-5,
             "batch_rows": _BATCH_ROWS,
             "cpus_per_worker": 2,
+            "micro_batch_rows": 8,  # rows of like length together: less padding
         },
         tracking={"uri": tracking_uri, "registered_model": f"demo-teacher-{name}"},
         evaluation={"latency": False},
@@ -63,9 +64,7 @@ def distill_config(
         run={"name": "distilled", "seed": seed, "output_dir": str(output / "distilled")},
         data={"folder": str(data)},
         student={"model": str(model), "max_tokens": MAX_TOKENS},
-        teachers={
-            name: {"model": uri, "batch_rows": _BATCH_ROWS} for name, uri in teachers.items()
-        },
+        teachers={name: {"model": uri, "batch_rows": 8} for name, uri in teachers.items()},
         ensemble={"combine": "probabilities"},
         losses=[
             {"kind": "cross_entropy", "weight": 0.5},

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from raydistill.data.order import epoch_order, micro_batches, steps_per_epoch, worker_slice
@@ -44,6 +46,7 @@ def plan_micro_batches(
     total_steps: int,
     make_batch: Callable[[list[int], bool], Batch],
     count: Callable[[Batch], Tensor],
+    lengths: NDArray[np.int64] | None = None,
 ) -> Iterator[MicroBatch]:
     """The micro-batches of one worker from ``first_step`` to the end.
 
@@ -58,6 +61,8 @@ def plan_micro_batches(
         total_steps: Where to end.
         make_batch: Row positions, and whether they only fill the place of none, to a batch.
         count: What a batch adds to each term's denominator.
+        lengths: Of all rows: those of like length share a micro-batch, so that less padding is
+            computed. The step's sum does not care for the order. None: as they come.
     """
     per_epoch = steps_per_epoch(num_rows, batch_rows)
     order, order_epoch = None, -1
@@ -68,6 +73,8 @@ def plan_micro_batches(
         rows = order[place * batch_rows : (place + 1) * batch_rows]
         mine = worker_slice(rows, rank, world)
         filler = len(mine) == 0
+        if lengths is not None and micro_batch_rows is not None:
+            mine = mine[np.argsort(lengths[mine], kind="stable")]
         pieces = micro_batches(rows[:1] if filler else mine, micro_batch_rows or batch_rows)
         batches = [make_batch(piece.tolist(), filler) for piece in pieces]
         share = torch.stack([count(batch) for batch in batches]).sum(0)

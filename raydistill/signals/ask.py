@@ -1,5 +1,6 @@
 """What a worker asks of a teacher: rows of text, and exactly which parts of the answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,3 +63,11 @@ class Request:
     def num_rows(self) -> int:
         """How many rows."""
         return len(self.row_ids)
+
+    def select(self, rows: Sequence[int]) -> "Request":
+        """Some of its rows, in the order given."""
+        return Request(
+            tuple(self.row_ids[row] for row in rows),
+            tuple(tuple(column[row] for row in rows) for column in self.texts),
+            self.ask,
+        )

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from raydistill.models import tokenize
@@ -58,6 +61,11 @@ class TextClassification:
         return tuple(part["row_id"].to_pylist()), tuple(
             tuple(part[n].to_pylist()) for n in self._columns
         )
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Characters of all rows, ``[N]``: they stand for tokens where rows of like length are sought."""
+        columns = [pc.utf8_length(self._table[name]).to_numpy() for name in self._columns]
+        return np.asarray(np.sum(columns, axis=0), dtype=np.int64)
 
     def hard_labels(self) -> Tensor:
         """Labels of all rows, ``[N]``."""

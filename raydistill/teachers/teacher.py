@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raydistill.errors import NotFiniteError, TeacherError
@@ -139,26 +140,33 @@ class LocalTeacher:
     def answer(self, request: Request) -> TeacherSignal:
         """Run the model over the rows, in slices of ``batch_rows``.
 
+        Where there are several slices, rows of like length share one, so that less padding is
+        computed; the answer is in the order of the request all the same.
+
         Raises:
             NotFiniteError: A part of the answer is NaN or infinite, before or after rounding to the
                 dtype asked for.
         """
+        step = self.settings.batch_rows
+        order = list(range(request.num_rows))
+        if request.num_rows > step:  # characters stand for tokens; sorted() keeps the order of ties
+            order.sort(key=lambda row: sum(len(column[row]) for column in request.texts))
         slices = [
-            self._forward(request, begin)
-            for begin in range(0, request.num_rows, self.settings.batch_rows)
+            self._forward(request.select(order[begin : begin + step]))
+            for begin in range(0, request.num_rows, step)
         ]
-        parts = {key: torch.cat([piece[key] for piece, _ in slices]) for key in slices[0][0]}
         lengths = np.concatenate([piece for _, piece in slices])
+        back = np.argsort(order)
+        parts = {
+            key: _reorder(torch.cat([piece[key] for piece, _ in slices]), lengths, back)
+            for key in slices[0][0]
+        }
         return pack_signal(
-            self.settings.name, request.row_ids, lengths.tolist(), parts, request.ask.dtype
+            self.settings.name, request.row_ids, lengths[back].tolist(), parts, request.ask.dtype
         )
 
-    def _forward(
-        self, request: Request, begin: int
-    ) -> tuple[dict[str, Tensor], np.ndarray[Any, Any]]:
-        end = begin + self.settings.batch_rows
-        texts = [column[begin:end] for column in request.texts]
-        inputs = tokenize(self._tokenizer, texts, self.settings.max_tokens)
+    def _forward(self, request: Request) -> tuple[dict[str, Tensor], NDArray[np.int32]]:
+        inputs = tokenize(self._tokenizer, request.texts, self.settings.max_tokens)
         mask = inputs["attention_mask"].bool()
         inputs = {key: value.to(self._device) for key, value in inputs.items()}
         outputs = self._model(
@@ -170,7 +178,7 @@ class LocalTeacher:
         wire = _TORCH[request.ask.dtype]
         for key, part in parts.items():
             if not torch.isfinite(part.to(wire)).all():
-                self._refuse(key, part, wire, request.row_ids[begin:end], mask)
+                self._refuse(key, part, wire, request.row_ids, mask)
         return parts, mask.sum(1).int().numpy()
 
     def _refuse(
@@ -191,6 +199,21 @@ class LocalTeacher:
         if torch.isfinite(part).all():
             remedy = f"The value is too large for teachers.{name}.signal_dtype = {str(wire).removeprefix('torch.')}; use bfloat16 or float32."
         raise NotFiniteError(f"teachers.{name}: {key}", rows, remedy)
+
+
+def _reorder(part: Tensor, lengths: NDArray[np.int32], back: NDArray[np.intp]) -> Tensor:
+    """The rows of a part, which may take several elements each, in another order."""
+    rows, tokens = len(lengths), int(lengths.sum())
+    if len(part) == rows and part.dim() > 1:
+        return part[torch.from_numpy(back).to(part.device)]
+    sizes = lengths.astype(np.int64)
+    if part.dim() == 1:  # attention maps, H x L x L a row
+        sizes = sizes**2
+        sizes *= len(part) // int(sizes.sum())
+    elif len(part) != tokens:
+        raise AssertionError("a part has one element a row, a token, or a pair of tokens")
+    pieces = torch.split(part, sizes.tolist())
+    return torch.cat([pieces[row] for row in back])
 
 
 def time_answers(teacher: Teacher, requests: Sequence[Request]) -> list[float]:

@@ -10,6 +10,7 @@ One folder, written by all workers together::
 """
 
 import json
+import math
 import pickle
 import random
 import shutil
@@ -65,7 +66,8 @@ class Progress:
         value = metrics.get(name)
         if value is None:
             return replace(self, best_step=self.step)
-        gain = None if self.best_value is None else value - self.best_value
+        before = self.best_value
+        gain = None if before is None or math.isnan(before) else value - before
         if gain is None or (gain if greater_is_better else -gain) > margin:
             return replace(
                 self,

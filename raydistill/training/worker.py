@@ -231,6 +231,7 @@ class _Worker:
                 rows, self.tokenizer, job.student.max_tokens, filler=filler
             ),
             count=self.core.objective.counts,
+            lengths=task.lengths(),
         )
         window = Window(job.pipeline.batches_ahead, job.max_bytes_ahead, job.row_bytes)
         return Feed(plan, pools, job.objective.asks, window)

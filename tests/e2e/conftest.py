@@ -99,7 +99,9 @@ def processes(title: str) -> list[int]:
 class KillAtStep:
     """kill -9 a process of Ray once the run's history has come to a step."""
 
-    def __init__(self, folder: Path, title: str, step: int, choose: Callable[[list[int]], int] = min) -> None:
+    def __init__(
+        self, folder: Path, title: str, step: int, choose: Callable[[list[int]], int] = min
+    ) -> None:
         self.killed: list[int] = []
         self._folder, self._title, self._step, self._choose = folder, title, step, choose
         self._thread = threading.Thread(target=self._watch, daemon=True)

@@ -14,7 +14,12 @@ from tests.e2e.conftest import KillAtStep, losses_of, run, settings_of, weights_
 
 pytestmark = pytest.mark.e2e
 
-LONG = {"epochs": 40, "checkpoint_every_steps": 50, "evaluate_every_steps": 100, "log_every_steps": 5}
+LONG = {
+    "epochs": 40,
+    "checkpoint_every_steps": 50,
+    "evaluate_every_steps": 100,
+    "log_every_steps": 5,
+}
 
 
 @pytest.fixture(scope="module")

@@ -46,9 +46,16 @@ def cluster(tmp_path):
         "HF_HUB_OFFLINE": "1",
     }
 
-    def call(*arguments: str, timeout: int = 240, check: bool = True) -> subprocess.CompletedProcess:
+    def call(
+        *arguments: str, timeout: int = 240, check: bool = True
+    ) -> subprocess.CompletedProcess:
         done = subprocess.run(
-            [ray, *arguments], env=environment, capture_output=True, text=True, timeout=timeout, check=False
+            [ray, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
         assert done.returncode == 0 or not check, done.stdout + done.stderr
         return done

@@ -14,8 +14,6 @@ def cluster() -> Iterator[None]:
     if ray.is_initialized():  # another folder's tests run in the same session
         yield
         return
-    ray.init(
-        num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-    )
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.conftest import make_rows
 
 from raydistill.errors import NotFiniteError, TeacherError, TeacherLostError
 from raydistill.models import ModelSource, ModelTraits
@@ -24,6 +23,7 @@ from raydistill.teachers.actor import (
     stop_replicas,
 )
 from raydistill.training.recorder import RecorderClient, start_recorder
+from tests.conftest import make_rows
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 

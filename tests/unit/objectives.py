@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.conftest import make_rows
 from torch import Tensor
 
 from raydistill.alignment import ProjectionSpec
@@ -22,6 +21,7 @@ from raydistill.pipeline import Fed, MicroBatch
 from raydistill.signals import Ask, HiddenAsk, TeacherSignal, pack_signal
 from raydistill.tasks import Batch
 from raydistill.training.step import StudentModule, build_optimizer, build_scheduler
+from tests.conftest import make_rows
 
 NUM_ROWS = 12
 TEXTS = [row["text"] for row in make_rows(NUM_ROWS, seed=21)]
@@ -50,7 +50,9 @@ def hidden_mse(positions: Any = "all", weight: float = 0.5) -> HiddenMSELoss:
     )
 
 
-def make_plan(losses: Sequence[Any], combine: Any = "probabilities", width: int = 32) -> ObjectivePlan:
+def make_plan(
+    losses: Sequence[Any], combine: Any = "probabilities", width: int = 32
+) -> ObjectivePlan:
     """Hidden losses pair the student's layers 1 and 2 with one layer of each teacher."""
     terms, projections = [], []
     asks: dict[str, set[HiddenAsk]] = {"wide": set(), "deep": set()}

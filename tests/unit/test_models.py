@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from tests.conftest import make_model
 from torch import nn
 
 from raydistill.errors import ConfigError
@@ -25,6 +24,7 @@ from raydistill.models.build import take_layers
 from raydistill.models.describe import tokenizer_fingerprint
 from raydistill.signals import Ask, HiddenAsk, Request
 from raydistill.teachers import LocalTeacher, TeacherSettings
+from tests.conftest import make_model
 
 LABELS = ("negative", "positive")
 TEXTS = [("the film was good", "a very dull plot", "it is bad and poor and awful")]
@@ -135,9 +135,7 @@ def test_head_may_keep_fewer_classes(tmp_path: Path) -> None:
     student.save_pretrained(tmp_path / "saved")
     plain: Any = load_classifier(source_of(three)).eval()
     inputs = tokenize(load_tokenizer(source_of(three)), TEXTS, 32)
-    again: Any = load_classifier(
-        ModelSource("saved", str(tmp_path / "saved"), str(three))
-    ).eval()
+    again: Any = load_classifier(ModelSource("saved", str(tmp_path / "saved"), str(three))).eval()
     with torch.inference_mode():
         expected = plain(**inputs).logits[:, [2, 0]]
         assert torch.equal(again(**inputs).logits, expected)
@@ -182,7 +180,9 @@ def test_from_config_pads_with_the_tokenizers_token(tiny: dict[str, Path]) -> No
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3])
-def test_dropout_is_set_everywhere(tiny: dict[str, Path], decoder: Path, probability: float) -> None:
+def test_dropout_is_set_everywhere(
+    tiny: dict[str, Path], decoder: Path, probability: float
+) -> None:
     """One dropout left over makes a run depend on how it is cut into workers."""
     for folder in (tiny["student"], decoder):
         student = build(folder, dropout=probability)
@@ -333,5 +333,3 @@ def test_mean_of_a_long_text_in_half_precision(dtype: torch.dtype) -> None:
     hidden = torch.full((1, 257, 2), 300.0, dtype=dtype)
     mean = pool_hidden(hidden, torch.ones(1, 257).bool(), "mean")
     torch.testing.assert_close(mean.float(), hidden[:, 0].float(), rtol=1e-5, atol=0)
-
-

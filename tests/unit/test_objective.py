@@ -6,6 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from raydistill.errors import NotFiniteError, SignalError
+from raydistill.objective import Objective, ObjectivePlan
+from raydistill.signals import HiddenAsk, TeacherSignal
 from tests.unit.objectives import (
     COLUMNS,
     LAYER,
@@ -22,10 +26,6 @@ from tests.unit.objectives import (
     soft_cross_entropy,
 )
 
-from raydistill.errors import NotFiniteError, SignalError
-from raydistill.objective import Objective, ObjectivePlan
-from raydistill.signals import HiddenAsk, TeacherSignal
-
 ROWS = list(range(8))
 Array = np.ndarray[Any, Any]
 
@@ -37,7 +37,9 @@ def tokenizer(tiny: dict[str, Path]) -> Any:
 
 def run(
     plan: ObjectivePlan, tokenizer: Any, rows: list[int] = ROWS, width: int = 32
-) -> tuple[torch.Tensor, Any, torch.Tensor, list[torch.Tensor], dict[str, TeacherSignal], Objective]:
+) -> tuple[
+    torch.Tensor, Any, torch.Tensor, list[torch.Tensor], dict[str, TeacherSignal], Objective
+]:
     """Sums of an objective for random outputs of a student."""
     batch = make_batch(rows, tokenizer)
     draw = torch.Generator().manual_seed(4)

@@ -70,7 +70,9 @@ def test_steps_hold_the_same_rows_for_any_number_of_workers() -> None:
 
     def steps(world: int, micro: int | None) -> list[list[int]]:
         plans = [make_plan(world=world, rank=r, micro_batch_rows=micro) for r in range(world)]
-        return [[row for p in plans for i in p if i.step == s for row in counted(i)] for s in range(6)]
+        return [
+            [row for p in plans for i in p if i.step == s for row in counted(i)] for s in range(6)
+        ]
 
     assert steps(1, None) == steps(3, 1) == steps(2, 3)
     assert sorted(steps(1, None)[0]) != steps(1, None)[0]  # drawn, not in the order of the file

@@ -224,8 +224,9 @@ def test_an_arrived_answer_that_is_lost_with_its_node_blames_nobody_alive() -> N
     transport.kill(0)
     pool.collect(tickets[0])
     transport.calls[1].lost = True
-    before = len(transport.calls)
+    before, pings = len(transport.calls), transport.pings
     collect_all(pool, tickets[1:])
+    assert transport.pings == pings  # nobody came under suspicion
     assert [call.request.row_ids[0] for call in transport.calls[before:]] == [10]
     assert len(transport.awaited) == 1
 

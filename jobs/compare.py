@@ -1,0 +1,51 @@
+"""Means over seeds: python jobs/compare.py CONFIG CONFIG … [--seeds 0 1 2] [--output DIR] [--set a.b=c].
+
+Runs each configuration once a seed, one after another on one Ray, and prints mean and spread of the
+test accuracy. Runs that are finished already are not repeated, interrupted ones go on.
+"""
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+from raydistill.cli import run
+from raydistill.config import load_config
+from raydistill.prepare import needed_resources
+from raydistill.run import distill
+from raydistill.runtime import connect_ray
+from raydistill.ui import Ui
+
+
+def compare(options: argparse.Namespace) -> None:
+    """All runs, then the table."""
+    ui, rows = Ui(), []
+    for path in options.configs:
+        results = []
+        for seed in options.seeds:
+            folder = Path(options.output) / f"{Path(path).stem}-seed{seed}"
+            overrides = [*options.settings, f"run.seed={seed}", f"run.output_dir={folder}"]
+            config = load_config(path, overrides)
+            ui.say(f"— {path}, seed {seed}")
+            with connect_ray(config.run, needed_resources(config)):
+                results.append(distill(config, resume=True, ui=ui).metrics)
+        values = [metrics[options.metric] for metrics in results]
+        spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+        each = " ".join(f"{value:.4f}" for value in values)
+        rows.append(
+            [path, str(len(values)), f"{statistics.mean(values):.4f}", f"{spread:.4f}", each]
+        )
+    ui.table(["configuration", "seeds", f"mean {options.metric}", "spread (sd)", "each"], rows)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("configs", nargs="+")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--output", default="outputs/compare")
+    parser.add_argument("--metric", default="test/accuracy")
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    given = parser.parse_args()
+    sys.exit(run(lambda: compare(given)))
