@@ -91,7 +91,7 @@ class Case:
 
     def __init__(
         self, name: str, source: ModelSource, task: TextClassification, teachers: dict, hidden: bool
-    ):
+    ) -> None:
         self.name, self.task, self.teachers = name, task, teachers
         self.tokenizer = load_tokenizer(source)
         torch.manual_seed(0)

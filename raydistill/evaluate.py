@@ -6,7 +6,7 @@ from raydistill.errors import ConfigError
 from raydistill.evaluation.evaluator import metrics_of, predict
 from raydistill.models import read_traits
 from raydistill.prepare.prepare import load_data
-from raydistill.prepare.sources import resolve_source
+from raydistill.prepare.sources import head_faults, resolve_source
 from raydistill.tasks import TextClassification
 from raydistill.teachers.teacher import LocalTeacher, TeacherSettings
 from raydistill.ui import Ui
@@ -34,6 +34,8 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
     labels = splits["train"].labels
     source = resolve_source("--model", model, tracking_uri=config.tracking.uri)
     traits = read_traits("--model", source)
+    if wrong := head_faults("--model", source):
+        raise ConfigError(wrong)
     try:
         columns = label_columns(traits.labels, labels)
     except ValueError as error:

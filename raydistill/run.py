@@ -120,6 +120,8 @@ def distill(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None
         for note in prepared.notes:
             ui.say(note)
         folder = OutputFolder.of(config)
+        if resume and folder.read_manifest() is None:
+            ui.say(f"{folder.path} holds no run to resume; starting anew")
         if resume and (done := folder.finished()) is not None:
             ui.say(f"{folder.path} holds a finished run; nothing to resume")
             return DistillResult(

@@ -30,7 +30,7 @@ from raydistill.errors import RaydistillError
 __all__ = ["Archive", "DemoAssets", "DownloadError", "fetch_assets", "split_reviews"]
 
 LABELS = ("negative", "positive")
-DEFAULT_LABELLED_ROWS = 2500
+DEFAULT_LABELLED_ROWS = 2000
 _HELD_OUT_FRACTION = 0.1  # each of validation and test
 _TIMEOUT_S = 900
 _CHUNK_BYTES = 1 << 20
@@ -201,7 +201,7 @@ def fetch_assets(
     """Puts reviews and models into a folder; what is there already is left alone.
 
     Args:
-        folder: Created if needed. ``models/NAME``, ``source`` and ``reviews-2500`` (or
+        folder: Created if needed. ``models/NAME``, ``source`` and ``reviews-2000`` (or
             ``reviews-all``) in it are whole or absent: each is written beside and renamed.
         say: Gets one line for each download.
         labelled_rows: Training rows that keep their label; the others become unlabelled rows. None

@@ -36,7 +36,7 @@ class _Size:
     student_epochs: int
 
 
-_SMALL = _Size(labelled_rows=2500, teacher_epochs=2, student_epochs=2)
+_SMALL = _Size(labelled_rows=2000, teacher_epochs=2, student_epochs=2)
 _FULL = _Size(labelled_rows=None, teacher_epochs=2, student_epochs=4)
 
 

@@ -41,8 +41,8 @@ def teacher_config(
             "epochs": epochs,
             "learning_rate": 5e-5,
             "batch_rows": _BATCH_ROWS,
+            "micro_batch_rows": 16,  # rows of like length together: less padding
             "cpus_per_worker": 2,
-            "micro_batch_rows": 8,  # rows of like length together: less padding
         },
         tracking={"uri": tracking_uri, "registered_model": f"demo-teacher-{name}"},
         evaluation={"latency": False},

@@ -148,6 +148,13 @@ def read_traits(path: str, source: ModelSource, *, weights: bool = True) -> Mode
             path,
             f"'{source.name}': its tokenizer {source.tokenizer} cannot be loaded: {_first_line(error)}",
         ) from error
+    needed = ("num_hidden_layers", "hidden_size", "num_attention_heads")
+    if lacking := [name for name in needed if not hasattr(config, name)]:
+        raise ConfigError.of(
+            path,
+            f"must be an encoder or decoder of blocks, but '{source.name}' ({config.model_type}) has no "
+            f"{', '.join(lacking)} in its configuration.",
+        )
     return traits_of_config(config, tokenizer)
 
 

@@ -1,7 +1,7 @@
 """An iterator over micro-batches with their teachers' answers, asked ahead of use.
 
-It holds tickets, not threads: asking costs a call without waiting, and the answers come to this
-node by themselves while the student works.
+It holds tickets, not threads: asking costs a call without waiting, and answers travel to this
+node while the student works.
 """
 
 import time
@@ -81,6 +81,8 @@ class Feed:
             for name, signal in signals.items():
                 self.rows_received[name] += rows
                 self.bytes_received[name] += signal.num_bytes
-            # Ask for what comes next before the student works on this one.
+            # Ask for what comes next, and let what is ready travel, before the student works.
             self._fill()
+            for pool in self._pools.values():
+                pool.bring_here()
             yield Fed(micro_batch, signals)

@@ -177,6 +177,10 @@ class ActorTransport:
                 raise
             return ray.get(pending, timeout=_TRANSFER_S)  # type: ignore[no-any-return]
 
+    def bring_here(self, pending: Sequence[Any]) -> None:
+        """Start to pull finished answers; the node goes on with it after this call."""
+        ray.wait(list(pending), num_returns=len(pending), timeout=0, fetch_local=True)
+
     def arrived(self, pending: Any) -> bool:
         """Whether the call has ended, and not by a death."""
         if not ray.wait([pending], timeout=0, fetch_local=False)[0]:

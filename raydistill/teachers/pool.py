@@ -46,6 +46,10 @@ class Transport(Protocol):
         """Whether there is an answer (or the teacher's own error); never waits."""
         ...
 
+    def bring_here(self, pending: Sequence[Any]) -> None:
+        """Let finished answers travel to this node; never waits."""
+        ...
+
     def serving(self, replica: int) -> bool:
         """Whether a replica that failed is known to serve again; never waits."""
         ...
@@ -128,6 +132,12 @@ class TeacherPool:
         self._in_flight.append(ticket)
         self.asked += 1
         return ticket
+
+    def bring_here(self) -> None:
+        """Let answers that are ready on other nodes travel while the student works; never waits."""
+        pending = [ticket.pending for ticket in self._in_flight if ticket.pending is not None]
+        if pending:
+            self._transport.bring_here(pending)
 
     def collect(self, ticket: Ticket) -> TeacherSignal:
         """Wait for a ticket's answer, asking again where that is needed.

@@ -88,6 +88,9 @@ class FakeTransport:
             "wide", pending.request.row_ids, [1] * len(values), {"logits": values}, "float32"
         )
 
+    def bring_here(self, pending: object) -> None:
+        """Nothing travels here."""
+
     def arrived(self, pending: Call) -> bool:
         return pending.answered and not pending.lost
 
