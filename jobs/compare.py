@@ -11,6 +11,7 @@ from pathlib import Path
 
 from raydistill.cli import run
 from raydistill.config import load_config
+from raydistill.output import OutputFolder
 from raydistill.prepare import needed_resources
 from raydistill.run import distill
 from raydistill.runtime import connect_ray
@@ -28,7 +29,11 @@ def compare(options: argparse.Namespace) -> None:
             config = load_config(path, overrides)
             ui.say(f"— {path}, seed {seed}")
             with connect_ray(config.run, needed_resources(config)):
-                results.append(distill(config, resume=True, ui=ui).metrics)
+                results.append(
+                    distill(
+                        config, resume=OutputFolder.of(config).read_manifest() is not None, ui=ui
+                    ).metrics
+                )
         values = [metrics[options.metric] for metrics in results]
         spread = statistics.stdev(values) if len(values) > 1 else float("nan")
         each = " ".join(f"{value:.4f}" for value in values)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raydistill.config import DistillConfig
 from raydistill.config.training import RunSection
 from raydistill.demo.assets import fetch_assets
 from raydistill.demo.recipe import alone_config, distill_config, teacher_config
@@ -36,7 +37,7 @@ class _Size:
     student_epochs: int
 
 
-_SMALL = _Size(labelled_rows=2000, teacher_epochs=2, student_epochs=2)
+_SMALL = _Size(labelled_rows=2000, teacher_epochs=2, student_epochs=1)
 _FULL = _Size(labelled_rows=None, teacher_epochs=2, student_epochs=4)
 
 
@@ -67,17 +68,17 @@ def run_demo(folder: Path, *, full: bool, seed: int, ui: Ui) -> DistillResult:
             config = teacher_config(
                 name, assets.models[name], data, output, epochs=size.teacher_epochs, **common
             )
-            uri = teach(config, resume=True, ui=ui).model_uri
+            uri = teach(config, resume=_begun(config), ui=ui).model_uri
             teachers[name] = uri or str(OutputFolder.of(config).student)
         ui.say("— the student is distilled from both teachers")
         config = distill_config(
             student, teachers, data, output, epochs=size.student_epochs, **common
         )
-        result = distill(config, resume=True, ui=ui)
+        result = distill(config, resume=_begun(config), ui=ui)
         steps = int(result.metrics["train/steps"])
         ui.say(f"— the same student is trained alone, for {steps} steps too")
         config = alone_config(student, data, output, steps=steps, **common)
-        alone = distill(config, resume=True, ui=ui)
+        alone = distill(config, resume=_begun(config), ui=ui)
     summary = _with_baseline(OutputFolder(result.output_dir), OutputFolder(alone.output_dir))
     report = write_report(result.output_dir)
     comparison_png(summary, folder / "comparison.png")
@@ -88,6 +89,11 @@ def run_demo(folder: Path, *, full: bool, seed: int, ui: Ui) -> DistillResult:
     ui.say(f"MLflow:   mlflow ui --backend-store-uri {common['tracking_uri']}")
     ui.say(f"took {time.monotonic() - begin:.0f} s, downloads excluded")
     return result
+
+
+def _begun(config: DistillConfig) -> bool:
+    """Whether an earlier demo began this run."""
+    return OutputFolder.of(config).read_manifest() is not None
 
 
 def _with_baseline(distilled: OutputFolder, alone: OutputFolder) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from raydistill.config import DistillConfig
 __all__ = ["alone_config", "distill_config", "teacher_config"]
 
 MAX_TOKENS = 48
-_BATCH_ROWS = 32
+_BATCH_ROWS = 16
 _LEARNING_RATE = 5e-4
 
 
@@ -40,7 +40,7 @@ def teacher_config(
         training={
             "epochs": epochs,
             "learning_rate": 5e-5,
-            "batch_rows": _BATCH_ROWS,
+            "batch_rows": 32,
             "micro_batch_rows": 16,  # rows of like length together: less padding
             "cpus_per_worker": 2,
         },
@@ -57,7 +57,7 @@ def distill_config(
     *,
     seed: int,
     tracking_uri: str | None,
-    epochs: int = 2,
+    epochs: int = 1,
 ) -> DistillConfig:
     """The student from both teachers, over labelled and unlabelled rows."""
     return _config(

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 import ray.train
@@ -251,14 +252,18 @@ class _Worker:
         mine = range(
             min(self.rank * size, task.num_rows), min((self.rank + 1) * size, task.num_rows)
         )
+        # Rows of like length share a forward pass; the order is put back below.
+        order = mine.start + np.argsort(task.lengths()[mine.start : mine.stop], kind="stable")
         logits = []
         self.core.eval()
-        for begin in range(mine.start, mine.stop, self.job.eval_rows):
-            rows = list(range(begin, min(begin + self.job.eval_rows, mine.stop)))
+        for begin in range(0, len(order), self.job.eval_rows):
+            rows = order[begin : begin + self.job.eval_rows].tolist()
             batch = task.batch(rows, self.tokenizer, self.job.student.max_tokens).to(self.device)
             logits.append(self.core.student(**batch.inputs).logits.float().cpu())
         self.core.train()
-        part = torch.cat(logits) if logits else torch.zeros(0, len(self.job.labels))
+        part = torch.zeros(len(order), len(self.job.labels))
+        if logits:
+            part[torch.from_numpy(order - mine.start)] = torch.cat(logits)
         if self.world == 1:
             return part, task.hard_labels()
         parts: list[Any] = [None] * self.world
