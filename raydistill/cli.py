@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from raydistill.errors import ConfigError, RaydistillError
+from raydistill.errors import ConfigError, Fault, RaydistillError
 from raydistill.ui import Ui
 
 __all__ = ["app", "main", "main_of"]
@@ -162,6 +162,8 @@ def sync(
     from raydistill.tracking import pending_journals
     from raydistill.tracking import sync as send
 
+    if absent := [folder for folder in folders if not folder.is_dir()]:
+        raise ConfigError([Fault(str(folder), "must be an existing folder.") for folder in absent])
     pending = [journal for folder in folders for journal in pending_journals(folder)]
     if not pending:
         typer.echo("nothing to send")

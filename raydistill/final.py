@@ -7,6 +7,7 @@ from typing import Any
 from raydistill.config.training import EvaluationSection
 from raydistill.evaluation.evaluator import (
     LATENCY_ROWS,
+    REQUEST_PASSES,
     median_ms,
     metrics_of,
     predict,
@@ -64,6 +65,7 @@ class FinalFigures:
 def final_figures(job: FinalJob) -> FinalFigures:
     """Measure the student on every split; teachers and ensemble on the test split (else the last)."""
     import ray
+    from ray.exceptions import RayActorError
 
     found = FinalFigures()
     student = LocalTeacher(job.student)
@@ -92,7 +94,7 @@ def final_figures(job: FinalJob) -> FinalFigures:
         pool = TeacherPool(
             name,
             ActorTransport(name, line.actors),
-            timeout_s=line.timeout_s,
+            timeout_s=REQUEST_PASSES * line.timeout_s,  # larger requests than in training
             max_retries=line.max_retries,
             start_timeout_s=line.start_timeout_s,
         )
@@ -102,10 +104,15 @@ def final_figures(job: FinalJob) -> FinalFigures:
         agreement = agreement_metrics(logits, answers[name])
         found.metrics |= {f"{split}/{key}/{name}": value for key, value in agreement.items()}
         if job.evaluation.latency:
-            found.latency_ms[f"teachers/{name}"] = {
-                rows: median_ms(ray.get(line.actors[0].time.remote(timing_requests(task, rows))))
-                for rows in LATENCY_ROWS
-            }
+            try:
+                found.latency_ms[f"teachers/{name}"] = {
+                    rows: median_ms(
+                        ray.get(line.actors[0].time.remote(timing_requests(task, rows)))
+                    )
+                    for rows in LATENCY_ROWS
+                }
+            except RayActorError:  # a replica died just then; its speed stays unsaid
+                continue
     together = predict_ensemble(answers, job.objective.weights, job.objective.combine)
     found.metrics |= metrics_of(together, task, f"{split}/ensemble")
     return found

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -110,35 +111,47 @@ class OutputFolder:
         """The exported student as a model to load."""
         return ModelSource("student", str(self.student), str(self.student))
 
-    def require_shared(self) -> None:
-        """On several machines every node must see this folder, since any may train or save.
+    def require_shared(self, sources: Mapping[str, Path]) -> None:
+        """On several machines every node must see this folder and the models, since any may serve or save.
+
+        Args:
+            sources: Folders of models, by their path in the configuration.
 
         Raises:
-            ConfigError: Naming the nodes that do not.
+            ConfigError: Naming what is not seen, and the nodes; a folder made for this run is gone again.
         """
         import ray
 
         nodes = [node for node in ray.nodes() if node["Alive"]]
         if len({node["NodeManagerAddress"] for node in nodes}) < 2:  # noqa: PLR2004 - one machine
             return
-        manifest = str(self._manifest)
+        wanted = {"run.output_dir": self._manifest, **sources}
 
-        def sees() -> bool:
-            return Path(manifest).exists()
+        def unseen() -> list[str]:
+            return [name for name, path in wanted.items() if not path.exists()]
 
-        look = ray.remote(sees)
+        look = ray.remote(unseen)
         found = {
             node["NodeManagerAddress"]: look.options(
                 num_cpus=0, label_selector={"ray.io/node-id": node["NodeID"]}
             ).remote()
             for node in nodes
         }
-        blind = [address for address, ref in found.items() if not ray.get(ref)]
-        if blind:
-            raise ConfigError.of(
-                "run.output_dir",
-                f"must be storage that all nodes share, but {self.path} is not seen on {', '.join(sorted(blind))}. Name a shared folder.",
+        blind = {address: ray.get(ref) for address, ref in found.items()}
+        faults = [
+            Fault(
+                name,
+                f"must be storage that all nodes share, but {path} is not seen on "
+                f"{', '.join(sorted(a for a, names in blind.items() if name in names))}. Name a shared folder; "
+                "models from the registry are kept where RAYDISTILL_CACHE says.",
             )
+            for name, path in wanted.items()
+            if any(name in names for names in blind.values())
+        ]
+        if faults:
+            if not any(self.checkpoints.iterdir()):
+                shutil.rmtree(self.path)
+            raise ConfigError(faults)
 
 
 def write_atomically(path: Path, text: str) -> None:

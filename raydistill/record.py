@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from raydistill.errors import RaydistillError
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.output import OutputFolder
 from raydistill.prepare import Prepared, flatten
@@ -80,7 +81,13 @@ class RunRecord:
         """Records of earlier runs beside this one that a server did not take."""
         for folder in pending_journals(self._folder.path.parent):
             if folder != self._folder.path:
-                result = sync(folder, self._ui.say)
+                try:
+                    result = sync(folder, self._ui.say)
+                except (
+                    RaydistillError
+                ) as error:  # another run is writing there, or its server is away
+                    self._ui.say(f"records of {folder} wait for another time: {error}")
+                    continue
                 if result.delivered:
                     self._ui.say(
                         f"sent {result.delivered} records of the earlier run in {folder} to MLflow"

@@ -14,7 +14,7 @@ from typing import Any
 
 from raydistill.config import DistillConfig, to_yaml
 from raydistill.config.faults import in_order, without_echoes
-from raydistill.errors import ConfigError, Fault
+from raydistill.errors import ConfigError, Fault, TrainingError
 from raydistill.evaluation.report import write_report
 from raydistill.export import export_student
 from raydistill.final import FinalFigures, FinalJob, final_figures
@@ -31,6 +31,7 @@ from raydistill.runtime import (
     cluster_resources,
     connect_ray,
     embedded,
+    job_faults,
     machine_resources,
     object_store_bytes,
 )
@@ -43,7 +44,7 @@ from raydistill.teachers.actor import (
 )
 from raydistill.teachers.teacher import TeacherDescription, TeacherSettings
 from raydistill.training.recorder import start_recorder
-from raydistill.training.trainer import Trained, train
+from raydistill.training.trainer import Trained, find_cause, one_line, train
 from raydistill.training.worker import TeacherLine, WorkerJob
 from raydistill.ui import Ui
 
@@ -85,6 +86,7 @@ def check(
     found = list(faults or [])
     prepared, more = prepare(config)
     found += without_echoes(more, found)
+    found += without_echoes(job_faults(config), found)
     found += without_echoes(OutputFolder.of(config).faults(resume=resume), found)
     if embedded(config.run):
         lacking = resource_faults(config, machine_resources(), embedded=True)
@@ -143,11 +145,12 @@ def connect_if_cluster(config: DistillConfig) -> Iterator[None]:
 def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> DistillResult:
     config, begin = prepared.config, time.time()
     folder.begin(to_yaml(config), prepared.manifest)
+    if not embedded(config.run):
+        folder.require_shared(prepared.model_folders)
     with ExitStack() as stack:
         record = stack.enter_context(RunRecord(prepared, folder, resume=resume, ui=ui))
         with ui.doing("starting Ray") if embedded(config.run) else nullcontext():
             stack.enter_context(connect_ray(config.run, needed_resources(config)))
-        folder.require_shared()
         with (
             ui.doing(f"loading {len(config.teachers)} teachers")
             if config.teachers
@@ -164,7 +167,13 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
                 record.events(events)
                 bar.events(events)
 
-            trained = train(job, storage=folder.checkpoints, on_events=on_events, say=ui.say)
+            trained = train(
+                job,
+                storage=folder.checkpoints,
+                on_events=on_events,
+                say=ui.say,
+                wait_for_room=config.run.autoscaling,
+            )
         with ui.doing("measuring student and teachers"):
             num_parameters = export_student(prepared, trained.checkpoint, folder.student)
             figures = _measure(prepared, lines, tables, folder)
@@ -271,6 +280,7 @@ def _measure(
     folder: OutputFolder,
 ) -> FinalFigures:
     import ray
+    from ray.exceptions import RayError
 
     config = prepared.config
     job = FinalJob(
@@ -289,8 +299,17 @@ def _measure(
         objective=prepared.objective,
         evaluation=config.evaluation,
     )
-    resources = {"num_cpus": 1, "num_gpus": config.training.gpus_per_worker}
-    return ray.get(ray.remote(final_figures).options(**resources).remote(job))  # type: ignore[no-any-return]
+    # No more than a worker had: that much is free again for certain.
+    resources = {
+        "num_cpus": min(1.0, config.training.cpus_per_worker),
+        "num_gpus": config.training.gpus_per_worker,
+    }
+    try:
+        return ray.get(ray.remote(final_figures).options(**resources).remote(job))  # type: ignore[no-any-return]
+    except RayError as error:
+        raise (
+            find_cause(error) or TrainingError(f"measuring failed: {one_line(error)}")
+        ) from error
 
 
 def _metrics(

@@ -2,16 +2,30 @@
 
 import logging
 import os
+import re
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from raydistill.config import DistillConfig
 from raydistill.config.training import RunSection
-from raydistill.errors import ConfigError
+from raydistill.errors import ConfigError, Fault
 from raydistill.prepare import Resources
 from raydistill.training.trainer import quiet_ray_train
 
-__all__ = ["connect_ray", "embedded", "machine_resources", "object_store_bytes"]
+_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the drivers of submitted jobs
+
+__all__ = [
+    "cluster_resources",
+    "connect_ray",
+    "embedded",
+    "job_faults",
+    "machine_resources",
+    "object_store_bytes",
+]
 
 
 def embedded(run: RunSection) -> bool:
@@ -35,6 +49,19 @@ def cluster_resources() -> Resources:
 
     have = ray.cluster_resources()
     return Resources(have.get("CPU", 0.0), have.get("GPU", 0.0))
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray puts its own handler for SIGTERM in place; ours lets workers save before they stop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -62,7 +89,8 @@ def connect_ray(run: RunSection, need: Resources) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:
-            ray.init(**options)
+            with _own_signals():
+                ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = options.get("address", "this machine")
             lines = [line for line in str(error).splitlines() if line.strip()]
@@ -74,6 +102,26 @@ def connect_ray(run: RunSection, need: Resources) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def job_faults(config: DistillConfig) -> list[Fault]:
+    """In a submitted job the working directory is a copy that Ray deletes: results must not go there."""
+    if not os.environ.get(_JOB_VARIABLE):
+        return []
+    why = "in a submitted job: its working directory is a copy that Ray deletes"
+    faults = []
+    output = config.run.output_dir
+    if output is None or not Path(output).expanduser().is_absolute():
+        faults.append(Fault("run.output_dir", f"must be an absolute path {why}, got {output}."))
+    uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if config.tracking.enabled and (uri is None or re.match(r"sqlite:///[^/]", uri)):
+        faults.append(
+            Fault(
+                "tracking.uri",
+                f"must be a server or an absolute sqlite:////path {why}, got {uri}; or set tracking.enabled: false.",
+            )
+        )
+    return faults
 
 
 def object_store_bytes() -> int:

@@ -16,6 +16,7 @@ from raydistill.teachers.teacher import Teacher
 
 __all__ = [
     "LATENCY_ROWS",
+    "REQUEST_PASSES",
     "median_ms",
     "metrics_of",
     "predict",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 _AHEAD = 4  # requests of one teacher on their way while measuring
-_SLICES = 4  # forward passes of a request, so that rows of like length can share one
+REQUEST_PASSES = 4  # forward passes of a request, so that rows of like length can share one
 LATENCY_ROWS = (1, 32)
 """Batch sizes whose latency is measured."""
 
@@ -91,7 +92,7 @@ def median_ms(seconds: Sequence[float]) -> float:
 
 
 def _requests(task: TextClassification, batch_rows: int, on_rows: Callable[[int], None]) -> Any:
-    size = _SLICES * batch_rows
+    size = REQUEST_PASSES * batch_rows
     for begin in range(0, task.num_rows, size):
         ids, texts = task.texts(range(begin, min(begin + size, task.num_rows)))
         yield Request(ids, texts, Ask())

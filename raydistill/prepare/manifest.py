@@ -13,6 +13,8 @@ _WAY_OUT = (
     "A resumed run must be the same run; put it back, or start anew in another run.output_dir."
 )
 # These change how fast or where a run goes, never its numbers.
+_PARTITION = {"num_workers", "micro_batch_rows"}
+"""How a batch is cut; decides which random numbers a row meets where there is dropout."""
 _FREE = {
     "training": {
         "num_workers",
@@ -62,7 +64,10 @@ def manifest_of(
         },
         "ensemble": config.ensemble.model_dump(mode="json"),
         "losses": [loss.model_dump(mode="json") for loss in config.losses],
-        "training": config.training.model_dump(mode="json", exclude=_FREE["training"]),
+        "training": config.training.model_dump(
+            mode="json",
+            exclude=_FREE["training"] - (_PARTITION if config.student.dropout else set()),
+        ),
     }
     return flatten(tree)
 

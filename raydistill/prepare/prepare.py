@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
+
+import pyarrow.compute as pc
 
 from raydistill.config import DistillConfig, parse_config
 from raydistill.config.faults import in_order, without_echoes
@@ -57,6 +60,13 @@ class Prepared:
     def num_train_rows(self) -> int:
         """Labelled and unlabelled rows of an epoch."""
         return sum(self.splits[n].num_rows for n in ("train", "unlabelled") if n in self.splits)
+
+    @property
+    def model_folders(self) -> dict[str, Path]:
+        """Folders that models are loaded from, by configuration path; hub ids are not among them."""
+        named = {f"teachers.{name}.model": source for name, source in self.sources.items()}
+        named["student"] = self.student.source
+        return {n: Path(s.location) for n, s in named.items() if Path(s.location).is_dir()}
 
     def row_bytes(self, name: str) -> int:
         """Most bytes of a teacher's answer to one row."""
@@ -188,6 +198,15 @@ def _selection_faults(config: DistillConfig, splits: Mapping[str, Split] | None)
         allowed = known[: len(_METRICS)] if path.startswith("training") else known
         if metric not in allowed:
             faults.append(Fault(path, f"must be one of {', '.join(allowed)}, got '{metric}'."))
+        elif path.startswith("tracking") and split not in config.evaluation.splits:
+            faults.append(Fault(path, f"is {metric}, but evaluation.splits leaves {split} out."))
+        elif (
+            path.startswith("tracking")
+            and splits is not None
+            and split in splits
+            and pc.max(splits[split].table["label"]).as_py() < 0
+        ):
+            faults.append(Fault(path, f"is {metric}, but no row of data.{split} has a label."))
         elif path.startswith("tracking") and splits is not None and split not in splits:
             faults.append(
                 Fault(

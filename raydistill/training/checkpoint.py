@@ -183,7 +183,7 @@ def _random_states() -> dict[str, Any]:
     numpy_state: Any = np.random.get_state()  # noqa: NPY002 - the global one is what models use
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state() if _on_gpu() else None,
         "python": json.dumps(python),
         "numpy": json.dumps(
             [numpy_state[0], np.asarray(numpy_state[1]).tolist(), *numpy_state[2:]]
@@ -193,9 +193,14 @@ def _random_states() -> dict[str, Any]:
 
 def _set_random_states(states: Mapping[str, Any]) -> None:
     torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if states["cuda"] is not None and _on_gpu():
+        torch.cuda.set_rng_state(states["cuda"])
     version, internal, gauss = json.loads(states["python"])
     random.setstate((version, tuple(internal), gauss))
     name, keys, *rest = json.loads(states["numpy"])
     np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+
+
+def _on_gpu() -> bool:
+    """Whether this process uses a GPU; asking must not make it do so."""
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@
 import itertools
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,9 +18,10 @@ from raydistill.errors import NotFiniteError, RaydistillError, TrainingError
 from raydistill.training.checkpoint import Progress, read_progress
 from raydistill.training.worker import WorkerJob, run_worker
 
-__all__ = ["Trained", "train"]
+__all__ = ["Trained", "decide", "find_cause", "one_line", "train"]
 
 _DRAIN_S = 0.5
+_PLACEMENT_TRIES = 3  # a minute each, for workers that find no room
 _STOP_S = 120.0  # how long workers may take to save and stop
 
 
@@ -50,22 +51,27 @@ def decide(error: BaseException, *, restarts: int, max_restarts: int) -> _Next:
     What raydistill raised on purpose would be raised again; only lost processes and nodes, and
     failures of the platform, are worth another start.
     """
-    if find_cause(error) is not None:
+    if find_cause(error) is not None or any(isinstance(e, _BUGS) for e in _chain(error)):
         return _Next.STOP
     return _Next.AGAIN if restarts < max_restarts else _Next.STOP
 
 
-def find_cause(error: BaseException) -> RaydistillError | None:
-    """The error that raydistill raised inside a worker, the most telling one if there are several."""
-    failures = getattr(error, "worker_failures", None) or {0: error}
-    causes = []
-    for failure in failures.values():
+_BUGS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)
+"""Would come again: nobody's machine failed."""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """What every worker raised, and what that came from."""
+    for failure in (getattr(error, "worker_failures", None) or {0: error}).values():
         at: BaseException | None = failure
         while at is not None:
-            if isinstance(at, RaydistillError):
-                causes.append(at)
-                break
+            yield at
             at = at.cause if isinstance(at, RayTaskError) else (at.__cause__ or at.__context__)
+
+
+def find_cause(error: BaseException) -> RaydistillError | None:
+    """The error that raydistill raised inside a worker, the most telling one if there are several."""
+    causes = [e for e in _chain(error) if isinstance(e, RaydistillError)]
     # Workers that only saw another's gradient say less than the one whose loss it was.
     causes.sort(key=lambda c: isinstance(c, NotFiniteError) and c.subject == "the gradient")
     return causes[0] if causes else None
@@ -77,6 +83,7 @@ def train(
     storage: Path,
     on_events: Callable[[list[dict[str, Any]]], None],
     say: Callable[[str], None],
+    wait_for_room: bool = False,
 ) -> Trained:
     """Train to the end, from the latest checkpoint in ``storage`` if there is one.
 
@@ -85,6 +92,7 @@ def train(
         storage: Where checkpoints go; visible to all nodes.
         on_events: Gets what workers dropped at the recorder.
         say: Where decisions are told.
+        wait_for_room: The cluster grows on demand: workers may wait for nodes.
 
     Raises:
         KeyboardInterrupt: The user interrupted; a checkpoint was saved if there was time.
@@ -93,7 +101,7 @@ def train(
     """
     limit = job.training.max_restarts
     for restarts in itertools.count():
-        outcome = _attempt(job, storage, on_events)
+        outcome = _attempt(job, storage, on_events, wait_for_room=wait_for_room)
         if not isinstance(outcome, BaseException):
             return _trained(outcome, storage)
         cause = find_cause(outcome)
@@ -102,17 +110,21 @@ def train(
         if decide(outcome, restarts=restarts, max_restarts=limit) is _Next.STOP:
             raise TrainingError(
                 f"training workers were lost {restarts + 1} times (training.max_restarts = {limit}); "
-                f"the last time: {_short(outcome)}. What was saved can be resumed with --resume."
+                f"the last time: {one_line(outcome)}. What was saved can be resumed with --resume."
             ) from outcome
         say(
-            f"training workers were lost ({_short(outcome)}); decided to {_Next.AGAIN.value} "
+            f"training workers were lost ({one_line(outcome)}); decided to {_Next.AGAIN.value} "
             f"(restart {restarts + 1} of {limit})"
         )
     raise AssertionError("unreachable")
 
 
 def _attempt(
-    job: WorkerJob, storage: Path, on_events: Callable[[list[dict[str, Any]]], None]
+    job: WorkerJob,
+    storage: Path,
+    on_events: Callable[[list[dict[str, Any]]], None],
+    *,
+    wait_for_room: bool,
 ) -> Any:
     """One `fit` and its result or error, in a thread: this one stays free for events and Ctrl-C."""
     training = job.training
@@ -127,10 +139,13 @@ def _attempt(
             use_gpu=training.gpus_per_worker > 0,
             resources_per_worker=resources,
         ),
-        torch_config=TorchConfig(backend="nccl" if training.gpus_per_worker > 0 else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if training.gpus_per_worker >= 1 else "gloo"),
         run_config=ray.train.RunConfig(
             name=storage.name,
             storage_path=str(storage.parent),
+            failure_config=ray.train.FailureConfig(
+                controller_failure_limit=-1 if wait_for_room else _PLACEMENT_TRIES
+            ),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=training.checkpoints_kept),
         ),
     )
@@ -168,7 +183,8 @@ def _trained(result: Any, storage: Path) -> Trained:
     return Trained(progress, folder, numbers)
 
 
-def _short(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What happened to the first worker that failed, in one line."""
     failures = getattr(error, "worker_failures", None) or {0: error}
     first = next(iter(failures.values()))
     lines = [line.strip() for line in str(first).splitlines() if line.strip()]

@@ -122,7 +122,9 @@ class _Worker:
         self.module: nn.Module = self.core
         if self.world > 1:
             self.module = nn.parallel.DistributedDataParallel(
-                self.core, device_ids=[self.device] if self.device.type == "cuda" else None
+                self.core,
+                device_ids=[self.device] if self.device.type == "cuda" else None,
+                find_unused_parameters=self._some_unused(),
             )
 
     def _restore(self) -> None:
@@ -145,6 +147,16 @@ class _Worker:
                 self.best_file.write_bytes(best.read_bytes())
             elif self.progress.best_step:
                 checkpoint.save_module(self.core.student, self.best_file)
+
+    def _some_unused(self) -> bool:
+        """Whether some parameters do not reach the logits: DDP would wait for their gradients."""
+        states = torch.get_rng_state()
+        inputs = self.tokenizer(["a"], return_tensors="pt").to(self.device)
+        self.core.student(**inputs).logits.sum().backward()
+        unused = any(p.grad is None for p in self.core.student.parameters() if p.requires_grad)
+        self.core.zero_grad(set_to_none=True)
+        torch.set_rng_state(states)  # dropout goes on as if nothing had been
+        return unused
 
     def run(self) -> None:
         """Train to the end, evaluating and saving on the way."""

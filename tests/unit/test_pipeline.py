@@ -153,6 +153,9 @@ class FakePool:
         self.asked.append(request)
         return request
 
+    def bring_here(self) -> None:
+        """Nothing travels here."""
+
     def collect(self, ticket: Request) -> TeacherSignal:
         self.on_collect()
         self.collected.append(ticket)
