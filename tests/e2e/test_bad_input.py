@@ -67,7 +67,7 @@ def real(place: Path, *arguments: str) -> Said:
 def here(capsys, *arguments: str) -> Said:
     """The command in this process: the same code without seconds of imports."""
     capsys.readouterr()
-    code = run(lambda: app(list(arguments), standalone_mode=False))
+    code = run(lambda: app(list(arguments)))
     captured = capsys.readouterr()
     return Said(code, captured.out, captured.err)
 
