@@ -114,7 +114,7 @@ class KillAtStep:
         self._thread.join(5)
 
     def _watch(self) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             history = self._folder / "history.jsonl"
             if history.exists() and f'"step": {self._step},' in history.read_text():
