@@ -26,6 +26,11 @@ models_app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 
+store_app = typer.Typer(
+    no_args_is_help=True, help="The signal store: what is in it, whole, in bounds."
+)
+app.add_typer(store_app, name="store")
+
 INTERRUPTED = 130
 
 Config = Annotated[Path, typer.Argument(help="Configuration, YAML.", show_default=False)]
@@ -38,6 +43,9 @@ Settings = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option("--output", help="Same as --set run.output_dir=DIR.", show_default=False),
+]
+Store = Annotated[
+    str, typer.Option("--store", help="Folder or URI; by default that of runs in outputs/.")
 ]
 Uri = Annotated[
     str | None, typer.Option("--tracking-uri", help="MLflow tracking URI.", show_default=False)
@@ -52,7 +60,7 @@ def _overrides(settings: list[str] | None, output: Path | None = None) -> list[s
     return found
 
 
-def _sound(config: Path, overrides: list[str], *, resume: bool = False) -> Any:
+def _sound(config: Path, overrides: list[str], *, resume: bool = False, output: bool = True) -> Any:
     """The configuration; every fault of it, its files and models at once if it cannot run."""
     from raydistill.config import parse_config, read_settings
 
@@ -61,7 +69,7 @@ def _sound(config: Path, overrides: list[str], *, resume: bool = False) -> Any:
         if parsed is not None:
             from raydistill.run import check
 
-            check(parsed, faults, resume=resume)
+            check(parsed, faults, resume=resume, output=output)
         raise ConfigError(faults)
     return parsed
 
@@ -103,6 +111,89 @@ def check(config: Config, settings: Settings = None, output: Output = None) -> N
 
     for line in plan_lines(check_all(parsed)):
         typer.echo(line)
+
+
+@app.command()
+def cache(config: Config, settings: Settings = None, output: Output = None) -> None:
+    """Fill the signal store: all teachers answer all rows of a run; nothing is trained."""
+    parsed = _sound(config, _overrides(settings, output), output=False)
+    from raydistill.cache import cache as fill
+
+    fill(parsed)
+
+
+@store_app.command("list")
+def store_list(store: Store = "outputs/store") -> None:
+    """What is stored of which teacher."""
+    from raydistill.evaluation.table import format_bytes
+    from raydistill.store.upkeep import list_shelves
+
+    rows = [
+        [
+            s.teacher, s.model, f"{s.rows:,}", ", ".join(s.parts), format_bytes(s.num_bytes),
+            str(s.segments), s.name[:12],
+        ]
+        for s in list_shelves(_place(store))
+    ]  # fmt: skip
+    headers = ["teacher", "model", "rows", "parts", "size", "segments", "shelf"]
+    Ui().table(headers, rows)
+
+
+@store_app.command("verify")
+def store_verify(store: Store = "outputs/store") -> None:
+    """Compare every segment with its checksum; broken ones are set aside. Exit 1 if there are any."""
+    from raydistill.evaluation.table import format_bytes
+    from raydistill.store.upkeep import verify
+
+    place = _place(store)
+    with Ui().doing("reading all segments"):
+        verdict = verify(place)
+    for path in verdict.broken:
+        typer.echo(f"broken, set aside: {path}")
+    typer.echo(
+        f"{verdict.segments} segments, {format_bytes(verdict.num_bytes)}: {len(verdict.broken)} broken"
+        + (f"; {verdict.set_aside} were set aside earlier" if verdict.set_aside else "")
+    )
+    if verdict.broken:
+        raise typer.Exit(1)
+
+
+@store_app.command("prune")
+def store_prune(
+    store: Store = "outputs/store",
+    max_bytes: Annotated[
+        str | None,
+        typer.Option(
+            "--max-bytes", help="What may remain, e.g. 500MB or 20GB.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Delete what was set aside; with --max-bytes also what was not used for longest."""
+    from raydistill.evaluation.table import format_bytes
+    from raydistill.store.upkeep import prune
+
+    limit = None if max_bytes is None else _number_of_bytes(max_bytes)
+    count, freed = prune(_place(store), limit)
+    typer.echo(f"{count} files deleted, {format_bytes(freed)}")
+
+
+def _place(store: str) -> Any:
+    from raydistill.store import Place
+
+    if "://" not in store and not Path(store).is_dir():
+        raise ConfigError.of("--store", f"must be an existing folder or a URI, got {store}.")
+    return Place(store)
+
+
+def _number_of_bytes(text: str) -> int:
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        raise ConfigError.of(
+            "--max-bytes", f"must be a number of bytes such as 500MB or 20GB, got '{text}'."
+        ) from None
 
 
 @app.command()

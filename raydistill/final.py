@@ -11,17 +11,15 @@ from raydistill.evaluation.evaluator import (
     median_ms,
     metrics_of,
     predict,
-    predict_by_pool,
+    predict_by_source,
     predict_ensemble,
     timing_requests,
 )
 from raydistill.evaluation.metrics import ClassMetrics, agreement_metrics, per_class
 from raydistill.objective import ObjectivePlan
 from raydistill.tasks import TextClassification
-from raydistill.teachers.actor import ActorTransport
-from raydistill.teachers.pool import TeacherPool
+from raydistill.teachers.line import TeacherLine, open_source
 from raydistill.teachers.teacher import LocalTeacher, TeacherSettings, time_answers
-from raydistill.training.worker import TeacherLine
 
 __all__ = ["FinalFigures", "FinalJob", "final_figures"]
 
@@ -91,19 +89,15 @@ def final_figures(job: FinalJob) -> FinalFigures:
         return found
     answers = {}
     for name, line in job.teachers.items():
-        pool = TeacherPool(
-            name,
-            ActorTransport(name, line.actors),
-            timeout_s=REQUEST_PASSES * line.timeout_s,  # larger requests than in training
-            max_retries=line.max_retries,
-            start_timeout_s=line.start_timeout_s,
+        source = open_source(name, line, timeout_factor=REQUEST_PASSES)
+        raw = predict_by_source(
+            source, task, job.evaluation.batch_rows, job.objective.asks[name].dtype
         )
-        raw = predict_by_pool(pool, task, job.evaluation.batch_rows)
         answers[name] = raw[:, list(job.objective.columns[name])]
         found.metrics |= metrics_of(answers[name], task, f"{split}/teachers/{name}")
         agreement = agreement_metrics(logits, answers[name])
         found.metrics |= {f"{split}/{key}/{name}": value for key, value in agreement.items()}
-        if job.evaluation.latency:
+        if job.evaluation.latency and line.actors:
             try:
                 found.latency_ms[f"teachers/{name}"] = {
                     rows: median_ms(

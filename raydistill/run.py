@@ -35,17 +35,14 @@ from raydistill.runtime import (
     machine_resources,
     object_store_bytes,
 )
+from raydistill.serve import serve_teachers
 from raydistill.summary import write_summary
-from raydistill.teachers.actor import (
-    describe_replicas,
-    replica_stats,
-    start_replicas,
-    stop_replicas,
-)
-from raydistill.teachers.teacher import TeacherDescription, TeacherSettings
+from raydistill.teachers.actor import replica_stats
+from raydistill.teachers.line import TeacherLine
+from raydistill.teachers.teacher import TeacherSettings
 from raydistill.training.recorder import start_recorder
 from raydistill.training.trainer import Trained, find_cause, one_line, train
-from raydistill.training.worker import TeacherLine, WorkerJob
+from raydistill.training.worker import WorkerJob
 from raydistill.ui import Ui
 
 __all__ = ["DistillResult", "check", "distill"]
@@ -71,7 +68,11 @@ class DistillResult:
 
 
 def check(
-    config: DistillConfig, faults: list[Fault] | None = None, *, resume: bool = False
+    config: DistillConfig,
+    faults: list[Fault] | None = None,
+    *,
+    resume: bool = False,
+    output: bool = True,
 ) -> Prepared:
     """Check all that can be checked; nothing is started or written.
 
@@ -79,6 +80,7 @@ def check(
         config: The run, or the sound part of it.
         faults: Found before.
         resume: Whether an existing run is to be continued.
+        output: Whether the run will write its folder.
 
     Raises:
         ConfigError: With every fault.
@@ -87,7 +89,8 @@ def check(
     prepared, more = prepare(config)
     found += without_echoes(more, found)
     found += without_echoes(job_faults(config), found)
-    found += without_echoes(OutputFolder.of(config).faults(resume=resume), found)
+    if output:
+        found += without_echoes(OutputFolder.of(config).faults(resume=resume), found)
     if embedded(config.run):
         lacking = resource_faults(config, machine_resources(), embedded=True)
     else:
@@ -156,9 +159,14 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
             if config.teachers
             else nullcontext()
         ):
-            teachers = stack.enter_context(_teachers(prepared))
-        record.teachers({name: line[1] for name, line in teachers.items()})
-        lines = {name: line[0] for name, line in teachers.items()}
+            teachers = stack.enter_context(
+                serve_teachers(prepared, object_store=object_store_bytes())
+            )
+        if stored := [name for name, teacher in teachers.items() if not teacher.started]:
+            ui.say(f"not started, for all answers are in the store: {', '.join(stored)}")
+        descriptions = {name: teacher.description for name, teacher in teachers.items()}
+        lines = {name: teacher.line for name, teacher in teachers.items()}
+        record.teachers(descriptions)
         tables = _share_tables(prepared)
         job = _worker_job(prepared, lines, tables)
         with ui.training(prepared.steps.total, config.run.name) as bar:
@@ -177,14 +185,17 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
         with ui.doing("measuring student and teachers"):
             num_parameters = export_student(prepared, trained.checkpoint, folder.student)
             figures = _measure(prepared, lines, tables, folder)
-        stats = {name: replica_stats(line.actors) for name, line in lines.items()}
+        stats = {
+            name: {"rows_computed": 0.0} | replica_stats(line.actors)
+            for name, line in lines.items()
+        }
         metrics = _metrics(trained, figures, stats)
         write_summary(
             folder,
             prepared,
             trained=trained,
             figures=figures,
-            descriptions={name: line[1] for name, line in teachers.items()},
+            descriptions=descriptions,
             stats=stats,
             student_parameters=num_parameters,
             begin=begin,
@@ -196,41 +207,6 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
         # Once more: the report names the run and the version.
         write_report(folder.path)
     return DistillResult(metrics, folder.student, folder.path, record.run_id, model_uri)
-
-
-@contextmanager
-def _teachers(prepared: Prepared) -> Iterator[dict[str, tuple[TeacherLine, TeacherDescription]]]:
-    """All replicas of all teachers, loaded."""
-    config = prepared.config
-    actors: dict[str, list[Any]] = {}
-    try:
-        for name, section in config.teachers.items():
-            actors[name] = start_replicas(
-                TeacherSettings(
-                    name=name,
-                    source=prepared.sources[name],
-                    dtype=section.dtype,
-                    max_tokens=prepared.teacher_max_tokens(name),
-                    batch_rows=section.batch_rows,
-                    num_threads=max(1, int(section.num_cpus)),
-                    use_gpu=section.num_gpus > 0,
-                    attention_maps=bool(prepared.objective.asks[name].attention),
-                ),
-                replicas=section.replicas,
-                num_cpus=section.num_cpus,
-                num_gpus=section.num_gpus,
-            )
-        found = {}
-        for name, section in config.teachers.items():
-            description = describe_replicas(name, actors[name], section.start_timeout_s)
-            line = TeacherLine(
-                tuple(actors[name]), section.timeout_s, section.max_retries, section.start_timeout_s
-            )
-            found[name] = (line, description)
-        yield found
-    finally:
-        for replicas in actors.values():
-            stop_replicas(replicas)
 
 
 def _share_tables(prepared: Prepared) -> dict[str, Any]:

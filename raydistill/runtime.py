@@ -113,6 +113,9 @@ def job_faults(config: DistillConfig) -> list[Fault]:
     output = config.run.output_dir
     if output is None or not Path(output).expanduser().is_absolute():
         faults.append(Fault("run.output_dir", f"must be an absolute path {why}, got {output}."))
+    store = config.store.path
+    if config.store.enabled and store and "://" not in store and not Path(store).is_absolute():
+        faults.append(Fault("store.path", f"must be a URI or an absolute path {why}, got {store}."))
     uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if config.tracking.enabled and (uri is None or re.match(r"sqlite:///[^/]", uri)):
         faults.append(

@@ -1,7 +1,7 @@
 """What a person sees while a run goes on: sentences and progress, on standard error."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,6 +58,30 @@ class Ui:
             self.say(f"{what} …")
             yield
         self.say(f"{what}: {time.monotonic() - begin:.1f} s")
+
+    @contextmanager
+    def rows(self, total: int, what: str) -> Iterator[Callable[[int], None]]:
+        """A bar over rows; call what is given with the number that is done."""
+        done, last_line = 0, time.monotonic()
+        terminal = self.console.is_terminal
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(
+            *columns,
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=self._quiet or not terminal,
+        ) as progress:
+            task = progress.add_task(what, total=total)
+
+            def advance(rows: int) -> None:
+                nonlocal done, last_line
+                done += rows
+                progress.update(task, completed=done)
+                if not terminal and time.monotonic() - last_line > _QUIET_LINE_S:
+                    last_line = time.monotonic()
+                    self.say(f"{what}: {done:,} of {total:,} rows")
+
+            yield advance
 
     @contextmanager
     def training(self, total: int, name: str) -> Iterator["TrainingBar"]:

@@ -78,7 +78,12 @@ class TeacherSection(Section):
     num_cpus: NonNegative = 1.0
     """CPUs of each replica; also the number of its torch threads (at least one)."""
     batch_rows: PositiveInt = 64
-    """At most that many rows in one forward pass of the teacher."""
+    """At most that many rows of `max_tokens` in one forward pass of the teacher; of shorter rows more."""
+    window_rows: PositiveInt = 256
+    """Rows of waiting requests that are computed together, like lengths with like lengths."""
+    merge_requests: Literal["auto", "always", "never"] = "auto"
+    """Whether they are. auto: if the teacher's answers have the same bits in any company, which is
+    tried when it starts (float32 on CPUs); always gives up exactness in the last bits."""
     timeout_s: Positive = 120.0
     """Deadline of a request, from asking to answer, waiting in line included."""
     max_retries: WholeNonNegative = 3

@@ -11,6 +11,7 @@ from raydistill.config.losses import (
     SoftLoss,
 )
 from raydistill.config.models import EnsembleSection, StudentSection, TeacherName, TeacherSection
+from raydistill.config.store import StoreSection
 from raydistill.config.training import (
     EvaluationSection,
     PipelineSection,
@@ -44,6 +45,8 @@ class DistillConfig(Section):
     """How far ahead of the student the teachers are asked."""
     training: TrainingSection = TrainingSection()
     """How the student is trained."""
+    store: StoreSection = StoreSection()
+    """What is kept of the teachers' answers."""
     tracking: TrackingSection = TrackingSection()
     """What MLflow is told."""
     evaluation: EvaluationSection = EvaluationSection()

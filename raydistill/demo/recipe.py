@@ -64,13 +64,13 @@ def distill_config(
         run={"name": "distilled", "seed": seed, "output_dir": str(output / "distilled")},
         data={"folder": str(data)},
         student={"model": str(model), "max_tokens": MAX_TOKENS},
-        teachers={name: {"model": uri, "batch_rows": 8} for name, uri in teachers.items()},
+        teachers={name: {"model": uri} for name, uri in teachers.items()},
         ensemble={"combine": "probabilities"},
         losses=[
             {"kind": "cross_entropy", "weight": 0.5},
             {"kind": "forward_kl", "weight": 1.0, "temperature": 2.0},
         ],
-        pipeline={"batches_ahead": 8},
+        pipeline={"batches_ahead": 16},
         training=_student_training(epochs),
         tracking={"uri": tracking_uri, "registered_model": "demo-student"},
     )

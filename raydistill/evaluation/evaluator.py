@@ -10,8 +10,9 @@ from torch import Tensor
 from raydistill.ensemble import combine_log_p
 from raydistill.evaluation.metrics import classification_metrics
 from raydistill.signals import Ask, Request
+from raydistill.signals.ask import SignalDtype
 from raydistill.tasks import TextClassification
-from raydistill.teachers.pool import TeacherPool
+from raydistill.teachers.sources import Source
 from raydistill.teachers.teacher import Teacher
 
 __all__ = [
@@ -20,7 +21,7 @@ __all__ = [
     "median_ms",
     "metrics_of",
     "predict",
-    "predict_by_pool",
+    "predict_by_source",
     "predict_ensemble",
     "timing_requests",
 ]
@@ -43,14 +44,16 @@ def predict(
     )
 
 
-def predict_by_pool(pool: TeacherPool, task: TextClassification, batch_rows: int) -> Tensor:
-    """As `predict`, by the replicas of a teacher, a few requests ahead."""
+def predict_by_source(
+    source: Source, task: TextClassification, batch_rows: int, dtype: SignalDtype = "float32"
+) -> Tensor:
+    """As `predict`, from wherever a teacher's answers come, a few requests ahead."""
     tickets, logits = [], []
-    for request in _requests(task, batch_rows, lambda _: None):
-        tickets.append(pool.ask(request))
+    for request in _requests(task, batch_rows, lambda _: None, Ask(dtype=dtype)):
+        tickets.append(source.ask(request))
         if len(tickets) >= _AHEAD:
-            logits.append(_logits(pool.collect(tickets.pop(0))))
-    logits += [_logits(pool.collect(ticket)) for ticket in tickets]
+            logits.append(_logits(source.collect(tickets.pop(0))))
+    logits += [_logits(source.collect(ticket)) for ticket in tickets]
     return torch.cat(logits)
 
 
@@ -91,11 +94,16 @@ def median_ms(seconds: Sequence[float]) -> float:
     return statistics.median(seconds[2:]) * 1000
 
 
-def _requests(task: TextClassification, batch_rows: int, on_rows: Callable[[int], None]) -> Any:
+def _requests(
+    task: TextClassification,
+    batch_rows: int,
+    on_rows: Callable[[int], None],
+    ask: Ask = Ask(),  # noqa: B008 - frozen
+) -> Any:
     size = REQUEST_PASSES * batch_rows
     for begin in range(0, task.num_rows, size):
         ids, texts = task.texts(range(begin, min(begin + size, task.num_rows)))
-        yield Request(ids, texts, Ask())
+        yield Request(ids, texts, ask)
         on_rows(len(ids))
 
 

@@ -61,10 +61,19 @@ def attention_squares(attention: Tensor, mask: Tensor) -> Tensor:
 
 
 def select_parts(outputs: Any, mask: Tensor, ask: Ask) -> dict[str, Tensor]:
-    """The asked parts of a Hugging Face output, unpadded, by their keys in a signal."""
-    parts = {"logits": outputs.logits}
+    """The asked parts of a Hugging Face output, unpadded, by their keys in a signal.
+
+    Args:
+        outputs: Of the model.
+        mask: Bool, True for tokens, ``[B, S]``; rows of the output behind the B-th are left out.
+        ask: What is wanted.
+    """
+    rows = len(mask)
+    parts = {"logits": outputs.logits[:rows]}
     for hidden in ask.hidden:
-        parts[hidden.key] = pool_hidden(outputs.hidden_states[hidden.layer], mask, hidden.pooling)
+        states = outputs.hidden_states[hidden.layer][:rows]
+        parts[hidden.key] = pool_hidden(states, mask, hidden.pooling)
     for layer in ask.attention:
-        parts[f"attention.{layer}"] = attention_squares(outputs.attentions[layer - 1], mask)
+        maps = outputs.attentions[layer - 1][:rows]
+        parts[f"attention.{layer}"] = attention_squares(maps, mask)
     return parts

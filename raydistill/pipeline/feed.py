@@ -8,11 +8,12 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from raydistill.pipeline.plan import MicroBatch
 from raydistill.pipeline.window import Window
 from raydistill.signals import Ask, Request, TeacherSignal
-from raydistill.teachers.pool import TeacherPool, Ticket
+from raydistill.teachers.sources import Source, StoreSource
 
 __all__ = ["Fed", "Feed"]
 
@@ -30,7 +31,7 @@ class Feed:
 
     Args:
         plan: The micro-batches to come.
-        pools: One a teacher.
+        sources: One a teacher.
         asks: What to ask of each teacher.
         window: How far ahead.
     """
@@ -38,18 +39,28 @@ class Feed:
     def __init__(
         self,
         plan: Iterator[MicroBatch],
-        pools: Mapping[str, TeacherPool],
+        sources: Mapping[str, Source],
         asks: Mapping[str, Ask],
         window: Window,
     ) -> None:
-        self._plan, self._pools, self._asks, self._window = plan, pools, asks, window
-        self._queue: deque[tuple[MicroBatch, dict[str, Ticket]]] = deque()
+        self._plan, self._sources, self._asks, self._window = plan, sources, asks, window
+        self._queue: deque[tuple[MicroBatch, dict[str, Any]]] = deque()
         self._next = next(plan, None)
         self._rows = 0
         self.wait_s = 0.0
         """Seconds spent waiting for teachers."""
-        self.rows_received = dict.fromkeys(pools, 0)
-        self.bytes_received = dict.fromkeys(pools, 0)
+        self.rows_received = dict.fromkeys(sources, 0)
+        self.bytes_received = dict.fromkeys(sources, 0)
+
+    def stored(self) -> Mapping[str, float]:
+        """Rows that the store or memory had, and rows that it had not, over all teachers."""
+        looked = [s for s in self._sources.values() if isinstance(s, StoreSource)]
+        if not looked:
+            return {}
+        return {
+            "store/hits": sum(source.hits for source in looked),
+            "store/misses": sum(source.misses for source in looked),
+        }
 
     def _fill(self) -> None:
         while self._next is not None:
@@ -58,8 +69,8 @@ class Feed:
                 return
             batch = self._next.batch
             tickets = {
-                name: pool.ask(Request(batch.row_ids, batch.texts, self._asks[name]))
-                for name, pool in self._pools.items()
+                name: source.ask(Request(batch.row_ids, batch.texts, self._asks[name]))
+                for name, source in self._sources.items()
             }
             self._queue.append((self._next, tickets))
             self._rows += rows
@@ -72,7 +83,9 @@ class Feed:
                 return
             micro_batch, tickets = self._queue.popleft()
             begin = time.perf_counter()
-            signals = {name: self._pools[name].collect(ticket) for name, ticket in tickets.items()}
+            signals = {
+                name: self._sources[name].collect(ticket) for name, ticket in tickets.items()
+            }
             self.wait_s += time.perf_counter() - begin
             rows = len(micro_batch.batch.row_ids)
             self._rows -= rows
@@ -83,6 +96,6 @@ class Feed:
                 self.bytes_received[name] += signal.num_bytes
             # Ask for what comes next, and let what is ready travel, before the student works.
             self._fill()
-            for pool in self._pools.values():
-                pool.bring_here()
+            for source in self._sources.values():
+                source.bring_here()
             yield Fed(micro_batch, signals)

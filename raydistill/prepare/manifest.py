@@ -32,6 +32,7 @@ _FREE = {
         "revision",
         "trust_remote_code",
         "replicas",
+        "window_rows",
         "num_gpus",
         "num_cpus",
         "timeout_s",
@@ -62,6 +63,7 @@ def manifest_of(
             | {"weights": weights.get(name)}
             for name, teacher in config.teachers.items()
         },
+        "store": {"codecs": config.store.codecs.model_dump(mode="json")},
         "ensemble": config.ensemble.model_dump(mode="json"),
         "losses": [loss.model_dump(mode="json") for loss in config.losses],
         "training": config.training.model_dump(

@@ -40,6 +40,7 @@ class Prepared:
         student_traits: Its shape.
         objective: What is minimised.
         steps: When what happens.
+        weights: Fingerprint of each teacher's files, and of the ``student``'s unless it is new.
         manifest: What the run is made of.
         notes: What may be meant but should be known.
     """
@@ -53,6 +54,7 @@ class Prepared:
     student_traits: ModelTraits
     objective: ObjectivePlan
     steps: Steps
+    weights: Mapping[str, str]
     manifest: Mapping[str, Any]
     notes: tuple[str, ...]
 
@@ -158,6 +160,7 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
             student_traits=student_traits,
             objective=objective,
             steps=steps,
+            weights=weights,
             manifest=manifest_of(config, splits, weights),
             notes=tuple(notes),
         ),

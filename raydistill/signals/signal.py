@@ -19,10 +19,18 @@ from torch import Tensor
 from raydistill.errors import SignalError
 from raydistill.signals.ask import HiddenAsk, SignalDtype
 
-__all__ = ["Part", "TeacherSignal", "pack_signal"]
+__all__ = [
+    "ALIGNMENT",
+    "TORCH_DTYPES",
+    "Part",
+    "TeacherSignal",
+    "pack_signal",
+    "select_rows",
+    "vectors_per_row",
+]
 
-_TORCH = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_ALIGNMENT = 64  # bytes; what vector loads like
+TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+ALIGNMENT = 64  # bytes; what vector loads like
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,8 @@ class TeacherSignal:
         lengths: Tokens of each row as this teacher cuts it, ``[R]`` int32.
         dtype: Of everything in the buffer.
         parts: ``logits``, ``hidden.<layer>.<pooling>``, ``attention.<layer>``.
-        buffer: All parts, uint8; read-only when it lies in shared memory.
+        buffer: All parts, uint8; read-only when it lies in shared memory or in a mapped file, of which
+            the parts are then only a piece.
     """
 
     teacher: str
@@ -61,21 +70,22 @@ class TeacherSignal:
 
     @property
     def num_bytes(self) -> int:
-        """Size of the buffer."""
-        return int(self.buffer.nbytes)
+        """Of its parts, without what else the buffer holds."""
+        item = TORCH_DTYPES[self.dtype].itemsize
+        return sum(int(np.prod(p.shape, dtype=np.int64)) * item for p in self.parts.values())
 
     @property
     def logits(self) -> Tensor:
         """Unnormalised scores, ``[R, C]``, a view in the signal's dtype."""
-        return self._part("logits")
+        return self.part("logits")
 
     def hidden(self, ask: HiddenAsk) -> Tensor:
         """Hidden states, ``[T, D]`` for all positions, ``[R, D]`` when pooled; a view."""
-        return self._part(ask.key)
+        return self.part(ask.key)
 
     def attention(self, layer: int) -> list[Tensor]:
         """Attention probabilities of one block, a view ``[H, L, L]`` for each row."""
-        flat = self._part(f"attention.{layer}")
+        flat = self.part(f"attention.{layer}")
         squares = self.lengths.astype(np.int64) ** 2
         heads = flat.numel() // max(1, int(squares.sum()))
         pieces = torch.split(flat, [int(heads * square) for square in squares])
@@ -84,13 +94,14 @@ class TeacherSignal:
             for piece, length in zip(pieces, self.lengths, strict=True)
         ]
 
-    def _part(self, key: str) -> Tensor:
+    def part(self, key: str) -> Tensor:
+        """One part by its name, a view."""
         if key not in self.parts:
             raise SignalError(
                 f"teachers.{self.teacher} answered {', '.join(sorted(self.parts))}, but {key} is needed."
             )
         part = self.parts[key]
-        dtype = _TORCH[self.dtype]
+        dtype = TORCH_DTYPES[self.dtype]
         num_bytes = int(np.prod(part.shape, dtype=np.int64)) * dtype.itemsize
         with warnings.catch_warnings():  # nobody writes into it: shared memory is read-only
             warnings.filterwarnings("ignore", message=".*not writable.*")
@@ -115,13 +126,13 @@ def pack_signal(
         dtype: What they are rounded to. float16 keeps 11 bits of the mantissa, up to 65504;
             bfloat16 keeps 8 bits over the range of float32.
     """
-    target = _TORCH[dtype]
+    target = TORCH_DTYPES[dtype]
     layout: dict[str, Part] = {}
     size = 0
     for key, tensor in parts.items():
         layout[key] = Part(size, tuple(tensor.shape))
-        size += -(-tensor.numel() * target.itemsize // _ALIGNMENT) * _ALIGNMENT
-    buffer = np.zeros(max(size, _ALIGNMENT), dtype=np.uint8)  # torch cannot view an empty one
+        size += -(-tensor.numel() * target.itemsize // ALIGNMENT) * ALIGNMENT
+    buffer = np.zeros(max(size, ALIGNMENT), dtype=np.uint8)  # torch cannot view an empty one
     whole = torch.from_numpy(buffer)
     for key, tensor in parts.items():
         begin = layout[key].offset
@@ -129,4 +140,35 @@ def pack_signal(
         whole[begin:end].view(target).copy_(tensor.reshape(-1))
     return TeacherSignal(
         teacher, tuple(row_ids), np.asarray(lengths, dtype=np.int32), dtype, layout, buffer
+    )
+
+
+def vectors_per_row(name: str, lengths: NDArray[np.int32], total: int) -> NDArray[np.int64]:
+    """How many vectors of a part each row has, ``[R]``; of attention maps, which are flat, numbers.
+
+    Args:
+        name: Of the part.
+        lengths: Tokens of each row.
+        total: Vectors of the whole part.
+    """
+    tokens = lengths.astype(np.int64)
+    if name.startswith("attention."):
+        squares = tokens**2
+        return squares * (total // max(1, int(squares.sum())))
+    return tokens if name.endswith(".all") else np.ones_like(tokens)
+
+
+def select_rows(signal: TeacherSignal, begin: int, end: int) -> TeacherSignal:
+    """Consecutive rows of a signal, copied into a buffer of their own."""
+    parts = {}
+    for name in signal.parts:
+        part = signal.part(name)
+        ends = np.cumsum([0, *vectors_per_row(name, signal.lengths, len(part))])
+        parts[name] = part[ends[begin] : ends[end]]
+    return pack_signal(
+        signal.teacher,
+        signal.row_ids[begin:end],
+        signal.lengths[begin:end].tolist(),
+        parts,
+        signal.dtype,
     )

@@ -1,4 +1,4 @@
-"""Frozen models that answer: plain classes, the Ray shell that serves them, and the pool that asks."""
+"""Frozen models that answer: plain classes, the Ray shell that serves them, and how they are asked."""
 
 from raydistill.teachers.pool import TeacherPool, Ticket
 from raydistill.teachers.teacher import LocalTeacher, Teacher, TeacherDescription, TeacherSettings

@@ -19,20 +19,23 @@ from ray.exceptions import (
 )
 
 from raydistill.errors import RaydistillError, TeacherError
-from raydistill.signals import Request, TeacherSignal
+from raydistill.signals import Request, TeacherSignal, pack_signal
+from raydistill.teachers.counting import CountingTeacher
+from raydistill.teachers.merging import Merge, MergingTeacher
 from raydistill.teachers.pool import ReplicaLost, ReplicaSlow
+from raydistill.teachers.stored import StoredTeacher
 from raydistill.teachers.teacher import (
     LocalTeacher,
-    Teacher,
     TeacherDescription,
     TeacherSettings,
     time_answers,
 )
 
-__all__ = ["ActorTransport", "TeacherActor", "start_replicas", "stop_replicas"]
+__all__ = ["ActorTransport", "TeacherActor", "publish_replicas", "start_replicas", "stop_replicas"]
 
 _PAUSE_S = 0.2  # between looks at a replica that is being restarted
 _TRANSFER_S = 60.0  # for an answer that is ready on another node when its deadline comes
+_WAITING = 64  # requests that one replica holds at a time; more wait in Ray
 _DEATHS = 5  # pings in a row that find it dead before it is given up; one may be of the last life
 _LOST = (
     RayActorError, ObjectLostError, TaskCancelledError, NodeDiedError, OutOfMemoryError, WorkerCrashedError,
@@ -40,43 +43,67 @@ _LOST = (
 
 
 class TeacherActor:
-    """Serves one teacher; counts what it computes."""
+    """Serves one teacher; counts what it computes.
 
-    def __init__(self, make_teacher: Any, settings: Any) -> None:
-        self._teacher: Teacher = make_teacher(settings)
-        self._rows = self._requests = self._bytes = 0
-        self._seconds = 0.0
+    Args:
+        make_teacher: From its settings to the teacher.
+        settings: Of the teacher.
+        window_rows: Rows of waiting requests computed together; 0: each request by itself.
+        merge: ``auto``: only if answers do not depend on it; ``always``; ``never``.
+        store: Where answers are kept; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        make_teacher: Any,
+        settings: Any,
+        window_rows: int = 0,
+        merge: Merge = "never",
+        store: Any = None,
+    ) -> None:
+        counted = self._counted = CountingTeacher(make_teacher(settings))
+        self._description = counted.describe()
+        self._stored: StoredTeacher | None = None
+        if store is not None:
+            self._stored = StoredTeacher(counted, store.open(settings.name))
+        together = merge == "always" or (merge == "auto" and self._description.steady)
+        self._teacher = MergingTeacher(self._stored or counted, window_rows if together else 0)
 
     def describe(self) -> TeacherDescription:
         """The teacher's description."""
-        return self._teacher.describe()
+        return self._description
 
     def answer(self, request: Request) -> TeacherSignal:
         """The teacher's answer."""
-        begin = time.perf_counter()
-        signal = self._teacher.answer(request)
-        self._seconds += time.perf_counter() - begin
-        self._rows += request.num_rows
-        self._requests += 1
-        self._bytes += signal.num_bytes
-        return signal
+        return self._teacher.answer(request)
+
+    def fill(self, request: Request) -> TeacherSignal:
+        """Compute what the store has not; what comes back names the rows and holds nothing."""
+        assert self._stored is not None
+        with self._teacher.free():
+            self._stored.fill(request)
+        return pack_signal(self._description.fingerprint, request.row_ids, [], {}, "float32")
 
     def ping(self) -> int:
-        """Alive; the process id, which tests use to kill it."""
-        return os.getpid()
+        """Alive, and not hanging in an answer; the process id, which tests use to kill it."""
+        with self._teacher.free():
+            return os.getpid()
 
     def time(self, requests: Sequence[Request]) -> list[float]:
         """Seconds that each answer takes; not counted as work."""
-        return time_answers(self._teacher, requests)
+        with self._teacher.free():
+            return time_answers(self._counted.teacher, requests)
 
     def stats(self) -> Mapping[str, float]:
-        """What was computed since this replica started."""
-        return {
-            "rows_computed": self._rows,
-            "requests": self._requests,
-            "answer_bytes": self._bytes,
-            "busy_s": self._seconds,
-        }
+        """What was computed since this replica started, and what was found instead."""
+        found = self._stored.stats() if self._stored is not None else {}
+        return {**self._counted.stats(), **found}
+
+    def publish(self) -> None:
+        """Let others find what was computed so far."""
+        if self._stored is not None:
+            with self._teacher.free():
+                self._stored.publish()
 
 
 def start_replicas(
@@ -85,6 +112,9 @@ def start_replicas(
     replicas: int,
     num_cpus: float,
     num_gpus: float,
+    window_rows: int = 0,
+    merge: Merge = "never",
+    store: Any = None,
     make_teacher: Any = LocalTeacher,
 ) -> list[Any]:
     """Start the actors of one teacher, spread over the nodes; returns without waiting for them."""
@@ -93,9 +123,12 @@ def start_replicas(
         num_gpus=num_gpus,
         max_restarts=-1,  # each request's retries are bounded by the pool
         max_task_retries=0,
+        max_concurrency=_WAITING if window_rows and merge != "never" else 1,
         scheduling_strategy="SPREAD",
     )
-    return [remote.remote(make_teacher, settings) for _ in range(replicas)]
+    return [
+        remote.remote(make_teacher, settings, window_rows, merge, store) for _ in range(replicas)
+    ]
 
 
 def describe_replicas(name: str, actors: Sequence[Any], timeout_s: float) -> TeacherDescription:
@@ -136,6 +169,16 @@ def replica_stats(actors: Sequence[Any], timeout_s: float = 10.0) -> dict[str, f
     return total
 
 
+def publish_replicas(actors: Sequence[Any], timeout_s: float = 60.0) -> None:
+    """Let other processes find what was computed; a replica that died has nothing to say."""
+    refs = [actor.publish.remote() for actor in actors]
+    for ref in refs:
+        try:
+            ray.get(ref, timeout=timeout_s)
+        except (RayActorError, GetTimeoutError):
+            continue
+
+
 def stop_replicas(actors: Sequence[Any]) -> None:
     """Kill the actors; their GPUs are free at once."""
     for actor in actors:
@@ -145,15 +188,15 @@ def stop_replicas(actors: Sequence[Any]) -> None:
 class ActorTransport:
     """Requests to replicas as calls of actors; what stands for an answer is an object reference."""
 
-    def __init__(self, name: str, actors: Sequence[Any]) -> None:
-        self._name, self._actors = name, list(actors)
+    def __init__(self, name: str, actors: Sequence[Any], method: str = "answer") -> None:
+        self._name, self._actors, self._method = name, list(actors), method
         self.num_replicas = len(self._actors)
         self._pings: dict[int, Any] = {}
 
     def submit(self, replica: int, request: Request) -> Any:
         """Call without waiting."""
         try:
-            return self._actors[replica].answer.remote(request)
+            return getattr(self._actors[replica], self._method).remote(request)
         except RayActorError as error:
             raise ReplicaLost from error
 

@@ -44,7 +44,7 @@ class SimulatedTeacher:
         """Shape, labels, fingerprint."""
         s = self.settings
         traits = ModelTraits(1, s.width, 1, s.labels, None, "simulated")
-        return TeacherDescription(traits, f"simulated-{s.seed}", 0, 0, "none")
+        return TeacherDescription(traits, f"simulated-{s.seed}", 0, 0, "none", steady=True)
 
     def answer(self, request: Request) -> TeacherSignal:
         """The prepared parts, under the ids of this request."""

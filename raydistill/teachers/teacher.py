@@ -13,14 +13,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raydistill.errors import NotFiniteError, TeacherError
-from raydistill.models import ModelSource, ModelTraits, load_classifier, load_tokenizer, tokenize
+from raydistill.models import ModelSource, ModelTraits, load_classifier, load_tokenizer
 from raydistill.models.describe import traits_of_config
 from raydistill.models.outputs import select_parts
-from raydistill.signals import Request, TeacherSignal, pack_signal
+from raydistill.signals import Ask, HiddenAsk, Request, TeacherSignal, pack_signal
+from raydistill.signals.signal import TORCH_DTYPES, select_rows, vectors_per_row
+from raydistill.teachers.shapes import Pass, plan_passes
 
-__all__ = ["LocalTeacher", "Teacher", "TeacherDescription", "TeacherSettings", "time_answers"]
+__all__ = [
+    "LocalTeacher",
+    "Teacher",
+    "TeacherDescription",
+    "TeacherSettings",
+    "rows_not_finite",
+    "time_answers",
+]
 
-_TORCH = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # What a configuration says about how it was saved or is called, not about what is computed.
 _NOT_THE_MODEL = {
     "dtype", "output_attentions", "output_hidden_states", "return_dict", "transformers_version", "use_cache",
@@ -38,6 +46,7 @@ class TeacherDescription:
         num_parameters: Of the whole model.
         num_bytes: Of the weights as loaded.
         device: Where it runs.
+        steady: Whether a row's answer has the same bits whatever rows are computed beside it.
     """
 
     traits: ModelTraits
@@ -45,6 +54,7 @@ class TeacherDescription:
     num_parameters: int
     num_bytes: int
     device: str
+    steady: bool
 
 
 class Teacher(Protocol):
@@ -68,7 +78,7 @@ class TeacherSettings:
         source: The model.
         dtype: Weights and computation.
         max_tokens: Longer rows are cut.
-        batch_rows: At most that many rows in a forward pass.
+        batch_rows: At most that many rows of ``max_tokens`` in a forward pass.
         num_threads: Of torch on the CPU; fixed, since sums depend on it in the last bit.
         use_gpu: Whether it has (a share of) a GPU.
         attention_maps: Whether maps will be asked for.
@@ -99,8 +109,12 @@ class LocalTeacher:
         if self._device.type == "cpu":
             torch.set_num_threads(settings.num_threads)
         self._tokenizer = load_tokenizer(settings.source)
+        # It warns that padding is a second step; here it must be one.
+        self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         model: Any = load_classifier(
-            settings.source, dtype=_TORCH[settings.dtype], attention_maps=settings.attention_maps
+            settings.source,
+            dtype=TORCH_DTYPES[settings.dtype],
+            attention_maps=settings.attention_maps,
         )
         if getattr(model.config, "pad_token_id", None) is None:
             model.config.pad_token_id = self._tokenizer.pad_token_id
@@ -117,7 +131,25 @@ class LocalTeacher:
             num_parameters=sum(p.numel() for p in model.parameters()),
             num_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
             device=str(self._device),
+            steady=self._is_steady(traits.num_layers),
         )
+
+    def _is_steady(self, layers: int) -> bool:
+        """Try it: rows of several lengths at once, and in small companies in another order."""
+        texts = tuple("a b c d e f g h i j k l m n o p"[: 2 * (i % 16) + 1] for i in range(40))
+        ask = Ask((HiddenAsk(layers),))
+        whole = Request(tuple(range(len(texts))), (texts,), ask)
+        try:
+            together = self.answer(whole)
+            for rows in (range(39, 29, -1), range(5), (7, 30, 11)):
+                few = self.answer(whole.select(rows))
+                for i, row in enumerate(rows):
+                    one = select_rows(few, i, i + 1), select_rows(together, row, row + 1)
+                    if not np.array_equal(one[0].buffer, one[1].buffer):
+                        return False
+        except NotFiniteError:  # to be said of real rows
+            return False
+        return True
 
     def _fingerprint(self, traits: ModelTraits) -> str:
         digest = hashlib.sha256()
@@ -138,81 +170,75 @@ class LocalTeacher:
 
     @torch.inference_mode()
     def answer(self, request: Request) -> TeacherSignal:
-        """Run the model over the rows, in slices of ``batch_rows``.
-
-        Where there are several slices, rows of like length share one, so that less padding is
-        computed; the answer is in the order of the request all the same.
+        """Run the model over the rows, those of one width together; the answer is in their order.
 
         Raises:
             NotFiniteError: A part of the answer is NaN or infinite, before or after rounding to the
                 dtype asked for.
         """
-        step = self.settings.batch_rows
-        order = list(range(request.num_rows))
-        if request.num_rows > step:  # characters stand for tokens; sorted() keeps the order of ties
-            order.sort(key=lambda row: sum(len(column[row]) for column in request.texts))
-        slices = [
-            self._forward(request.select(order[begin : begin + step]))
-            for begin in range(0, request.num_rows, step)
-        ]
-        lengths = np.concatenate([piece for _, piece in slices])
+        max_tokens = self.settings.max_tokens
+        encoded = self._tokenizer(
+            *[list(column) for column in request.texts], truncation=True, max_length=max_tokens
+        )
+        lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int32)
+        passes = plan_passes(
+            lengths.tolist(), batch_rows=self.settings.batch_rows, max_tokens=max_tokens
+        )
+        pieces = [self._forward(request, encoded, one) for one in passes]
+        order = [row for one in passes for row in one.rows]
         back = np.argsort(order)
         parts = {
-            key: _reorder(torch.cat([piece[key] for piece, _ in slices]), lengths, back)
-            for key in slices[0][0]
+            key: _reorder(key, torch.cat([piece[key] for piece in pieces]), lengths[order], back)
+            for key in pieces[0]
         }
+        self._refuse_not_finite(request, parts, lengths)
         return pack_signal(
-            self.settings.name, request.row_ids, lengths[back].tolist(), parts, request.ask.dtype
+            self.settings.name, request.row_ids, lengths.tolist(), parts, request.ask.dtype
         )
 
-    def _forward(self, request: Request) -> tuple[dict[str, Tensor], NDArray[np.int32]]:
-        inputs = tokenize(self._tokenizer, request.texts, self.settings.max_tokens)
-        mask = inputs["attention_mask"].bool()
-        inputs = {key: value.to(self._device) for key, value in inputs.items()}
+    def _forward(self, request: Request, encoded: Any, one: Pass) -> dict[str, Tensor]:
+        rows = [*one.rows, *([one.rows[-1]] * one.fill)]
+        inputs = self._tokenizer.pad(
+            {key: [values[row] for row in rows] for key, values in encoded.items()},
+            padding="max_length",
+            max_length=one.width,
+            return_tensors="pt",
+        ).to(self._device)
         outputs = self._model(
             **inputs,
             output_hidden_states=bool(request.ask.hidden),
             output_attentions=bool(request.ask.attention),
         )
-        parts = select_parts(outputs, mask.to(self._device), request.ask)
-        wire = _TORCH[request.ask.dtype]
-        for key, part in parts.items():
-            if not torch.isfinite(part.to(wire)).all():
-                self._refuse(key, part, wire, request.row_ids, mask)
-        return parts, mask.sum(1).int().numpy()
+        mask = inputs["attention_mask"][: len(one.rows)].bool()
+        return select_parts(outputs, mask, request.ask)
 
-    def _refuse(
-        self, key: str, part: Tensor, wire: torch.dtype, row_ids: tuple[int, ...], mask: Tensor
+    def _refuse_not_finite(
+        self, request: Request, parts: dict[str, Tensor], lengths: NDArray[np.int32]
     ) -> None:
-        """Name the rows whose values are not finite."""
-        finite = torch.isfinite(part.to(wire))
-        rows = row_ids
-        if key == "logits" or len(part) == len(row_ids):
-            bad = ~finite.reshape(len(row_ids), -1).all(1)
-            rows = tuple(row for row, is_bad in zip(row_ids, bad.tolist(), strict=True) if is_bad)
-        elif key.startswith("hidden."):
-            owner = torch.arange(len(row_ids)).repeat_interleave(mask.sum(1).cpu())
-            bad_rows = set(owner[~finite.all(1).cpu()].tolist())
-            rows = tuple(row_ids[i] for i in sorted(bad_rows))
-        name = self.settings.name
-        remedy = f"Look at the weights of teachers.{name}.model, or compute it in float32."
-        if torch.isfinite(part).all():
-            remedy = f"The value is too large for teachers.{name}.signal_dtype = {str(wire).removeprefix('torch.')}; use bfloat16 or float32."
-        raise NotFiniteError(f"teachers.{name}: {key}", rows, remedy)
+        wire, name = TORCH_DTYPES[request.ask.dtype], self.settings.name
+        for key, part in parts.items():
+            if torch.isfinite(part.to(wire)).all():
+                continue
+            rows = tuple(
+                request.row_ids[row] for row in rows_not_finite(key, part.to(wire), lengths)
+            )
+            remedy = f"Look at the weights of teachers.{name}.model, or compute it in float32."
+            if torch.isfinite(part).all():
+                remedy = f"The value is too large for teachers.{name}.signal_dtype = {request.ask.dtype}; use bfloat16 or float32."
+            raise NotFiniteError(f"teachers.{name}: {key}", rows, remedy)
 
 
-def _reorder(part: Tensor, lengths: NDArray[np.int32], back: NDArray[np.intp]) -> Tensor:
-    """The rows of a part, which may take several elements each, in another order."""
-    rows, tokens = len(lengths), int(lengths.sum())
-    if len(part) == rows and part.dim() > 1:
-        return part[torch.from_numpy(back).to(part.device)]
-    sizes = lengths.astype(np.int64)
-    if part.dim() == 1:  # attention maps, H x L x L a row
-        sizes = sizes**2
-        sizes *= len(part) // int(sizes.sum())
-    elif len(part) != tokens:
-        raise AssertionError("a part has one element a row, a token, or a pair of tokens")
-    pieces = torch.split(part, sizes.tolist())
+def rows_not_finite(key: str, part: Tensor, lengths: NDArray[np.int32]) -> list[int]:
+    """Rows with a value in a part that is NaN or infinite."""
+    bad = ~torch.isfinite(part).reshape(len(part), -1).all(1).cpu()
+    owner = torch.from_numpy(vectors_per_row(key, lengths, len(part)))
+    rows = torch.arange(len(lengths)).repeat_interleave(owner)
+    return sorted(set(rows[bad].tolist()))
+
+
+def _reorder(key: str, part: Tensor, lengths: NDArray[np.int32], back: NDArray[np.intp]) -> Tensor:
+    """The rows of a part, which may take several vectors each, in another order."""
+    pieces = torch.split(part, vectors_per_row(key, lengths, len(part)).tolist())
     return torch.cat([pieces[row] for row in back])
 
 

@@ -95,6 +95,7 @@ class Meter:
             "train/samples_per_s": self._rows * self._world / elapsed,
             "train/teacher_wait_fraction": min(1.0, feed.wait_s / elapsed),
             "train/seconds": self.seconds,
+            **feed.stored(),
             **{f"teachers/{name}/rows_received": n for name, n in feed.rows_received.items()},
             **{f"teachers/{name}/bytes_received": n for name, n in feed.bytes_received.items()},
         }

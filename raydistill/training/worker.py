@@ -23,8 +23,7 @@ from raydistill.models import load_tokenizer
 from raydistill.objective import Objective, ObjectivePlan
 from raydistill.pipeline import Fed, Feed, Window, plan_micro_batches
 from raydistill.tasks import TextClassification
-from raydistill.teachers.actor import ActorTransport
-from raydistill.teachers.pool import TeacherPool
+from raydistill.teachers.line import TeacherLine, open_source
 from raydistill.training import checkpoint
 from raydistill.training.checkpoint import Progress
 from raydistill.training.meter import Meter
@@ -33,19 +32,9 @@ from raydistill.training.schedule import Steps
 from raydistill.training.step import StudentModule, build_optimizer, build_scheduler, train_step
 from raydistill.training.student import StudentPlan, make_student
 
-__all__ = ["TeacherLine", "WorkerJob", "rest_of_step", "run_worker"]
+__all__ = ["WorkerJob", "rest_of_step", "run_worker"]
 
 _PROGRESS_S = 0.5  # between two signs of life from worker 0
-
-
-@dataclass(frozen=True)
-class TeacherLine:
-    """How a worker reaches one teacher."""
-
-    actors: tuple[Any, ...]
-    timeout_s: float
-    max_retries: int
-    start_timeout_s: float
 
 
 @dataclass(frozen=True)
@@ -219,16 +208,8 @@ class _Worker:
     def _feed(self) -> Feed:
         job = self.job
         task = TextClassification(ray.get(job.train), job.labels)
-        pools = {
-            name: TeacherPool(
-                name,
-                ActorTransport(name, line.actors),
-                timeout_s=line.timeout_s,
-                max_retries=line.max_retries,
-                start_timeout_s=line.start_timeout_s,
-                offset=self.rank,
-                say=self.recorder.say,
-            )
+        sources = {
+            name: open_source(name, line, offset=self.rank, say=self.recorder.say)
             for name, line in job.teachers.items()
         }
         plan = plan_micro_batches(
@@ -247,7 +228,7 @@ class _Worker:
             lengths=task.lengths(),
         )
         window = Window(job.pipeline.batches_ahead, job.max_bytes_ahead, job.row_bytes)
-        return Feed(plan, pools, job.objective.asks, window)
+        return Feed(plan, sources, job.objective.asks, window)
 
     def _agree_to_stop(self) -> bool:
         """Whether the user asked to stop; all workers hear the same at the same step."""

@@ -53,9 +53,12 @@ def test_run_leaves_what_the_contract_says(base):
                  "train/teacher_wait_fraction", "teachers/wide/rows_computed", "teachers/deep/rows_computed",
                  "test/ensemble/accuracy", "test/teachers/wide/accuracy"):  # fmt: skip
         assert isinstance(metrics[name], int | float), name
-    # Two epochs of 128 rows, and 40 test rows; each exactly once.
-    assert metrics["teachers/wide/rows_computed"] == 2 * 128 + 40
+    # 128 rows in the first epoch, none in the second, and 40 test rows.
+    assert metrics["teachers/wide/rows_computed"] == 128 + 40
     assert metrics["teachers/wide/rows_received"] == 2 * 128
+    # What was asked ahead before the same row's first answer came is a miss; its teacher knows it.
+    assert metrics["store/hits"] + metrics["store/misses"] == 2 * 2 * 128
+    assert metrics["store/hits"] >= 2 * 64
     assert result.metrics == metrics
     assert (folder / "report.html").read_text().startswith("<!")
     assert yaml.safe_load((folder / "config.yaml").read_text())["training"]["batch_rows"] == 16
@@ -89,13 +92,35 @@ def test_four_micro_batches_give_the_losses_of_one_batch(base, tiny, tmp_path):
 
 
 def test_killed_teacher_changes_nothing(undisturbed, tiny, tmp_path):
-    """A lost answer that is skipped or used twice trains another student in silence."""
+    """A lost answer that is skipped or used twice trains another student in silence.
+
+    Without a store the teachers are asked in every epoch; with it, as in the undisturbed run, once.
+    """
     folder = tmp_path / "run"
     with KillAtStep(folder, "ray::TeacherActor", step=60) as killer:
-        run(settings_of(tiny, folder, **LONG))
+        run(settings_of(tiny, folder, **LONG) | {"store": {"enabled": False}})
     assert killer.killed
     assert weights_hash(folder) == weights_hash(undisturbed)
     assert losses_of(folder) == losses_of(undisturbed)
+
+
+def test_a_store_changes_nothing_cold_warm_or_half_filled(base, tiny, tmp_path):
+    """An answer from the store in other bits than the teacher's own trains another student."""
+    folder, result = base
+    settings = settings_of(tiny, tmp_path / "warm")
+    settings["store"] = {"path": str(folder.parent / "store")}
+    warm = run(settings)
+    assert warm.metrics["teachers/wide/rows_computed"] == 0
+    assert warm.metrics["store/misses"] == 0
+    assert weights_hash(tmp_path / "warm") == weights_hash(folder)
+    same = [name for name in result.metrics if name.startswith("test/")]
+    assert {name: warm.metrics[name] for name in same} == {n: result.metrics[n] for n in same}
+
+    half = {"store": {"path": str(tmp_path / "half-store")}}
+    run(settings_of(tiny, tmp_path / "short", max_steps=3) | half)
+    filled = run(settings_of(tiny, tmp_path / "half") | half)
+    assert filled.metrics["teachers/wide/rows_computed"] == 128 - 3 * 16
+    assert weights_hash(tmp_path / "half") == weights_hash(folder)
 
 
 def test_killed_worker_changes_nothing(undisturbed, tiny, tmp_path):

@@ -42,7 +42,9 @@ class Light:
         self.name = settings.name
 
     def describe(self) -> TeacherDescription:
-        return TeacherDescription(ModelTraits(1, 1, 1, ("a",), None, ""), "light", 0, 0, "cpu")
+        return TeacherDescription(
+            ModelTraits(1, 1, 1, ("a",), None, ""), "light", 0, 0, "cpu", steady=True
+        )
 
     def answer(self, request: Request) -> TeacherSignal:
         time.sleep(0.05)

@@ -64,7 +64,7 @@ def test_parts_begin_on_vector_boundaries() -> None:
         assert [part.offset % 64 for part in signal.parts.values()] == [0] * 4
         ends = [p.offset + int(np.prod(p.shape)) for p in signal.parts.values()]
         assert ends == sorted(ends)
-        assert signal.num_bytes == signal.buffer.nbytes
+        assert signal.num_bytes <= signal.buffer.nbytes < signal.num_bytes + 64 * len(signal.parts)
 
 
 def test_attention_squares_are_of_their_row() -> None:
@@ -82,7 +82,7 @@ def test_pickling_moves_the_buffer_out_of_band_and_reads_it_read_only() -> None:
     signal = make_signal()
     buffers: list[pickle.PickleBuffer] = []
     body = pickle.dumps(signal, protocol=5, buffer_callback=buffers.append)
-    assert len(body) < signal.num_bytes
+    assert len(body) < signal.buffer.nbytes
     frozen = [memoryview(bytes(buffer.raw())) for buffer in buffers]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

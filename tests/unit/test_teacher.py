@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from raydistill.errors import NotFiniteError
 from raydistill.models import ModelSource
 from raydistill.signals import Ask, HiddenAsk, Request, TeacherSignal
 from raydistill.teachers import LocalTeacher, TeacherSettings
+from raydistill.teachers.teacher import rows_not_finite
 from tests.conftest import make_rows
 
 TEXTS = tuple(row["text"] for row in make_rows(7, seed=9))
@@ -252,32 +254,19 @@ def test_only_the_rows_that_are_not_finite_are_named(
     teacher = make_teacher(spoil(tiny["wide"], tmp_path / "one", ruin), batch_rows=batch_rows)
     with pytest.raises(NotFiniteError) as caught:
         teacher.answer(Request((5, 6, 7, 8), (texts,), ask))
-    if batch_rows == 64:
-        assert caught.value.rows == (6, 8)
-    else:  # the first slice that holds one; which rows share a slice is the teacher's affair
-        assert caught.value.rows in ((6,), (8,), (6, 8))
+    assert caught.value.rows == (6, 8)
 
 
-def test_rows_of_a_token_that_is_not_finite_are_named(
-    teacher: LocalTeacher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_of_a_token_that_is_not_finite_are_named() -> None:
     """Tokens of all rows stand in one list; counted as rows they name the wrong ones, or none."""
-    from raydistill.teachers import teacher as module
-
-    lengths = teacher.answer(request(Ask())).lengths
-    honest = module.select_parts
-
-    def spoilt(outputs: Any, mask: torch.Tensor, ask: Ask) -> dict[str, torch.Tensor]:
-        parts = honest(outputs, mask, ask)
-        parts["hidden.2.all"] = parts["hidden.2.all"].clone()
-        parts["hidden.2.all"][int(lengths[:3].sum()) - 1, 5] = float("nan")
-        parts["hidden.2.all"][int(lengths[:4].sum()), 0] = float("inf")
-        return parts
-
-    monkeypatch.setattr(module, "select_parts", spoilt)
-    with pytest.raises(NotFiniteError, match=r"teachers\.wide: hidden\.2\.all") as caught:
-        teacher.answer(request())
-    assert caught.value.rows == (102, 104)
+    lengths = np.array([2, 1, 3, 2], dtype=np.int32)
+    tokens = torch.zeros(8, 5)
+    tokens[2, 4], tokens[6, 0] = float("nan"), float("inf")
+    assert rows_not_finite("hidden.2.all", tokens, lengths) == [1, 3]
+    assert rows_not_finite("hidden.2.mean", tokens[:4], lengths) == [2]
+    maps = torch.zeros(2 * (4 + 1 + 9 + 4))
+    maps[2 * (4 + 1) + 17] = float("nan")
+    assert rows_not_finite("attention.1", maps, lengths) == [2]
 
 
 def test_overflow_on_the_way_names_signal_dtype(tiny: dict[str, Path], tmp_path: Path) -> None:

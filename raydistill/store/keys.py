@@ -1,0 +1,68 @@
+"""What an answer is filed under: content, never position."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydistill.signals import Ask
+
+__all__ = ["KEY_BYTES", "Shelf", "row_keys"]
+
+KEY_BYTES = 16
+"""Of a row's key: with 10^9 rows, two of one key are as likely as 1 in 10^21."""
+_VERSION = 1  # of what is hashed and how segments are laid out
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where the answers of one teacher stand: what decides an answer beside the row and the part.
+
+    Attributes:
+        weights: Fingerprint of weights, configuration and tokenizer.
+        dtype: What the teacher computes in.
+        max_tokens: Where it cuts long rows.
+        attention_maps: Whether its attention is computed in the way that yields maps.
+        signal_dtype: What its answers are rounded to.
+        codec: How they are stored, as `Codecs.label` says it.
+    """
+
+    weights: str
+    dtype: str
+    max_tokens: int
+    attention_maps: bool
+    signal_dtype: str
+    codec: str
+
+    @property
+    def name(self) -> str:
+        """Folder of this shelf: a hash of all its attributes."""
+        return hashlib.sha256(f"{_VERSION} {self}".encode()).hexdigest()[:32]
+
+
+def row_keys(texts: Sequence[Sequence[str]]) -> NDArray[np.void]:
+    """A key for every row, ``[N]`` of 16 bytes: BLAKE2b over its texts, each after its length.
+
+    Args:
+        texts: One sequence of strings a column of text.
+    """
+    keys = bytearray()
+    for row in zip(*texts, strict=True):
+        digest = hashlib.blake2b(digest_size=KEY_BYTES)
+        for text in row:
+            content = text.encode("utf-8", "surrogatepass")
+            digest.update(len(content).to_bytes(8, "little"))
+            digest.update(content)
+        keys += digest.digest()
+    return np.frombuffer(bytes(keys), dtype=f"V{KEY_BYTES}")
+
+
+def part_names(ask: Ask) -> tuple[str, ...]:
+    """Parts of an answer, in the order of a signal."""
+    return (
+        "logits",
+        *(hidden.key for hidden in ask.hidden),
+        *(f"attention.{layer}" for layer in ask.attention),
+    )

@@ -1,0 +1,161 @@
+"""Where a store lies: a local folder, or whatever Arrow's filesystems reach (s3://, gs://, hdfs://)."""
+
+import os
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+__all__ = ["Entry", "Place"]
+
+_COPY = 1 << 24  # bytes at once from an object store
+_UNFINISHED = ".tmp"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of a store.
+
+    Attributes:
+        path: Relative to the store.
+        num_bytes: Its size.
+        used_at: Seconds since 1970 of its last use as far as known (locally; else its making).
+    """
+
+    path: str
+    num_bytes: int
+    used_at: float
+
+    @property
+    def folder(self) -> str:
+        """The folder it stands in, relative to the store."""
+        return self.path.rpartition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """Last component."""
+        return self.path.rpartition("/")[2]
+
+
+class Place:
+    """A folder of immutable files.
+
+    Args:
+        uri: A folder, or a URI of a filesystem that Arrow knows.
+        filesystem: Instead of the URI's own; then ``uri`` is a path in it.
+    """
+
+    def __init__(self, uri: str, filesystem: fs.FileSystem | None = None) -> None:
+        self.uri = uri
+        if filesystem is not None:
+            self._fs, self._base = filesystem, uri
+        elif "://" in uri:
+            self._fs, self._base = fs.FileSystem.from_uri(uri)
+        else:
+            self._fs, self._base = fs.LocalFileSystem(), str(Path(uri).expanduser().resolve())
+        self.is_local = isinstance(self._fs, fs.LocalFileSystem)
+
+    def _path(self, path: str) -> str:
+        return f"{self._base}/{path}" if path else self._base
+
+    def entries(self, folder: str = "", suffix: str = "") -> list[Entry]:
+        """Files under a folder, however deep, whose names end so; those being written left out."""
+        select = fs.FileSelector(self._path(folder), allow_not_found=True, recursive=True)
+        found = [
+            Entry(
+                info.path[len(self._base) :].lstrip("/"),
+                int(info.size or 0),
+                0.0 if info.mtime_ns is None else info.mtime_ns / 1e9,
+            )
+            for info in self._fs.get_file_info(select)
+            if info.is_file and info.path.endswith(suffix)
+        ]
+        return sorted(
+            (entry for entry in found if not entry.name.endswith(_UNFINISHED)),
+            key=lambda entry: entry.path,
+        )
+
+    def unfinished(self, older_s: float) -> list[Entry]:
+        """Files that a writer left in the middle, so long ago that it is certainly gone."""
+        found = []
+        for info in self._fs.get_file_info(
+            fs.FileSelector(self._base, allow_not_found=True, recursive=True)
+        ):
+            made = 0.0 if info.mtime_ns is None else info.mtime_ns / 1e9
+            if info.is_file and info.path.endswith(_UNFINISHED) and time.time() - made > older_s:
+                found.append(Entry(info.path[len(self._base) :].lstrip("/"), info.size or 0, made))
+        return found
+
+    def publish(self, path: str, content: pa.Buffer) -> None:
+        """Write a file so that it is seen whole or not at all."""
+        target = self._path(path)
+        self._fs.create_dir(target.rpartition("/")[0], recursive=True)
+        if not self.is_local:  # an upload that was not closed is not there
+            with self._fs.open_output_stream(target) as stream:
+                stream.write(content)
+            return
+        unfinished = Path(f"{target}.{uuid.uuid4().hex}{_UNFINISHED}")
+        try:
+            with unfinished.open("wb") as file:
+                file.write(memoryview(content))
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def map(self, path: str) -> pa.Buffer:
+        """A file's content, mapped; from elsewhere it is copied to local disk first.
+
+        Raises:
+            OSError: It is not there (any more), or cannot be read.
+        """
+        if self.is_local:
+            return _mapped(self._path(path))
+        with tempfile.NamedTemporaryFile() as local:
+            with self._fs.open_input_stream(self._path(path)) as stream:
+                while chunk := stream.read(_COPY):
+                    local.write(chunk)
+            local.flush()
+            return _mapped(local.name)  # the mapping outlives the name
+
+    def read(self, path: str) -> bytes:
+        """A small file."""
+        with self._fs.open_input_stream(self._path(path)) as stream:
+            return bytes(stream.read())
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file or folder."""
+        return bool(self._fs.get_file_info(self._path(path)).type != fs.FileType.NotFound)
+
+    def move(self, path: str, target: str) -> None:
+        """To another name in the same place; nothing happens if somebody else moved it."""
+        self._fs.create_dir(self._path(target).rpartition("/")[0], recursive=True)
+        try:
+            self._fs.move(self._path(path), self._path(target))
+        except FileNotFoundError:
+            return
+
+    def delete(self, path: str) -> None:
+        """Nothing happens if somebody else deleted it."""
+        try:
+            self._fs.delete_file(self._path(path))
+        except FileNotFoundError:
+            return
+
+    def used(self, path: str) -> None:
+        """Note that a file was used just now, for eviction; local folders only."""
+        if self.is_local:
+            try:
+                os.utime(self._path(path))
+            except OSError:  # read-only, or gone
+                return
+
+
+def _mapped(path: str) -> pa.Buffer:
+    with pa.memory_map(path) as file:
+        return file.read_buffer()

@@ -1,0 +1,98 @@
+"""How one teacher is reached: what the driver decides once and every worker opens for itself."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from raydistill.store import Codecs, Place, Shelf, ShelfStore
+from raydistill.teachers.actor import ActorTransport
+from raydistill.teachers.pool import TeacherPool
+from raydistill.teachers.sources import Memory, Source, StoreSource
+
+__all__ = ["StoreLine", "TeacherLine", "open_source"]
+
+
+@dataclass(frozen=True)
+class StoreLine:
+    """A teacher's shelf of the store, before it is opened.
+
+    Attributes:
+        uri: Of the store.
+        shelf: Which one.
+        codecs: How it is stored.
+        about: Said in `raydistill store list`.
+        max_bytes: Limit of the whole store.
+    """
+
+    uri: str
+    shelf: Shelf
+    codecs: Codecs
+    about: Mapping[str, str]
+    max_bytes: int | None
+
+    def open(self, teacher: str, say: Callable[[str], None] = lambda _: None) -> ShelfStore:
+        """For this process."""
+        return ShelfStore(
+            Place(self.uri),
+            self.shelf,
+            self.codecs,
+            teacher=teacher,
+            about=self.about,
+            max_bytes=self.max_bytes,
+            say=say,
+        )
+
+
+@dataclass(frozen=True)
+class TeacherLine:
+    """One teacher.
+
+    Attributes:
+        actors: Its replicas; none: everything is in the store.
+        timeout_s: Deadline of a request.
+        max_retries: How often a request may be asked again.
+        start_timeout_s: How long a restart may take.
+        store: Its shelf; None: no store.
+        memory_bytes: What a worker keeps of its answers.
+    """
+
+    actors: tuple[Any, ...]
+    timeout_s: float
+    max_retries: int
+    start_timeout_s: float
+    store: StoreLine | None = None
+    memory_bytes: int = 0
+
+
+def open_source(
+    name: str,
+    line: TeacherLine,
+    *,
+    offset: int = 0,
+    timeout_factor: float = 1.0,
+    say: Callable[[str], None] = lambda _: None,
+) -> Source:
+    """A teacher as one worker sees it: store and memory first, then the pool of its replicas.
+
+    Args:
+        name: Of the teacher.
+        line: How it is reached.
+        offset: Where this worker begins among equally loaded replicas.
+        timeout_factor: Of the deadline, for requests that are larger than in training.
+        say: Where decisions are told.
+    """
+    pool = None
+    if line.actors:
+        pool = TeacherPool(
+            name,
+            ActorTransport(name, line.actors),
+            timeout_s=line.timeout_s * timeout_factor,
+            max_retries=line.max_retries,
+            start_timeout_s=line.start_timeout_s,
+            offset=offset,
+            say=say,
+        )
+    store = line.store.open(name, say) if line.store is not None else None
+    if pool is not None and store is None and not line.memory_bytes:
+        return pool
+    return StoreSource(name, store, Memory(line.memory_bytes), pool)

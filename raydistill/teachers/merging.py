@@ -1,0 +1,129 @@
+"""Requests that wait are answered together: rows of all of them share passes with rows of like length."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from raydistill.errors import NotFiniteError
+from raydistill.signals import Request, TeacherSignal
+from raydistill.signals.signal import select_rows
+from raydistill.teachers.teacher import Teacher, TeacherDescription
+
+__all__ = ["Merge", "MergingTeacher", "merge_requests"]
+
+Merge = Literal["auto", "always", "never"]
+
+
+@dataclass(eq=False)
+class _Waiting:
+    request: Request
+    signal: TeacherSignal | None = None
+    error: BaseException | None = field(default=None, repr=False)
+
+    @property
+    def done(self) -> bool:
+        return self.signal is not None or self.error is not None
+
+
+class MergingTeacher:
+    """Answers many threads, one computation at a time.
+
+    Whoever finds the teacher free computes for all that wait: the oldest first, up to
+    ``window_rows`` rows that ask for the same. There is no thread of its own and no waiting for
+    company: under load company is there.
+
+    Args:
+        teacher: Who computes.
+        window_rows: At most that many rows at once, but always one request; 0: never merge.
+        window_bytes: At most that many bytes of answers, as far as earlier ones tell.
+    """
+
+    def __init__(self, teacher: Teacher, window_rows: int, window_bytes: int = 256 << 20) -> None:
+        self._teacher, self._window_rows, self._window_bytes = teacher, window_rows, window_bytes
+        self._row_bytes = float(window_bytes)  # until the first answer: one request at a time
+        self._line: deque[_Waiting] = deque()
+        self._computing = threading.Lock()
+
+    def describe(self) -> TeacherDescription:
+        """The teacher's own description."""
+        return self._teacher.describe()
+
+    @contextmanager
+    def free(self) -> Iterator[None]:
+        """A block in which nothing is computed: entered when the computation under way has ended."""
+        with self._computing:
+            yield
+
+    def answer(self, request: Request) -> TeacherSignal:
+        """As the teacher would answer it alone.
+
+        Raises:
+            NotFiniteError: As the teacher raises it, for this request only.
+        """
+        mine = _Waiting(request)
+        self._line.append(mine)
+        while not mine.done:
+            with self._computing:
+                if not mine.done:
+                    self._compute(self._take())
+        if mine.error is not None:
+            raise mine.error
+        assert mine.signal is not None
+        return mine.signal
+
+    def _take(self) -> list[_Waiting]:
+        """The oldest in line and those behind it that ask for the same, as far as the window goes."""
+        taken = [self._line.popleft()]
+        rows = taken[0].request.num_rows
+        while self._line:
+            following = self._line[0].request
+            rows += following.num_rows
+            same = following.ask == taken[0].request.ask
+            fits = rows <= self._window_rows and rows * self._row_bytes <= self._window_bytes
+            if not (same and fits and len(following.texts) == len(taken[0].request.texts)):
+                break
+            taken.append(self._line.popleft())
+        return taken
+
+    def _compute(self, taken: list[_Waiting]) -> None:
+        if len(taken) == 1:
+            self._compute_one(taken[0])
+            if (alone := taken[0].signal) is not None:
+                self._row_bytes = alone.num_bytes / max(1, len(alone.row_ids))
+            return
+        try:
+            signal = self._teacher.answer(merge_requests([w.request for w in taken]))
+        except NotFiniteError:  # whose rows they are: each by itself
+            for waiting in taken:
+                self._compute_one(waiting)
+            return
+        except BaseException as error:  # every caller must hear of it
+            for waiting in taken:
+                waiting.error = error
+            raise
+        begin = 0
+        for waiting in taken:
+            end = begin + waiting.request.num_rows
+            waiting.signal = select_rows(signal, begin, end)
+            begin = end
+
+    def _compute_one(self, waiting: _Waiting) -> None:
+        try:
+            waiting.signal = self._teacher.answer(waiting.request)
+        except Exception as error:
+            waiting.error = error
+
+
+def merge_requests(requests: list[Request]) -> Request:
+    """One request for the rows of all."""
+    return Request(
+        tuple(row for request in requests for row in request.row_ids),
+        tuple(
+            tuple(text for request in requests for text in request.texts[column])
+            for column in range(len(requests[0].texts))
+        ),
+        requests[0].ask,
+    )
