@@ -1,212 +1,68 @@
-"""Benchmarks: python jobs/bench.py overlap [--repeats 5]. One JSON object a line; the rest on stderr.
+"""Benchmarks: python jobs/bench.py NAME [--repeats 5] [--data FOLDER]. One JSON object a line; the rest on stderr.
 
-overlap: how much of the teacherless student's speed is left when it pulls 1 or 3 teachers' answers,
-logits alone or with two hidden layers of each (32 x 64 tokens x 384, float16). The teachers only
-sleep, 0.8 of the student's step: they stand for GPUs elsewhere. Pool, feed, objective and step are
-the package's own; alone and accompanied stretches alternate in one process, medians are compared.
+overlap   the teacherless student's speed that is left with teachers beside it
+epochs    the same in epochs after the first, when the store answers
+serving   one real teacher on ragged real text, against the plain loop
+store     reading and writing against a memory copy; what each code costs
+all       all of them
 """
 
 import argparse
 import json
-import statistics
 import sys
-import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import ray
-import torch
+sys.path.insert(0, str(Path(__file__).parent))
 
-from raydistill.config.losses import CrossEntropyLoss, ForwardKLLoss, HiddenMSELoss
-from raydistill.config.training import TrainingSection
-from raydistill.models import ModelSource, load_tokenizer
-from raydistill.objective import HiddenPair, Objective, ObjectivePlan, Term
-from raydistill.pipeline import Feed, Window, plan_micro_batches
-from raydistill.signals import Ask, HiddenAsk
-from raydistill.tasks import TextClassification
-from raydistill.teachers.actor import ActorTransport, TeacherActor
-from raydistill.teachers.pool import TeacherPool
-from raydistill.teachers.simulated import SimulatedSettings, SimulatedTeacher
-from raydistill.training.step import StudentModule, build_optimizer, train_step
-from raydistill.training.student import StudentPlan, make_student
-from raydistill.training.worker import rest_of_step
-
-LABELS = ("negative", "positive")
-ROWS, TOKENS, WIDTH, LAYERS = 32, 64, 384, 6
-STUDENT = {
-    "model_type": "bert", "hidden_size": WIDTH, "num_hidden_layers": LAYERS,
-    "num_attention_heads": 12, "intermediate_size": 4 * WIDTH,
-}  # fmt: skip
-AHEAD = 4
-LATENCY = 0.8  # of the student's step
+NAMES = ("overlap", "epochs", "serving", "store")
 
 
-def word_tokenizer(folder: Path) -> ModelSource:
-    """A vocabulary of 1,000 words, so that 62 words are 64 tokens."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+def run(name: str, options: argparse.Namespace) -> list[dict]:
+    """One benchmark's lines."""
+    repeats = options.repeats
+    if name == "overlap":
+        import ray
+        from benches.overlap import overlap
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(1000))]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    ).save_pretrained(folder)
-    return ModelSource("bench", str(folder), str(folder))
+        ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level="error")
+        try:
+            return overlap(repeats, options.steps)
+        finally:
+            ray.shutdown()
+    if name == "epochs":
+        from benches.epochs import epochs
 
+        return epochs(repeats, options.steps)
+    if name == "serving":
+        from benches.serving import serving
 
-def objective_plan(teachers: list[str], hidden: bool) -> ObjectivePlan:
-    """Hard labels; with teachers also soft ones, and two pairs of layers a teacher."""
-    terms = [Term("0.cross_entropy", CrossEntropyLoss(kind="cross_entropy"))]
-    if teachers:
-        terms.append(Term("1.forward_kl", ForwardKLLoss(kind="forward_kl", temperature=2.0)))
-    layers = [3, 6] if hidden else []
-    if layers:
-        pairs = [[layer, layer] for layer in layers]
-        loss = HiddenMSELoss(kind="hidden_mse", layers=pairs)
-        matches = tuple(HiddenPair(t, layer, layer, None) for t in teachers for layer in layers)
-        terms.append(Term("2.hidden_mse", loss, matches))
-    ask = Ask(tuple(HiddenAsk(layer) for layer in layers), (), "float16")
-    return ObjectivePlan(
-        terms=tuple(terms),
-        combine="probabilities",
-        weights={name: 1 / len(teachers) for name in teachers},
-        columns=dict.fromkeys(teachers, (0, 1)),
-        asks=dict.fromkeys(teachers, ask),
-        projections=(),
-        seed=0,
-    )
+        return serving(repeats, options.data, options.rows, options.max_tokens)
+    from benches.store import store
+
+    return store(repeats, options.megabytes)
 
 
-class Case:
-    """One student with its teachers; runs stretches of steps."""
-
-    def __init__(
-        self, name: str, source: ModelSource, task: TextClassification, teachers: dict, hidden: bool
-    ) -> None:
-        self.name, self.task, self.teachers = name, task, teachers
-        self.tokenizer = load_tokenizer(source)
-        torch.manual_seed(0)
-        plan = StudentPlan(source, LABELS, TOKENS, 0.0, random_config=STUDENT)
-        self.plan = objective_plan(list(teachers), hidden)
-        self.module = StudentModule(
-            make_student(plan, self.tokenizer), Objective(self.plan)
-        ).train()
-        self.optimizer = build_optimizer(self.module, TrainingSection())
-        self.wait_fraction = 0.0
-
-    def seconds_per_step(self, steps: int, warm: int = 2) -> float:
-        """Mean over a stretch, the first steps left out: there the line to the teachers fills."""
-        pools = {
-            name: TeacherPool(name, ActorTransport(name, [actor]), timeout_s=120, max_retries=0)
-            for name, actor in self.teachers.items()
-        }
-        plan = plan_micro_batches(
-            num_rows=self.task.num_rows, batch_rows=ROWS, micro_batch_rows=None, seed=0, rank=0, world=1,
-            first_step=0, total_steps=steps + warm,
-            make_batch=lambda rows, filler: self.task.batch(rows, self.tokenizer, TOKENS, filler=filler),
-            count=self.module.objective.counts,
-        )  # fmt: skip
-        feed = Feed(plan, pools, self.plan.asks, Window(AHEAD, 1 << 30))
-        items = iter(feed)
-        for done in range(steps + warm):
-            if done == warm:
-                begin, waited = time.perf_counter(), feed.wait_s
-            train_step(
-                self.module, rest_of_step(next(items), items), optimizer=self.optimizer,
-                weights=[1.0] * len(self.plan.terms), max_grad_norm=1.0, device=torch.device("cpu"), world=1,
-            )  # fmt: skip
-        elapsed = time.perf_counter() - begin
-        self.wait_fraction = (feed.wait_s - waited) / elapsed
-        return elapsed / steps
-
-
-def overlap(repeats: int, steps: int) -> list[dict]:
-    """All four cases against the student alone, in this one process."""
-    folder = tempfile.mkdtemp()
-    source = word_tokenizer(Path(folder))
-    draw = torch.Generator().manual_seed(0)
-    words = torch.randint(0, 1000, (ROWS * (steps + 2), TOKENS - 2), generator=draw).tolist()
-    task = TextClassification(
-        pa.table({
-            "text": [" ".join(f"w{i}" for i in row) for row in words],
-            "label": pa.array([i % 2 for i in range(len(words))], pa.int32()),
-            "row_id": pa.array(range(len(words)), pa.int64()),
-        }),
-        LABELS,
-    )  # fmt: skip
-    alone = Case("alone", source, task, {}, hidden=False)
-    step_s = alone.seconds_per_step(steps)
-    step_s = alone.seconds_per_step(steps)
-    say(
-        f"student alone: {step_s * 1000:.0f} ms a step; teachers sleep {LATENCY * step_s * 1000:.0f} ms"
-    )
-    actor = ray.remote(TeacherActor)
-    teachers = {}
-    for i in range(3):
-        name = f"t{i}"
-        settings = SimulatedSettings(name, LATENCY * step_s, LABELS, WIDTH, TOKENS, seed=i)
-        teachers[name] = actor.options(num_cpus=0).remote(SimulatedTeacher, settings)
-    ray.get([t.ping.remote() for t in teachers.values()])
-    cases = [
-        Case(f"{count} teacher{'s' * (count > 1)}, {'logits and 2 hidden layers' if hidden else 'logits'}",
-             source, task, dict(list(teachers.items())[:count]), hidden)
-        for count in (1, 3) for hidden in (False, True)
-    ]  # fmt: skip
-    ratios: dict[str, list[float]] = {case.name: [] for case in cases}
-    speeds: dict[str, list[float]] = {case.name: [] for case in cases}
-    alone_speeds: dict[str, list[float]] = {case.name: [] for case in cases}
-    for turn in range(repeats):
-        for case in cases:
-            before = alone.seconds_per_step(steps)
-            with_teachers = case.seconds_per_step(steps)
-            after = alone.seconds_per_step(steps)
-            by_itself = (before + after) / 2
-            speeds[case.name].append(ROWS / with_teachers)
-            alone_speeds[case.name].append(ROWS / by_itself)
-            ratios[case.name].append(by_itself / with_teachers)
-            say(
-                f"{turn + 1}/{repeats} {case.name}: {ratios[case.name][-1]:.3f} (waiting {case.wait_fraction:.1%})"
-            )
-    return [
-        {
-            "bench": "overlap", "case": case.name, "value": round(statistics.median(speeds[case.name]), 3),
-            "unit": "rows/s", "against": "the same student without teachers",
-            "against_value": round(statistics.median(alone_speeds[case.name]), 3),
-            "ratio": round(statistics.median(ratios[case.name]), 4),
-        }
-        for case in cases
-    ]  # fmt: skip
-
-
-def say(text: str) -> None:
-    """Progress, on standard error."""
-    print(text, file=sys.stderr, flush=True)
+def lines(options: argparse.Namespace) -> Iterator[dict]:
+    """Of one benchmark, or of all in turn."""
+    for name in NAMES if options.name == "all" else (options.name,):
+        yield from run(name, options)
 
 
 def main() -> None:
-    """Run one benchmark."""
+    """Parse and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("name", choices=["overlap"])
+    parser.add_argument("name", choices=[*NAMES, "all"])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=6, help="of a stretch")
-    options = parser.parse_args()
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
-    try:
-        for line in overlap(options.repeats, options.steps):
-            print(json.dumps(line), flush=True)
-    finally:
-        ray.shutdown()
+    parser.add_argument("--steps", type=int, default=6, help="of a stretch (overlap, epochs)")
+    parser.add_argument("--data", type=Path, help="folder of texts (serving); default: the demo's")
+    parser.add_argument("--rows", type=int, default=1024, help="of text (serving)")
+    parser.add_argument("--max-tokens", type=int, default=128, help="of a row (serving)")
+    parser.add_argument("--megabytes", type=int, default=256, help="of answers (store)")
+    for line in lines(parser.parse_args()):
+        print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

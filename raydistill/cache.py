@@ -8,7 +8,7 @@ from raydistill.config import DistillConfig
 from raydistill.errors import ConfigError
 from raydistill.prepare import Prepared, needed_resources
 from raydistill.run import check, connect_if_cluster
-from raydistill.runtime import connect_ray, object_store_bytes
+from raydistill.runtime import cluster_resources, connect_ray, object_store_bytes
 from raydistill.serve import Served, needed_answers, serve_teachers
 from raydistill.signals import Request
 from raydistill.store import row_keys
@@ -38,16 +38,20 @@ def cache(config: DistillConfig, *, ui: Ui | None = None) -> dict[str, int]:
     ui = ui or Ui()
     if not config.store.enabled:
         raise ConfigError.of("store.enabled", "is false: there is no store to fill.")
+    # It is filled by replicas, wherever a run would put the teachers.
+    remote = {n: t.model_copy(update={"placement": "remote"}) for n, t in config.teachers.items()}
+    config = config.model_copy(update={"teachers": remote})
     with connect_if_cluster(config):
         prepared = check(config, output=False)
         with (
             connect_ray(config.run, needed_resources(config)),
-            serve_teachers(prepared, object_store=object_store_bytes()) as teachers,
+            serve_teachers(
+                prepared, object_store=object_store_bytes(), have=cluster_resources(), say=ui.say
+            ) as teachers,
         ):
             computed = {}
             for name, served in teachers.items():
                 if not served.started:
-                    ui.say(f"{name}: all answers are in the store")
                     computed[name] = 0
                     continue
                 _fill(prepared, name, served, ui)

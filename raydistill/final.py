@@ -11,7 +11,7 @@ from raydistill.evaluation.evaluator import (
     median_ms,
     metrics_of,
     predict,
-    predict_by_source,
+    predict_by_sources,
     predict_ensemble,
     timing_requests,
 )
@@ -63,7 +63,6 @@ class FinalFigures:
 def final_figures(job: FinalJob) -> FinalFigures:
     """Measure the student on every split; teachers and ensemble on the test split (else the last)."""
     import ray
-    from ray.exceptions import RayActorError
 
     found = FinalFigures()
     student = LocalTeacher(job.student)
@@ -81,32 +80,51 @@ def final_figures(job: FinalJob) -> FinalFigures:
         return found
     split = list(tables)[-1]
     if job.evaluation.latency:
-        found.latency_ms["student"] = {
-            rows: median_ms(time_answers(student, timing_requests(task, rows)))
-            for rows in LATENCY_ROWS
-        }
+        found.latency_ms["student"] = _latency(student, task)
     if not job.evaluation.teachers or not job.teachers:
         return found
-    answers = {}
+    sources = {
+        name: open_source(name, line, timeout_factor=REQUEST_PASSES)
+        for name, line in job.teachers.items()
+    }
+    dtypes = {name: job.objective.asks[name].dtype for name in sources}
+    answers = predict_by_sources(sources, task, job.evaluation.batch_rows, dtypes)
     for name, line in job.teachers.items():
-        source = open_source(name, line, timeout_factor=REQUEST_PASSES)
-        raw = predict_by_source(
-            source, task, job.evaluation.batch_rows, job.objective.asks[name].dtype
-        )
-        answers[name] = raw[:, list(job.objective.columns[name])]
+        answers[name] = answers[name][:, list(job.objective.columns[name])]
         found.metrics |= metrics_of(answers[name], task, f"{split}/teachers/{name}")
         agreement = agreement_metrics(logits, answers[name])
         found.metrics |= {f"{split}/{key}/{name}": value for key, value in agreement.items()}
-        if job.evaluation.latency and line.actors:
-            try:
-                found.latency_ms[f"teachers/{name}"] = {
-                    rows: median_ms(
-                        ray.get(line.actors[0].time.remote(timing_requests(task, rows)))
-                    )
-                    for rows in LATENCY_ROWS
-                }
-            except RayActorError:  # a replica died just then; its speed stays unsaid
-                continue
+        if job.evaluation.latency:
+            found.latency_ms |= _teacher_latency(name, line, task)
     together = predict_ensemble(answers, job.objective.weights, job.objective.combine)
     found.metrics |= metrics_of(together, task, f"{split}/ensemble")
     return found
+
+
+def _teacher_latency(
+    name: str, line: TeacherLine, task: TextClassification
+) -> dict[str, dict[int, float]]:
+    """Where it runs; nothing of one that was not started, or whose replica died just then."""
+    import ray
+    from ray.exceptions import RayActorError
+
+    if line.inline is not None:
+        return {f"teachers/{name}": _latency(LocalTeacher(line.inline), task)}
+    if not line.actors:
+        return {}
+    try:
+        return {
+            f"teachers/{name}": {
+                rows: median_ms(ray.get(line.actors[0].time.remote(timing_requests(task, rows))))
+                for rows in LATENCY_ROWS
+            }
+        }
+    except RayActorError:
+        return {}
+
+
+def _latency(model: LocalTeacher, task: TextClassification) -> dict[int, float]:
+    """Milliseconds by rows of a batch."""
+    return {
+        rows: median_ms(time_answers(model, timing_requests(task, rows))) for rows in LATENCY_ROWS
+    }

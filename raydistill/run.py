@@ -35,7 +35,7 @@ from raydistill.runtime import (
     machine_resources,
     object_store_bytes,
 )
-from raydistill.serve import serve_teachers
+from raydistill.serve import cached_faults, serve_teachers
 from raydistill.summary import write_summary
 from raydistill.teachers.actor import replica_stats
 from raydistill.teachers.line import TeacherLine
@@ -91,6 +91,8 @@ def check(
     found += without_echoes(job_faults(config), found)
     if output:
         found += without_echoes(OutputFolder.of(config).faults(resume=resume), found)
+        if prepared is not None:
+            found += cached_faults(prepared)
     if embedded(config.run):
         lacking = resource_faults(config, machine_resources(), embedded=True)
     else:
@@ -160,10 +162,13 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
             else nullcontext()
         ):
             teachers = stack.enter_context(
-                serve_teachers(prepared, object_store=object_store_bytes())
+                serve_teachers(
+                    prepared,
+                    object_store=object_store_bytes(),
+                    have=machine_resources() if embedded(config.run) else cluster_resources(),
+                    say=ui.say,
+                )
             )
-        if stored := [name for name, teacher in teachers.items() if not teacher.started]:
-            ui.say(f"not started, for all answers are in the store: {', '.join(stored)}")
         descriptions = {name: teacher.description for name, teacher in teachers.items()}
         lines = {name: teacher.line for name, teacher in teachers.items()}
         record.teachers(descriptions)
@@ -186,7 +191,8 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
             num_parameters = export_student(prepared, trained.checkpoint, folder.student)
             figures = _measure(prepared, lines, tables, folder)
         stats = {
-            name: {"rows_computed": 0.0} | replica_stats(line.actors)
+            # Inline teachers are counted by the workers.
+            name: {} if line.inline else {"rows_computed": 0.0} | replica_stats(line.actors)
             for name, line in lines.items()
         }
         metrics = _metrics(trained, figures, stats)

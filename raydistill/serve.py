@@ -1,15 +1,16 @@
 """The teachers of a run: which must be started, and how every worker reaches them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from raydistill.config import DistillConfig
+from raydistill.errors import Fault
 from raydistill.output import OutputFolder
-from raydistill.prepare import Prepared
-from raydistill.signals import Ask
+from raydistill.prepare import Prepared, Resources, needed_resources
+from raydistill.signals import Ask, Request
 from raydistill.store import Codecs, Place, Shelf, row_keys
 from raydistill.tasks import TextClassification
 from raydistill.teachers.actor import (
@@ -17,12 +18,14 @@ from raydistill.teachers.actor import (
     publish_replicas,
     start_replicas,
     stop_replicas,
+    try_teacher,
 )
 from raydistill.teachers.line import StoreLine, TeacherLine
+from raydistill.teachers.placement import choose_placement
 from raydistill.teachers.stored import description_from
 from raydistill.teachers.teacher import TeacherDescription, TeacherSettings
 
-__all__ = ["Served", "missing_rows", "serve_teachers", "store_line", "store_uri"]
+__all__ = ["Served", "cached_faults", "missing_rows", "serve_teachers", "store_line", "store_uri"]
 
 _LOOK = 4096  # rows looked up at once
 
@@ -42,7 +45,7 @@ class Served:
     @property
     def started(self) -> bool:
         """False: all its answers were in the store."""
-        return bool(self.line.actors)
+        return bool(self.line.actors) or self.line.inline is not None
 
 
 def store_uri(config: DistillConfig) -> str:
@@ -94,52 +97,62 @@ def missing_rows(prepared: Prepared, name: str, line: StoreLine) -> int:
     return missing
 
 
-def teacher_settings(prepared: Prepared, name: str) -> TeacherSettings:
-    """What a replica loads."""
-    section = prepared.config.teachers[name]
+def teacher_settings(prepared: Prepared, name: str, *, inline: bool = False) -> TeacherSettings:
+    """What a replica loads, or a worker."""
+    section, training = prepared.config.teachers[name], prepared.config.training
+    cpus = training.cpus_per_worker if inline else section.num_cpus
+    gpus = training.gpus_per_worker if inline else section.num_gpus
     return TeacherSettings(
         name=name,
         source=prepared.sources[name],
         dtype=section.dtype,
         max_tokens=prepared.teacher_max_tokens(name),
         batch_rows=section.batch_rows,
-        num_threads=max(1, int(section.num_cpus)),
-        use_gpu=section.num_gpus > 0,
+        num_threads=max(1, int(cpus)),
+        use_gpu=gpus > 0,
         attention_maps=bool(prepared.objective.asks[name].attention),
     )
 
 
 @contextmanager
 def serve_teachers(
-    prepared: Prepared, *, object_store: int, everything: bool = False
+    prepared: Prepared, *, object_store: int, have: Resources, say: Callable[[str], None]
 ) -> Iterator[dict[str, Served]]:
-    """All teachers, loaded; those whose answers are all in the store are not started.
+    """All teachers of a run, ready to answer.
+
+    One whose answers are all in the store is not loaded anywhere; an inline one is loaded by every
+    worker; the others are started here and stopped at the end.
 
     Args:
         prepared: The run.
         object_store: Bytes of shared memory on a node.
-        everything: Start them all.
+        have: What the cluster has.
+        say: Where decisions are told.
     """
     config = prepared.config
     actors: dict[str, list[Any]] = {}
-    lines = {name: _line(prepared, name, object_store) for name in config.teachers}
     found: dict[str, Served] = {}
+    lines = {name: _line(prepared, name, object_store) for name in config.teachers}
     try:
         for name, section in config.teachers.items():
-            line = lines[name]
-            known = None if everything else _known(prepared, name, line.store)
+            known = _known(prepared, name, lines[name].store)
             if known is not None:
-                found[name] = Served(line, known)
-                continue
-            actors[name] = start_replicas(
-                teacher_settings(prepared, name),
-                replicas=section.replicas,
-                num_cpus=section.num_cpus,
-                num_gpus=section.num_gpus,
-                window_rows=section.window_rows,
-                merge=section.merge_requests,
-                store=line.store,
-            )
+                found[name] = Served(lines[name], known)
+                say(f"{name} is not started: all its answers are in the store")
+            elif section.placement in ("inline", "auto"):
+                served = _tried(prepared, name, lines[name], have, say)
+                if served is not None:
+                    found[name] = served
+            if name not in found:
+                actors[name] = start_replicas(
+                    teacher_settings(prepared, name),
+                    replicas=section.replicas,
+                    num_cpus=section.num_cpus,
+                    num_gpus=section.num_gpus,
+                    window_rows=section.window_rows,
+                    merge=section.merge_requests,
+                    store=lines[name].store,
+                )
         for name, replicas in actors.items():
             wait_s = config.teachers[name].start_timeout_s
             description = describe_replicas(name, replicas, wait_s)
@@ -150,6 +163,33 @@ def serve_teachers(
             publish_replicas(replicas)
         for replicas in actors.values():
             stop_replicas(replicas)
+
+
+def _tried(
+    prepared: Prepared, name: str, line: TeacherLine, have: Resources, say: Callable[[str], None]
+) -> Served | None:
+    """A teacher loaded once where a worker will run, and timed there; None: it is better remote."""
+    section, training = prepared.config.teachers[name], prepared.config.training
+    settings = teacher_settings(prepared, name, inline=True)
+    ids, texts = TextClassification(prepared.splits["train"].table, prepared.labels).texts(
+        range(min(training.batch_rows, prepared.splits["train"].num_rows))
+    )
+    request = Request(ids, texts, prepared.objective.asks[name])
+    description, trial = try_teacher(
+        settings, request, num_cpus=training.cpus_per_worker, num_gpus=training.gpus_per_worker
+    )
+    if section.placement == "auto":
+        workers = needed_resources(prepared.config)
+        room = Resources(
+            have.cpus - workers.cpus - section.replicas * section.num_cpus,
+            have.gpus - workers.gpus - section.replicas * section.num_gpus,
+        )
+        chosen, why = choose_placement(trial, spare=min(room.cpus, room.gpus) >= 0)
+        say(f"{name} is {chosen}: {why}")
+        if chosen == "remote":
+            return None
+    inline = replace(line, inline=settings, window_rows=section.window_rows)
+    return Served(inline, description)
 
 
 def _line(prepared: Prepared, name: str, object_store: int) -> TeacherLine:
@@ -175,3 +215,27 @@ def _known(prepared: Prepared, name: str, line: StoreLine | None) -> TeacherDesc
     if description is None or missing_rows(prepared, name, line):
         return None
     return description
+
+
+def cached_faults(prepared: Prepared) -> list[Fault]:
+    """Teachers that must not run, though answers of theirs are missing."""
+    faults = []
+    for name, section in prepared.config.teachers.items():
+        if section.placement != "cached":
+            continue
+        path, line = f"teachers.{name}.placement", store_line(prepared, name)
+        if line is None:
+            faults.append(Fault(path, "is cached, but store.enabled is false."))
+            continue
+        missing = sum(task.num_rows for task, _ in needed_answers(prepared, name))
+        if Place(line.uri).exists(line.shelf.name):
+            missing = missing_rows(prepared, name, line)
+        if missing:
+            faults.append(
+                Fault(
+                    path,
+                    f"is cached, but {missing:,} of its answers are not in the store at {line.uri}. "
+                    f"Fill it: raydistill cache CONFIG --set teachers.{name}.placement=remote.",
+                )
+            )
+    return faults

@@ -71,6 +71,11 @@ class TeacherSection(Section):
     """Longer texts are cut to that many tokens; null: as the student's."""
     label_map: dict[str, str] | None = None
     """Teacher's label name to student's label name, where they differ."""
+    placement: Literal["remote", "inline", "cached", "auto"] = "remote"
+    """remote: actors of its own. inline: in every training worker, on the worker's device; for a
+    machine without spare cores. cached: in the store, whole (`raydistill cache`). auto: by a short
+    measurement, which is printed. Whatever it says, a teacher whose answers are all in the store is
+    not started."""
     replicas: PositiveInt = 1
     """How many actors serve this teacher, spread over the nodes."""
     num_gpus: Gpus = 0.0

@@ -30,15 +30,15 @@ _NEED = Resources(cpus=4, gpus=0)  # two for a worker, one for each teacher
 
 @dataclass(frozen=True)
 class _Size:
-    """How much the demo does: rows with labels, epochs of teachers and student."""
+    """How much the demo does: rows with labels, epochs of the teachers, steps of the student."""
 
     labelled_rows: int | None
     teacher_epochs: int
-    student_epochs: int
+    student_steps: int
 
 
-_SMALL = _Size(labelled_rows=2000, teacher_epochs=2, student_epochs=1)
-_FULL = _Size(labelled_rows=None, teacher_epochs=2, student_epochs=4)
+_SMALL = _Size(labelled_rows=2000, teacher_epochs=1, student_steps=400)
+_FULL = _Size(labelled_rows=None, teacher_epochs=2, student_steps=2000)
 
 
 def run_demo(folder: Path, *, full: bool, seed: int, ui: Ui) -> DistillResult:
@@ -71,9 +71,7 @@ def run_demo(folder: Path, *, full: bool, seed: int, ui: Ui) -> DistillResult:
             uri = teach(config, resume=_begun(config), ui=ui).model_uri
             teachers[name] = uri or str(OutputFolder.of(config).student)
         ui.say("— the student is distilled from both teachers")
-        config = distill_config(
-            student, teachers, data, output, epochs=size.student_epochs, **common
-        )
+        config = distill_config(student, teachers, data, output, steps=size.student_steps, **common)
         result = distill(config, resume=_begun(config), ui=ui)
         steps = int(result.metrics["train/steps"])
         ui.say(f"— the same student is trained alone, for {steps} steps too")

@@ -25,7 +25,7 @@ def teacher_config(
     *,
     seed: int,
     tracking_uri: str | None,
-    epochs: int = 2,
+    epochs: int = 1,
 ) -> DistillConfig:
     """Fine-tune one encoder on the labelled rows; registered as ``demo-NAME``."""
     return _config(
@@ -39,9 +39,9 @@ def teacher_config(
         losses=[{"kind": "cross_entropy"}],
         training={
             "epochs": epochs,
-            "learning_rate": 5e-5,
-            "batch_rows": 32,
-            "micro_batch_rows": 16,  # rows of like length together: less padding
+            "learning_rate": 1e-4,
+            "batch_rows": 16,
+            "micro_batch_rows": 8,  # rows of like length together: less padding
             "cpus_per_worker": 2,
         },
         tracking={"uri": tracking_uri, "registered_model": f"demo-teacher-{name}"},
@@ -57,7 +57,7 @@ def distill_config(
     *,
     seed: int,
     tracking_uri: str | None,
-    epochs: int = 1,
+    steps: int,
 ) -> DistillConfig:
     """The student from both teachers, over labelled and unlabelled rows."""
     return _config(
@@ -71,7 +71,7 @@ def distill_config(
             {"kind": "forward_kl", "weight": 1.0, "temperature": 2.0},
         ],
         pipeline={"batches_ahead": 16},
-        training=_student_training(epochs),
+        training=_student_training(steps),
         tracking={"uri": tracking_uri, "registered_model": "demo-student"},
     )
 
@@ -85,15 +85,16 @@ def alone_config(
         data={"folder": str(data)},
         student={"model": str(model), "max_tokens": MAX_TOKENS},
         losses=[{"kind": "cross_entropy"}],
-        training=_student_training(1000) | {"max_steps": steps},
+        training=_student_training(steps),
         tracking={"uri": tracking_uri},
         evaluation={"latency": False},
     )
 
 
-def _student_training(epochs: int) -> dict[str, Any]:
+def _student_training(steps: int) -> dict[str, Any]:
     return {
-        "epochs": epochs,
+        "epochs": 1000,
+        "max_steps": steps,
         "batch_rows": _BATCH_ROWS,
         "learning_rate": _LEARNING_RATE,
         "evaluate_every_steps": 100,

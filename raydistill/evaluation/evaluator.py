@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -21,7 +22,7 @@ __all__ = [
     "median_ms",
     "metrics_of",
     "predict",
-    "predict_by_source",
+    "predict_by_sources",
     "predict_ensemble",
     "timing_requests",
 ]
@@ -44,17 +45,35 @@ def predict(
     )
 
 
-def predict_by_source(
-    source: Source, task: TextClassification, batch_rows: int, dtype: SignalDtype = "float32"
-) -> Tensor:
-    """As `predict`, from wherever a teacher's answers come, a few requests ahead."""
-    tickets, logits = [], []
-    for request in _requests(task, batch_rows, lambda _: None, Ask(dtype=dtype)):
-        tickets.append(source.ask(request))
-        if len(tickets) >= _AHEAD:
-            logits.append(_logits(source.collect(tickets.pop(0))))
-    logits += [_logits(source.collect(ticket)) for ticket in tickets]
-    return torch.cat(logits)
+def predict_by_sources(
+    sources: Mapping[str, Source],
+    task: TextClassification,
+    batch_rows: int,
+    dtypes: Mapping[str, SignalDtype],
+) -> dict[str, Tensor]:
+    """As `predict`, of several teachers at once, each asked a few requests ahead.
+
+    Args:
+        sources: Where each teacher's answers come from.
+        task: The rows.
+        batch_rows: Of a forward pass.
+        dtypes: What each teacher's logits travel in.
+    """
+    asked: dict[str, list[Any]] = {name: [] for name in sources}
+    logits: dict[str, list[Tensor]] = {name: [] for name in sources}
+
+    def collect(name: str) -> None:
+        logits[name].append(_logits(sources[name].collect(asked[name].pop(0))))
+
+    for plain in _requests(task, batch_rows, lambda _: None):
+        for name, source in sources.items():
+            asked[name].append(source.ask(replace(plain, ask=Ask(dtype=dtypes[name]))))
+            if len(asked[name]) >= _AHEAD:
+                collect(name)
+    for name, waiting in asked.items():
+        while waiting:
+            collect(name)
+    return {name: torch.cat(parts) for name, parts in logits.items()}
 
 
 def predict_ensemble(
@@ -98,12 +117,11 @@ def _requests(
     task: TextClassification,
     batch_rows: int,
     on_rows: Callable[[int], None],
-    ask: Ask = Ask(),  # noqa: B008 - frozen
 ) -> Any:
     size = REQUEST_PASSES * batch_rows
     for begin in range(0, task.num_rows, size):
         ids, texts = task.texts(range(begin, min(begin + size, task.num_rows)))
-        yield Request(ids, texts, ask)
+        yield Request(ids, texts, Ask())
         on_rows(len(ids))
 
 

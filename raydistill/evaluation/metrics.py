@@ -8,14 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_calibration_error,
-    multiclass_f1_score,
-    multiclass_precision,
-    multiclass_recall,
-    multiclass_stat_scores,
-)
 
 from raydistill.errors import NotFiniteError, SignalError
 
@@ -86,6 +78,8 @@ def classification_metrics(
         >>> round(metrics["accuracy"], 4), round(metrics["nll"], 4)
         (0.5, 0.7201)
     """
+    from torchmetrics.functional import classification  # takes seconds; few processes measure
+
     logits, labels = _labelled(logits_or_log_p, labels, label_names)
     if not len(labels):
         return {}
@@ -94,11 +88,17 @@ def classification_metrics(
     probabilities = log_q.exp().clamp(max=_BELOW_ONE)
     answers = logits.argmax(-1)  # [N]
     return {
-        "accuracy": float(multiclass_accuracy(answers, labels, num_classes, average="micro")),
-        "macro_f1": float(multiclass_f1_score(answers, labels, num_classes, average="macro")),
+        "accuracy": float(
+            classification.multiclass_accuracy(answers, labels, num_classes, average="micro")
+        ),
+        "macro_f1": float(
+            classification.multiclass_f1_score(answers, labels, num_classes, average="macro")
+        ),
         "nll": float(-log_q.gather(-1, labels.unsqueeze(-1)).mean()),
         "ece": float(
-            multiclass_calibration_error(probabilities, labels, num_classes, n_bins=_ECE_BINS)
+            classification.multiclass_calibration_error(
+                probabilities, labels, num_classes, n_bins=_ECE_BINS
+            )
         ),
     }
 
@@ -125,6 +125,8 @@ def per_class(
         >>> per_class(logits, torch.tensor([0, 0]), label_names=["no", "yes"])[0]
         ClassMetrics(label='no', precision=1.0, recall=0.5, f1=0.6666666865348816, support=2)
     """
+    from torchmetrics.functional import classification  # takes seconds; few processes measure
+
     logits, labels = _labelled(logits_or_log_p, labels, label_names)
     if not len(labels):
         return []
@@ -132,9 +134,15 @@ def per_class(
     answers = logits.argmax(-1)
     columns = [
         metric(answers, labels, num_classes, average="none").tolist()
-        for metric in (multiclass_precision, multiclass_recall, multiclass_f1_score)
+        for metric in (
+            classification.multiclass_precision,
+            classification.multiclass_recall,
+            classification.multiclass_f1_score,
+        )
     ]
-    support = multiclass_stat_scores(answers, labels, num_classes, average="none")[:, -1].tolist()
+    support = classification.multiclass_stat_scores(answers, labels, num_classes, average="none")[
+        :, -1
+    ].tolist()
     return [
         ClassMetrics(label, float(precision), float(recall), float(f1), int(rows))
         for label, precision, recall, f1, rows in zip(label_names, *columns, support, strict=True)

@@ -52,15 +52,26 @@ class Feed:
         self.rows_received = dict.fromkeys(sources, 0)
         self.bytes_received = dict.fromkeys(sources, 0)
 
-    def stored(self) -> Mapping[str, float]:
-        """Rows that the store or memory had, and rows that it had not, over all teachers."""
-        looked = [s for s in self._sources.values() if isinstance(s, StoreSource)]
-        if not looked:
-            return {}
+    def figures(self) -> Mapping[str, float]:
+        """What this worker received, found in store or memory, and computed itself."""
+        looked = {n: s for n, s in self._sources.items() if isinstance(s, StoreSource)}
         return {
-            "store/hits": sum(source.hits for source in looked),
-            "store/misses": sum(source.misses for source in looked),
+            **{f"teachers/{name}/rows_received": n for name, n in self.rows_received.items()},
+            **{f"teachers/{name}/bytes_received": n for name, n in self.bytes_received.items()},
+            "store/hits": sum(source.hits for source in looked.values()),
+            "store/misses": sum(source.misses for source in looked.values()),
+            **{
+                f"teachers/{name}/{key}": value
+                for name, source in looked.items()
+                for key, value in source.stats().items()
+            },
         }
+
+    def close(self) -> None:
+        """Let others find what was computed here."""
+        for source in self._sources.values():
+            if isinstance(source, StoreSource):
+                source.close()
 
     def _fill(self) -> None:
         while self._next is not None:

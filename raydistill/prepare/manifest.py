@@ -31,6 +31,7 @@ _FREE = {
         "tokenizer",
         "revision",
         "trust_remote_code",
+        "placement",
         "replicas",
         "window_rows",
         "num_gpus",

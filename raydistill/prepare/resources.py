@@ -24,6 +24,8 @@ def needed_resources(config: DistillConfig) -> Resources:
     cpus = training.num_workers * training.cpus_per_worker
     gpus = training.num_workers * training.gpus_per_worker
     for teacher in config.teachers.values():
+        if teacher.placement != "remote":
+            continue  # with the workers, or nowhere
         cpus += teacher.replicas * teacher.num_cpus
         gpus += teacher.replicas * teacher.num_gpus
     return Resources(cpus, gpus)
@@ -44,7 +46,7 @@ def resource_faults(config: DistillConfig, have: Resources, *, embedded: bool) -
     parts = [
         f"teachers.{name}: {t.replicas} x {t.num_gpus:g}"
         for name, t in config.teachers.items()
-        if t.num_gpus
+        if t.num_gpus and t.placement == "remote"
     ]
     if config.training.gpus_per_worker:
         parts.append(

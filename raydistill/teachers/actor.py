@@ -22,6 +22,7 @@ from raydistill.errors import RaydistillError, TeacherError
 from raydistill.signals import Request, TeacherSignal, pack_signal
 from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.merging import Merge, MergingTeacher
+from raydistill.teachers.placement import Trial
 from raydistill.teachers.pool import ReplicaLost, ReplicaSlow
 from raydistill.teachers.stored import StoredTeacher
 from raydistill.teachers.teacher import (
@@ -31,7 +32,14 @@ from raydistill.teachers.teacher import (
     time_answers,
 )
 
-__all__ = ["ActorTransport", "TeacherActor", "publish_replicas", "start_replicas", "stop_replicas"]
+__all__ = [
+    "ActorTransport",
+    "TeacherActor",
+    "publish_replicas",
+    "start_replicas",
+    "stop_replicas",
+    "try_teacher",
+]
 
 _PAUSE_S = 0.2  # between looks at a replica that is being restarted
 _TRANSFER_S = 60.0  # for an answer that is ready on another node when its deadline comes
@@ -167,6 +175,33 @@ def replica_stats(actors: Sequence[Any], timeout_s: float = 10.0) -> dict[str, f
         for key, value in stats.items():
             total[key] = total.get(key, 0.0) + value
     return total
+
+
+def try_teacher(
+    settings: TeacherSettings, request: Request, *, num_cpus: float, num_gpus: float
+) -> tuple[TeacherDescription, Trial]:
+    """Load a teacher where a worker will run, let it answer twice, and time the second.
+
+    Raises:
+        RaydistillError: What the teacher raised.
+        TeacherError: It could not be loaded.
+    """
+    task = ray.remote(_trial).options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0)
+    try:
+        return ray.get(task.remote(settings, request))  # type: ignore[no-any-return]
+    except RayTaskError as error:
+        raise _cause(settings.name, error) from error
+    except _LOST as error:
+        raise TeacherError(settings.name, f"failed to load: {_last_line(error)}", "") from error
+
+
+def _trial(settings: TeacherSettings, request: Request) -> tuple[TeacherDescription, Trial]:
+    teacher = LocalTeacher(settings)
+    teacher.answer(request)
+    begin = time.perf_counter()
+    signal = teacher.answer(request)
+    seconds = time.perf_counter() - begin
+    return teacher.describe(), Trial(request.num_rows, seconds, signal.num_bytes)
 
 
 def publish_replicas(actors: Sequence[Any], timeout_s: float = 60.0) -> None:

@@ -6,8 +6,11 @@ from typing import Any
 
 from raydistill.store import Codecs, Place, Shelf, ShelfStore
 from raydistill.teachers.actor import ActorTransport
+from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.pool import TeacherPool
-from raydistill.teachers.sources import Memory, Source, StoreSource
+from raydistill.teachers.sources import InlineSource, Memory, Source, StoreSource
+from raydistill.teachers.stored import StoredTeacher
+from raydistill.teachers.teacher import LocalTeacher, TeacherSettings
 
 __all__ = ["StoreLine", "TeacherLine", "open_source"]
 
@@ -48,12 +51,14 @@ class TeacherLine:
     """One teacher.
 
     Attributes:
-        actors: Its replicas; none: everything is in the store.
+        actors: Its replicas; none: it is inline, or everything is in the store.
         timeout_s: Deadline of a request.
         max_retries: How often a request may be asked again.
         start_timeout_s: How long a restart may take.
         store: Its shelf; None: no store.
         memory_bytes: What a worker keeps of its answers.
+        inline: What to load in the worker's own process; None: nothing.
+        window_rows: Rows computed together by an inline teacher.
     """
 
     actors: tuple[Any, ...]
@@ -62,6 +67,8 @@ class TeacherLine:
     start_timeout_s: float
     store: StoreLine | None = None
     memory_bytes: int = 0
+    inline: TeacherSettings | None = None
+    window_rows: int = 0
 
 
 def open_source(
@@ -81,6 +88,9 @@ def open_source(
         timeout_factor: Of the deadline, for requests that are larger than in training.
         say: Where decisions are told.
     """
+    store = line.store.open(name, say) if line.store is not None else None
+    if line.inline is not None:
+        return StoreSource(name, None, Memory(line.memory_bytes), _inline(line, line.inline, store))
     pool = None
     if line.actors:
         pool = TeacherPool(
@@ -92,7 +102,14 @@ def open_source(
             offset=offset,
             say=say,
         )
-    store = line.store.open(name, say) if line.store is not None else None
     if pool is not None and store is None and not line.memory_bytes:
         return pool
     return StoreSource(name, store, Memory(line.memory_bytes), pool)
+
+
+def _inline(line: TeacherLine, settings: TeacherSettings, store: ShelfStore | None) -> InlineSource:
+    """A teacher in this process, that reads and writes the store itself."""
+    counted = CountingTeacher(LocalTeacher(settings))
+    together = counted.describe().steady
+    stored = StoredTeacher(counted, store) if store is not None else None
+    return InlineSource(stored or counted, line.window_rows if together else 0, counted, stored)

@@ -1,6 +1,7 @@
 """Where a worker gets one teacher's answers from: the store, memory, this process, or the pool."""
 
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,7 +21,9 @@ from raydistill.store import (
     read_signal,
     row_keys,
 )
+from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.merging import merge_requests
+from raydistill.teachers.stored import StoredTeacher
 from raydistill.teachers.teacher import Teacher
 
 __all__ = ["InlineSource", "Memory", "Source", "StoreSource"]
@@ -57,10 +60,19 @@ class InlineSource:
     Args:
         teacher: Who computes.
         window_rows: At most that many rows together; 0: each request by itself.
+        counted: The part of it that counts, if there is one.
+        stored: The part of it that writes to the store, if there is one.
     """
 
-    def __init__(self, teacher: Teacher, window_rows: int) -> None:
+    def __init__(
+        self,
+        teacher: Teacher,
+        window_rows: int,
+        counted: CountingTeacher | None = None,
+        stored: StoredTeacher | None = None,
+    ) -> None:
         self._teacher, self._window_rows = teacher, window_rows
+        self._counted, self._stored = counted, stored
         self._asked: deque[_Asked] = deque()
 
     def ask(self, request: Request) -> _Asked:
@@ -92,6 +104,15 @@ class InlineSource:
 
     def bring_here(self) -> None:
         """It is here."""
+
+    def stats(self) -> Mapping[str, float]:
+        """What this process computed."""
+        return self._counted.stats() if self._counted is not None else {}
+
+    def close(self) -> None:
+        """Let others find what was computed."""
+        if self._stored is not None:
+            self._stored.publish()
 
 
 class Memory:
@@ -188,6 +209,15 @@ class StoreSource:
         found = [pick for pick in picks if pick is not None]
         names, dtype = part_names(request.ask), request.ask.dtype
         return read_signal(self._teacher, request.row_ids, found, names, dtype, view=True)
+
+    def stats(self) -> Mapping[str, float]:
+        """What was computed in this process."""
+        return self._inner.stats() if isinstance(self._inner, InlineSource) else {}
+
+    def close(self) -> None:
+        """Let others find what was computed in this process."""
+        if isinstance(self._inner, InlineSource):
+            self._inner.close()
 
     def bring_here(self) -> None:
         """What was asked for."""

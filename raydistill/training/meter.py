@@ -89,13 +89,16 @@ class Meter:
         return values
 
     def summary(self, feed: Feed) -> Mapping[str, float]:
-        """This attempt as a whole, as this worker saw it."""
+        """This attempt as a whole: times as this worker saw them, counts over all workers."""
         elapsed = max(1e-9, self._now_s)
+        counts: dict[str, float] = dict(feed.figures())
+        if self._world > 1:
+            everybody: list[dict[str, float]] = [{}] * self._world
+            dist.all_gather_object(everybody, counts)
+            counts = {name: sum(one[name] for one in everybody) for name in counts}
         return {
             "train/samples_per_s": self._rows * self._world / elapsed,
             "train/teacher_wait_fraction": min(1.0, feed.wait_s / elapsed),
             "train/seconds": self.seconds,
-            **feed.stored(),
-            **{f"teachers/{name}/rows_received": n for name, n in feed.rows_received.items()},
-            **{f"teachers/{name}/bytes_received": n for name, n in feed.bytes_received.items()},
+            **counts,
         }

@@ -197,6 +197,7 @@ class _Worker:
                 with meter.paused():
                     self.progress = replace(self.progress, seconds=meter.seconds)
                     self._save(meter.summary(feed) if self.progress.end else {})
+        feed.close()
 
     def _sign_of_life(self) -> None:
         """Let the driver show progress, and hear whether to stop."""

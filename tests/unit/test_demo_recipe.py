@@ -20,9 +20,9 @@ def recipe(name: str) -> Any:
         case "reviews_teacher":
             return teacher_config("minilm-l6", MODELS / "minilm-l6", DATA, out, **COMMON)
         case "reviews_two_teachers":
-            return distill_config(MODELS / "bert-tiny", uris, DATA, out, **COMMON)
+            return distill_config(MODELS / "bert-tiny", uris, DATA, out, steps=400, **COMMON)
         case _:
-            return alone_config(MODELS / "bert-tiny", DATA, out, steps=529, **COMMON)
+            return alone_config(MODELS / "bert-tiny", DATA, out, steps=400, **COMMON)
 
 
 @pytest.mark.parametrize("name", ["reviews_teacher", "reviews_two_teachers", "reviews_alone"])

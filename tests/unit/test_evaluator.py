@@ -11,7 +11,7 @@ from raydistill.evaluation.evaluator import (
     median_ms,
     metrics_of,
     predict,
-    predict_by_source,
+    predict_by_sources,
     predict_ensemble,
     timing_requests,
 )
@@ -73,7 +73,11 @@ def test_predictions_are_of_all_rows_in_order(batch_rows: int) -> None:
     assert torch.equal(found[:, 0], expected)
     assert sum(done) == 11
     pool: Any = Counting()
-    assert torch.equal(predict_by_source(pool, make_task(), batch_rows), found)
+    both = predict_by_sources(
+        {"a": pool, "b": Counting()}, make_task(), batch_rows, dict.fromkeys("ab", "float32")
+    )
+    assert torch.equal(both["a"], found)
+    assert torch.equal(both["b"], found)
     assert pool.most_ahead == min(4, len(pool.requests))
     # A request holds four forward passes, among which rows of like length are sorted.
     assert all(r.num_rows <= 4 * batch_rows for r in pool.requests)

@@ -1,0 +1,1 @@
+"""Benchmarks, one a module; each puts a figure of ours beside its rival's of the same run."""

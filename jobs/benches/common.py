@@ -1,0 +1,106 @@
+"""What benchmarks share: lines, real text, real teachers."""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ASSETS = Path("outputs/demo")
+"""Where the demo keeps what it fetched; fetched if it is not there."""
+TEXT_COLUMNS = ("text", "context", "sentence", "premise")
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def line(  # noqa: PLR0917 - the fields of a line, in its order
+    bench: str,
+    case: str,
+    value: float,
+    unit: str,
+    against: str,
+    against_value: float,
+    ratio: float,
+    **more: object,
+) -> dict:
+    """One result; a ratio above 1, or near it, is better for us."""
+    return {
+        "bench": bench, "case": case, "value": _short(value), "unit": unit, "against": against,
+        "against_value": _short(against_value), "ratio": round(ratio, 4), **more,
+    }  # fmt: skip
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.5g}")
+
+
+def median(values: Sequence[float]) -> float:
+    """Of repeats."""
+    return statistics.median(values)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Of one call."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def assets() -> "object":
+    """Reviews and models of the demo."""
+    from raydistill.demo.assets import fetch_assets
+
+    return fetch_assets(ASSETS, say)
+
+
+def real_texts(data: Path | None, count: int) -> list[str]:
+    """Distinct texts in a shuffled order that is always the same.
+
+    Args:
+        data: A folder of .jsonl or .parquet files with a column of text; None: the demo's reviews.
+        count: At most that many.
+    """
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    if data is None:
+        found = assets()
+        files = [found.train, found.unlabelled]
+    else:
+        files = sorted([*data.glob("*.jsonl"), *data.glob("*.parquet")])
+    texts: dict[str, None] = {}
+    for file in files:
+        if file.suffix == ".parquet":
+            rows = pq.read_table(file).to_pylist()
+        else:
+            rows = [json.loads(text) for text in file.read_text(encoding="utf-8").splitlines()]
+        for row in rows:
+            column = next((name for name in TEXT_COLUMNS if name in row), None)
+            if column is None:
+                raise SystemExit(f"{file} has none of the columns {', '.join(TEXT_COLUMNS)}")
+            texts[row[column]] = None
+    order = np.random.default_rng(0).permutation(len(texts))
+    every = list(texts)
+    return [every[i] for i in order[:count]]
+
+
+def classifier(encoder: Path, folder: Path, seed: int = 0) -> Path:
+    """An encoder with a new head of two classes, saved where a teacher can be loaded from."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.manual_seed(seed)
+    labels = {0: "negative", 1: "positive"}
+    model = AutoModelForSequenceClassification.from_pretrained(
+        encoder, num_labels=2, id2label=labels, label2id={v: k for k, v in labels.items()}
+    )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(encoder).save_pretrained(folder)
+    return folder

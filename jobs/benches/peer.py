@@ -1,0 +1,240 @@
+"""peer: three real MiniLM teachers and a 4 x 312 student on real text, against TextBrewer.
+
+Both distil the same student from the same teachers over the same rows, in the same number of steps
+of 32 rows, from soft and hard labels, each in a process of its own; the wall time is the whole
+process's, imports and Ray's start included. ``limit_fraction`` is our ratio over the arithmetic
+limit E (s + sum t) / (sum t + E s) of s and t measured in TextBrewer's process: the student's step
+alone, and each teacher's forward pass. Memory is the largest sum of proportional set sizes (shared
+pages divided among those who share them) over all processes of each side.
+
+Needs TextBrewer: pip install textbrewer==0.2.1.post1
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+ROWS_A_STEP, MAX_TOKENS, EPOCHS, TEMPERATURE, RATE = 32, 64, 5, 4.0, 1e-4
+STUDENT = {
+    "model_type": "bert", "hidden_size": 312, "num_hidden_layers": 4, "num_attention_heads": 12,
+    "intermediate_size": 1200, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+}  # fmt: skip
+ENCODERS = ("minilm-l6", "minilm-sre", "minilm-l6")
+_TIMED = 12  # batches for s and t
+
+
+def peer(repeats: int, data: Path | None, rows: int) -> list[dict]:
+    """Alternating runs of both."""
+    from benches.common import assets, classifier, line, median, real_texts, say
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        models = assets().models
+        for i, name in enumerate(ENCODERS):
+            classifier(models[name], folder / f"teacher{i}", seed=i)
+        (folder / "data").mkdir()
+        with (folder / "data" / "train.jsonl").open("w", encoding="utf-8") as file:
+            for i, text in enumerate(real_texts(data, rows)):
+                label = ("negative", "positive")[i % 2]
+                file.write(json.dumps({"text": text, "label": label}) + "\n")
+        times: dict[str, list[float]] = {"textbrewer": [], "raydistill": []}
+        memory: dict[str, list[float]] = {"textbrewer": [], "raydistill": []}
+        fractions, ratios, store_bytes = [], [], 0
+        for turn in range(repeats):
+            for side, walls in times.items():
+                found = _watched(side, folder, turn)
+                walls.append(found["seconds"])
+                memory[side].append(found["bytes"])
+                say(f"{turn + 1}/{repeats} {side}: {found}")
+                if side == "textbrewer":
+                    s, t = found["s"], found["t"]
+                else:
+                    store_bytes = found["store_bytes"]
+            limit = EPOCHS * (s + sum(t)) / (sum(t) + EPOCHS * s)
+            ratios.append(times["textbrewer"][-1] / times["raydistill"][-1])
+            fractions.append(ratios[-1] / limit)
+            say(f"{turn + 1}/{repeats} ratio {ratios[-1]:.3f}, limit {limit:.3f}")
+    ours, theirs = median(memory["raydistill"]), median(memory["textbrewer"])
+    what = f"{len(ENCODERS)} teachers, {rows} rows, {EPOCHS} epochs"
+    return [
+        line("peer", what, median(times["raydistill"]), "s", "TextBrewer MultiTeacherDistiller",
+             median(times["textbrewer"]), median(ratios), limit_fraction=round(median(fractions), 4)),
+        line("peer", f"{what}, peak memory", ours / 2**20, "MiB", "TextBrewer MultiTeacherDistiller",
+             theirs / 2**20, theirs / ours, store_mib=round(store_bytes / 2**20, 1)),
+    ]  # fmt: skip
+
+
+def _watched(side: str, folder: Path, turn: int) -> dict:
+    """Run one side in a process; its own figures, wall time and peak memory."""
+    import psutil
+
+    command = [sys.executable, __file__, side, str(folder), str(turn)]
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    peak, stop = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(1.0):
+            total = 0
+            try:
+                tree = [psutil.Process(process.pid)]
+                tree += tree[0].children(recursive=True)
+            except psutil.NoSuchProcess:
+                return
+            for one in tree:
+                try:
+                    total += one.memory_full_info().pss
+                except psutil.Error:
+                    continue
+            peak[0] = max(peak[0], float(total))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    out, _ = process.communicate()
+    elapsed = time.perf_counter() - begin
+    stop.set()
+    thread.join()
+    if process.returncode:
+        raise SystemExit(f"{side} failed with {process.returncode}")
+    return {"seconds": elapsed, "bytes": peak[0], **json.loads(out.splitlines()[-1])}
+
+
+def run_raydistill(folder: Path, turn: int) -> dict:
+    """As a user would, with the settings that suit one machine without spare cores."""
+    from raydistill import DistillConfig, distill
+    from raydistill.ui import Ui
+
+    output = folder / f"ours{turn}"
+    config = {
+        "run": {"name": "peer", "output_dir": str(output / "run")},
+        "data": {"folder": str(folder / "data")},
+        "student": {
+            "from_config": STUDENT, "tokenizer": str(folder / "teacher0"), "max_tokens": MAX_TOKENS,
+        },
+        "teachers": {
+            f"t{i}": {"model": str(folder / f"teacher{i}"), "placement": "inline"}
+            for i in range(len(ENCODERS))
+        },
+        "ensemble": {"combine": "logits"},
+        "losses": [
+            {"kind": "soft_cross_entropy", "temperature": TEMPERATURE},
+            {"kind": "cross_entropy"},
+        ],
+        "pipeline": {"batches_ahead": 16},
+        "training": {
+            "epochs": EPOCHS, "batch_rows": ROWS_A_STEP, "micro_batch_rows": 8, "learning_rate": RATE,
+            "cpus_per_worker": 2, "checkpoint_every_steps": 10**6, "evaluate_every_steps": 10**6,
+        },
+        "tracking": {"enabled": False},
+        "evaluation": {"splits": [], "teachers": False, "latency": False},
+    }  # fmt: skip
+    metrics = distill(DistillConfig.model_validate(config), ui=Ui()).metrics
+    stored = sum(f.stat().st_size for f in (output / "store").rglob("*") if f.is_file())
+    return {
+        "store_bytes": stored,
+        "train_s": metrics["train/seconds"],
+        "rows_computed": metrics["teachers/t0/rows_computed"],
+    }
+
+
+def run_textbrewer(folder: Path, _turn: int) -> dict:
+    """TextBrewer's own way for several teachers."""
+    import textbrewer
+    import torch
+    from textbrewer import DistillationConfig, MultiTeacherDistiller, TrainingConfig
+    from transformers import (
+        AutoConfig,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        get_linear_schedule_with_warmup,
+    )
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "teacher0")
+    rows = [json.loads(text) for text in (folder / "data" / "train.jsonl").open(encoding="utf-8")]
+    names = ["negative", "positive"]
+
+    def collate(batch: list[dict]) -> dict:
+        inputs = tokenizer(
+            [row["text"] for row in batch], padding=True, truncation=True, max_length=MAX_TOKENS,
+            return_tensors="pt",
+        )  # fmt: skip
+        return {**inputs, "labels": torch.tensor([names.index(row["label"]) for row in batch])}
+
+    loader = torch.utils.data.DataLoader(
+        rows, ROWS_A_STEP, shuffle=True, collate_fn=collate, drop_last=False
+    )
+    teachers = [
+        AutoModelForSequenceClassification.from_pretrained(folder / f"teacher{i}").eval()
+        for i in range(len(ENCODERS))
+    ]
+    settings = {key: value for key, value in STUDENT.items() if key != "model_type"}
+    student = AutoModelForSequenceClassification.from_config(
+        AutoConfig.for_model("bert", vocab_size=len(tokenizer), num_labels=2, **settings)
+    )
+    s, t = _step_and_passes(student, teachers, loader)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=RATE)
+    steps = len(loader) * EPOCHS
+
+    def adaptor(_batch: dict, outputs: object) -> dict:
+        return {"logits": (outputs.logits,), "losses": (outputs.loss,)}
+
+    distiller = MultiTeacherDistiller(
+        train_config=TrainingConfig(output_dir=str(folder / "theirs"), ckpt_epoch_frequency=EPOCHS, device="cpu"),
+        distill_config=DistillationConfig(temperature=TEMPERATURE, kd_loss_type="ce", hard_label_weight=1.0),
+        model_T=teachers, model_S=student, adaptor_T=adaptor, adaptor_S=adaptor,
+    )  # fmt: skip
+    begin = time.perf_counter()
+    with distiller:
+        distiller.train(
+            optimizer, loader, num_epochs=EPOCHS, scheduler_class=get_linear_schedule_with_warmup,
+            scheduler_args={"num_warmup_steps": steps // 10, "num_training_steps": steps},
+            max_grad_norm=1.0,
+        )  # fmt: skip
+    version = getattr(textbrewer, "__version__", "?")
+    return {"s": s, "t": t, "train_s": time.perf_counter() - begin, "version": version}
+
+
+def _step_and_passes(student: object, teachers: list, loader: object) -> tuple[float, list[float]]:
+    """Medians of seconds: the student's step on hard labels alone, and each teacher's pass."""
+    import copy
+    import statistics
+
+    import torch
+
+    batches = [batch for batch, _ in zip(loader, range(_TIMED), strict=False)]
+    trial = copy.deepcopy(student).train()
+    optimizer = torch.optim.AdamW(trial.parameters(), lr=RATE)
+
+    def step(batch: dict) -> None:
+        trial(**batch).loss.backward()
+        torch.nn.utils.clip_grad_norm_(trial.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def timed(work: object) -> float:
+        found = []
+        for batch in batches:
+            begin = time.perf_counter()
+            work(batch)
+            found.append(time.perf_counter() - begin)
+        return statistics.mean(found[2:])
+
+    with torch.no_grad():
+        passes = [timed(lambda batch, m=model: m(**batch)) for model in teachers]
+    return timed(step), passes
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("side", choices=["raydistill", "textbrewer"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("turn", type=int)
+    chosen = parser.parse_args()
+    side = run_raydistill if chosen.side == "raydistill" else run_textbrewer
+    print(json.dumps(side(chosen.folder, chosen.turn)))

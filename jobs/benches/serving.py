@@ -1,0 +1,112 @@
+"""serving: rows a second of one real teacher on ragged real text, against the plain loop.
+
+The plain loop is ``model(**tokenizer(batch, padding=True))`` over shuffled batches of 32. Ours are
+the same rows in the same order asked 8 batches ahead, and the whole set sorted as `raydistill cache`
+does it. Logits must agree to 1e-5; the benchmark stops if they do not.
+"""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benches.common import assets, classifier, line, median, real_texts, say, seconds
+from raydistill.models import ModelSource
+from raydistill.signals import Ask, Request
+from raydistill.teachers.sources import InlineSource
+from raydistill.teachers.teacher import LocalTeacher, TeacherSettings
+
+BATCH, WINDOW, TOLERANCE = 32, 8, 1e-5
+
+
+def serving(repeats: int, data: Path | None, rows: int, max_tokens: int) -> list[dict]:
+    """Short and long text by default; with --data that text alone."""
+    texts = real_texts(data, rows)
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = str(classifier(assets().models["minilm-l6"], Path(scratch)))
+        teacher = LocalTeacher(
+            TeacherSettings(
+                "minilm-l6", ModelSource(folder, folder, folder), "float32", max_tokens, 64, threads
+            )
+        )
+        plain = _Plain(folder, texts, max_tokens)
+    ways = {
+        f"{WINDOW} batches asked ahead": lambda: _window(teacher, texts),
+        "whole set sorted, as in cache": lambda: _sorted(teacher, texts),
+    }
+    expected = plain.run()
+    for name, way in ways.items():  # warm-up, and whether it is the same work
+        worst = float((way() - expected).abs().max())
+        if worst > TOLERANCE:
+            raise SystemExit(f"{name}: logits differ by {worst:.2g}")
+        say(f"{name}: logits differ by {worst:.2g} at most")
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    against: list[float] = []
+    ratios: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats):
+        before = seconds(plain.run)
+        for name, way in ways.items():
+            times[name].append(seconds(way))
+        after = seconds(plain.run)
+        against.append((before + after) / 2)
+        for name in ways:
+            ratios[name].append(against[-1] / times[name][-1])
+            say(f"{turn + 1}/{repeats} {name}: {ratios[name][-1]:.3f}")
+    what = "the demo's reviews" if data is None else data.name
+    return [
+        line(
+            "serving", f"{what}, {name}", len(texts) / median(times[name]), "rows/s",
+            "model(**tokenizer(batch, padding=True)), shuffled batches of 32",
+            len(texts) / median(against), median(ratios[name]), threads=threads,
+        )
+        for name in ways
+    ]  # fmt: skip
+
+
+class _Plain:
+    """What a user would write."""
+
+    def __init__(self, folder: str, texts: list[str], max_tokens: int) -> None:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        self.model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.texts, self.max_tokens = texts, max_tokens
+
+    @torch.inference_mode()
+    def run(self) -> torch.Tensor:
+        """Logits of all rows in order."""
+        found = []
+        for begin in range(0, len(self.texts), BATCH):
+            batch = self.tokenizer(
+                self.texts[begin : begin + BATCH], padding=True, truncation=True,
+                max_length=self.max_tokens, return_tensors="pt",
+            )  # fmt: skip
+            found.append(self.model(**batch).logits)
+        return torch.cat(found)
+
+
+def _window(teacher: LocalTeacher, texts: list[str]) -> torch.Tensor:
+    """Requests of 32 rows, 8 of them known at a time."""
+    source = InlineSource(teacher, BATCH * WINDOW)
+    requests = [
+        Request(tuple(range(begin, min(begin + BATCH, len(texts)))), (tuple(texts[begin : begin + BATCH]),), Ask())
+        for begin in range(0, len(texts), BATCH)
+    ]  # fmt: skip
+    logits = []
+    for begin in range(0, len(requests), WINDOW):
+        asked = [source.ask(request) for request in requests[begin : begin + WINDOW]]
+        logits += [source.collect(one).logits for one in asked]
+    return torch.cat(logits)
+
+
+def _sorted(teacher: LocalTeacher, texts: list[str]) -> torch.Tensor:
+    """All rows by length, a window at a time."""
+    order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+    logits = torch.empty(len(texts), 2)
+    for begin in range(0, len(order), BATCH * WINDOW):
+        rows = order[begin : begin + BATCH * WINDOW]
+        request = Request(tuple(rows), (tuple(texts[row] for row in rows),), Ask())
+        logits[torch.tensor(rows)] = teacher.answer(request).logits
+    return logits
