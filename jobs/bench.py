@@ -4,10 +4,14 @@ overlap   the teacherless student's speed that is left with teachers beside it
 epochs    the same in epochs after the first, when the store answers
 serving   one real teacher on ragged real text, against the plain loop
 store     reading and writing against a memory copy; what each code costs
+search    8 trials that share teachers and store, against 8 runs of their own
+peer      three real teachers, five epochs, against TextBrewer (needs it installed)
+growth    time and memory against rows and against teachers
 all       all of them
 """
 
 import argparse
+import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -15,32 +19,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-NAMES = ("overlap", "epochs", "serving", "store")
+NAMES = ("overlap", "epochs", "serving", "store", "search", "peer", "growth")
 
 
 def run(name: str, options: argparse.Namespace) -> list[dict]:
     """One benchmark's lines."""
-    repeats = options.repeats
-    if name == "overlap":
-        import ray
-        from benches.overlap import overlap
-
-        ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level="error")
-        try:
-            return overlap(repeats, options.steps)
-        finally:
-            ray.shutdown()
-    if name == "epochs":
-        from benches.epochs import epochs
-
-        return epochs(repeats, options.steps)
-    if name == "serving":
-        from benches.serving import serving
-
-        return serving(repeats, options.data, options.rows, options.max_tokens)
-    from benches.store import store
-
-    return store(repeats, options.megabytes)
+    bench = getattr(importlib.import_module(f"benches.{name}"), name)
+    arguments = {
+        "overlap": (options.repeats, options.steps),
+        "epochs": (options.repeats, options.steps),
+        "serving": (options.repeats, options.data, options.rows, options.max_tokens),
+        "store": (options.repeats, options.megabytes),
+        "search": (options.data,),
+        "peer": (options.repeats, options.data, options.peer_rows),
+        "growth": (options.data,),
+    }[name]
+    return list(bench(*arguments))
 
 
 def lines(options: argparse.Namespace) -> Iterator[dict]:
@@ -60,6 +54,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of texts (serving); default: the demo's")
     parser.add_argument("--rows", type=int, default=1024, help="of text (serving)")
     parser.add_argument("--max-tokens", type=int, default=128, help="of a row (serving)")
+    parser.add_argument("--peer-rows", type=int, default=2000, help="of training data (peer)")
     parser.add_argument("--megabytes", type=int, default=256, help="of answers (store)")
     for line in lines(parser.parse_args()):
         print(json.dumps(line), flush=True)

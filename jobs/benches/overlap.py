@@ -144,7 +144,15 @@ class Case:
 
 
 def overlap(repeats: int, steps: int) -> list[dict]:
-    """All four cases against the student alone, in this one process."""
+    """All cases against the student alone, in this one process."""
+    ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level="error")
+    try:
+        return _overlap(repeats, steps)
+    finally:
+        ray.shutdown()
+
+
+def _overlap(repeats: int, steps: int) -> list[dict]:
     folder = tempfile.mkdtemp()
     source = word_tokenizer(Path(folder))
     task = rows_of_words(ROWS * (steps + 2))

@@ -132,13 +132,14 @@ class ShelfStore:
         if ask.dtype != self.shelf.signal_dtype:
             raise AssertionError("a shelf holds answers of one dtype")
         names = set(part_names(ask))
+        may_look = self._clock() - self._looked_at > self._refresh_s
         while True:
             found, broken = self._find(keys, names)
-            if None in found and self._clock() - self._looked_at > self._refresh_s:
-                self.refresh()
-                continue
-            if not broken:
+            if not broken and not (may_look and None in found):
                 return found
+            if may_look:
+                self.refresh()
+                may_look = False
             for segment in broken:
                 self._segments.remove(segment)
                 self._set_aside(segment.path, "is not what its checksum says")

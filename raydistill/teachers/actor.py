@@ -69,7 +69,8 @@ class TeacherActor:
         merge: Merge = "never",
         store: Any = None,
     ) -> None:
-        counted = self._counted = CountingTeacher(make_teacher(settings))
+        self._local = make_teacher(settings)
+        counted = self._counted = CountingTeacher(self._local)
         self._description = counted.describe()
         self._stored: StoredTeacher | None = None
         if store is not None:
@@ -100,7 +101,7 @@ class TeacherActor:
     def time(self, requests: Sequence[Request]) -> list[float]:
         """Seconds that each answer takes; not counted as work."""
         with self._teacher.free():
-            return time_answers(self._counted.teacher, requests)
+            return time_answers(self._local, requests)
 
     def stats(self) -> Mapping[str, float]:
         """What was computed since this replica started, and what was found instead."""

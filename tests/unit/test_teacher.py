@@ -279,3 +279,9 @@ def test_overflow_on_the_way_names_signal_dtype(tiny: dict[str, Path], tmp_path:
     assert torch.isfinite(teacher.answer(request(Ask())).logits).all()
     with pytest.raises(NotFiniteError, match=r"teachers\.wide\.signal_dtype = float16"):
         teacher.answer(request(Ask(dtype="float16")))
+
+
+def test_timing_runs_the_same_model(teacher: LocalTeacher) -> None:
+    """A latency of something else than the answers is no figure of the model."""
+    plain = teacher.run_plainly(request(Ask()))
+    assert torch.allclose(plain, teacher.answer(request(Ask())).logits, atol=1e-5)
