@@ -12,7 +12,7 @@ from raydistill.runtime import cluster_resources, connect_ray, object_store_byte
 from raydistill.serve import Served, needed_answers, serve_teachers
 from raydistill.signals import Request
 from raydistill.store import row_keys
-from raydistill.teachers.actor import ActorTransport, replica_stats
+from raydistill.teachers.actor import ActorTransport
 from raydistill.teachers.pool import TeacherPool
 from raydistill.ui import Ui
 
@@ -55,7 +55,7 @@ def cache(config: DistillConfig, *, ui: Ui | None = None) -> dict[str, int]:
                     computed[name] = 0
                     continue
                 _fill(prepared, name, served, ui)
-                computed[name] = int(replica_stats(served.line.actors)["rows_computed"])
+                computed[name] = int(served.stats()["rows_computed"])
                 ui.say(f"{name}: {computed[name]:,} rows computed")
             return computed
 

@@ -28,7 +28,7 @@ def plan_lines(prepared: Prepared) -> list[str]:
         batch = prepared.row_bytes(name) * training.batch_rows
         lines.append(
             f"teacher   {name}: {section.model}, {shape.num_layers} blocks x {shape.width}, weight {share:.3g}, "
-            f"{section.replicas} replica(s) x {_device(section.num_gpus, section.num_cpus)}, {section.dtype}; answers "
+            f"{_bounds(section.replica_bounds)} replica(s) x {_device(section.num_gpus, section.num_cpus)}, {section.dtype}; answers "
             f"{', '.join(parts)} in {section.signal_dtype}, at most {format_bytes(batch)} a batch"
         )
     for term in prepared.objective.terms:
@@ -48,3 +48,7 @@ def plan_lines(prepared: Prepared) -> list[str]:
 
 def _device(gpus: float, cpus: float) -> str:
     return f"{gpus:g} GPU" if gpus else f"{cpus:g} CPU"
+
+
+def _bounds(bounds: tuple[int, int]) -> str:
+    return str(bounds[0]) if bounds[0] == bounds[1] else f"{bounds[0]} to {bounds[1]}"

@@ -35,9 +35,8 @@ from raydistill.runtime import (
     machine_resources,
     object_store_bytes,
 )
-from raydistill.serve import cached_faults, serve_teachers
+from raydistill.serve import cached_faults, serve_teachers, tend_replicas
 from raydistill.summary import write_summary
-from raydistill.teachers.actor import replica_stats
 from raydistill.teachers.line import TeacherLine
 from raydistill.teachers.teacher import TeacherSettings
 from raydistill.training.recorder import start_recorder
@@ -177,8 +176,10 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
         with ui.training(prepared.steps.total, config.run.name) as bar:
 
             def on_events(events: list[dict[str, Any]]) -> None:
-                record.events(events)
-                bar.events(events)
+                told = [event for event in events if event["kind"] != "waited"]
+                record.events(told)
+                bar.events(told)
+                tend_replicas(teachers, events, job.recorder)
 
             trained = train(
                 job,
@@ -189,12 +190,9 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
             )
         with ui.doing("measuring student and teachers"):
             num_parameters = export_student(prepared, trained.checkpoint, folder.student)
-            figures = _measure(prepared, lines, tables, folder)
-        stats = {
-            # Inline teachers are counted by the workers.
-            name: {} if line.inline else {"rows_computed": 0.0} | replica_stats(line.actors)
-            for name, line in lines.items()
-        }
+            now = {name: teacher.line_now() for name, teacher in teachers.items()}
+            figures = _measure(prepared, now, tables, folder)
+        stats = {name: teacher.stats() for name, teacher in teachers.items()}
         metrics = _metrics(trained, figures, stats)
         write_summary(
             folder,

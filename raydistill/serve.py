@@ -1,6 +1,6 @@
 """The teachers of a run: which must be started, and how every worker reaches them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,17 +15,26 @@ from raydistill.store import Codecs, Place, Shelf, row_keys
 from raydistill.tasks import TextClassification
 from raydistill.teachers.actor import (
     describe_replicas,
-    publish_replicas,
     start_replicas,
-    stop_replicas,
     try_teacher,
 )
+from raydistill.teachers.keeper import ReplicaKeeper
 from raydistill.teachers.line import StoreLine, TeacherLine
 from raydistill.teachers.placement import choose_placement
+from raydistill.teachers.scaling import Scaler
 from raydistill.teachers.stored import description_from
 from raydistill.teachers.teacher import TeacherDescription, TeacherSettings
 
-__all__ = ["Served", "cached_faults", "missing_rows", "serve_teachers", "store_line", "store_uri"]
+__all__ = [
+    "Served",
+    "cached_faults",
+    "missing_rows",
+    "needed_answers",
+    "serve_teachers",
+    "store_line",
+    "store_uri",
+    "tend_replicas",
+]
 
 _LOOK = 4096  # rows looked up at once
 
@@ -37,15 +46,27 @@ class Served:
     Attributes:
         line: How it is reached.
         description: What it says about itself, or said when the store was filled.
+        keeper: Of its replicas; None: it has none.
     """
 
     line: TeacherLine
     description: TeacherDescription
+    keeper: ReplicaKeeper | None = None
 
     @property
     def started(self) -> bool:
         """False: all its answers were in the store."""
-        return bool(self.line.actors) or self.line.inline is not None
+        return self.keeper is not None or self.line.inline is not None
+
+    def stats(self) -> Mapping[str, float]:
+        """What its replicas computed; nothing of an inline one, which the workers count."""
+        if self.line.inline is not None:
+            return {}
+        return {"rows_computed": 0.0} | dict(self.keeper.stats() if self.keeper else {})
+
+    def line_now(self) -> TeacherLine:
+        """With the replicas that there are now."""
+        return replace(self.line, actors=tuple(self.keeper.actors)) if self.keeper else self.line
 
 
 def store_uri(config: DistillConfig) -> str:
@@ -130,7 +151,7 @@ def serve_teachers(
         say: Where decisions are told.
     """
     config = prepared.config
-    actors: dict[str, list[Any]] = {}
+    keepers: dict[str, ReplicaKeeper] = {}
     found: dict[str, Served] = {}
     lines = {name: _line(prepared, name, object_store) for name in config.teachers}
     try:
@@ -144,25 +165,52 @@ def serve_teachers(
                 if served is not None:
                     found[name] = served
             if name not in found:
-                actors[name] = start_replicas(
-                    teacher_settings(prepared, name),
-                    replicas=section.replicas,
-                    num_cpus=section.num_cpus,
-                    num_gpus=section.num_gpus,
-                    window_rows=section.window_rows,
-                    merge=section.merge_requests,
-                    store=lines[name].store,
-                )
-        for name, replicas in actors.items():
+                keepers[name] = _start(prepared, name, lines[name].store, say)
+        for name, keeper in keepers.items():
             wait_s = config.teachers[name].start_timeout_s
-            description = describe_replicas(name, replicas, wait_s)
-            found[name] = Served(replace(lines[name], actors=tuple(replicas)), description)
+            description = describe_replicas(name, keeper.actors, wait_s)
+            line = replace(lines[name], actors=tuple(keeper.actors), elastic=keeper.elastic)
+            found[name] = Served(line, description, keeper)
         yield {name: found[name] for name in config.teachers}
     finally:
-        for replicas in actors.values():
-            publish_replicas(replicas)
-        for replicas in actors.values():
-            stop_replicas(replicas)
+        for keeper in keepers.values():
+            keeper.stop()
+
+
+def tend_replicas(
+    teachers: Mapping[str, Served], events: Sequence[Mapping[str, Any]], recorder: Any
+) -> None:
+    """Grow or shrink by what workers said they waited, and tell them; called again and again."""
+    for event in events:
+        if event["kind"] == "waited":
+            for name, seconds in event["values"].items():
+                if (keeper := teachers[name].keeper) is not None:
+                    keeper.waited(event["rank"], seconds)
+    for name, served in teachers.items():
+        if served.keeper is not None and served.keeper.look():
+            recorder.set_replicas.remote(name, list(served.keeper.actors))
+
+
+def _start(
+    prepared: Prepared, name: str, store: StoreLine | None, say: Callable[[str], None]
+) -> ReplicaKeeper:
+    """As many replicas as there must be."""
+    section = prepared.config.teachers[name]
+    low, high = section.replica_bounds
+
+    def start(count: int) -> list[Any]:
+        return start_replicas(
+            teacher_settings(prepared, name),
+            replicas=count,
+            num_cpus=section.num_cpus,
+            num_gpus=section.num_gpus,
+            window_rows=section.window_rows,
+            merge=section.merge_requests,
+            store=store,
+        )
+
+    scaler = Scaler(low, high) if low < high else None
+    return ReplicaKeeper(name, start(low), lambda: start(1)[0], scaler=scaler, say=say)
 
 
 def _tried(
@@ -181,8 +229,8 @@ def _tried(
     if section.placement == "auto":
         workers = needed_resources(prepared.config)
         room = Resources(
-            have.cpus - workers.cpus - section.replicas * section.num_cpus,
-            have.gpus - workers.gpus - section.replicas * section.num_gpus,
+            have.cpus - workers.cpus - section.replica_bounds[0] * section.num_cpus,
+            have.gpus - workers.gpus - section.replica_bounds[0] * section.num_gpus,
         )
         chosen, why = choose_placement(trial, spare=min(room.cpus, room.gpus) >= 0)
         say(f"{name} is {chosen}: {why}")
@@ -204,6 +252,7 @@ def _line(prepared: Prepared, name: str, object_store: int) -> TeacherLine:
         start_timeout_s=section.start_timeout_s,
         store=store_line(prepared, name),
         memory_bytes=memory,
+        hedge_after=section.hedge_after,
     )
 
 

@@ -12,9 +12,17 @@ from raydistill.config.base import (
     PositiveInt,
     Section,
     WholeNonNegative,
+    one_sentence,
 )
 
-__all__ = ["EnsembleSection", "FromTeacher", "StudentSection", "TeacherName", "TeacherSection"]
+__all__ = [
+    "EnsembleSection",
+    "FromTeacher",
+    "ReplicaRange",
+    "StudentSection",
+    "TeacherName",
+    "TeacherSection",
+]
 
 TeacherName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """Appears in metrics, errors and actor names: letters, digits, `_` and `-`."""
@@ -52,6 +60,15 @@ class StudentSection(Section):
     workers and micro-batches; above 0 they do (resume stays exact all the same)."""
 
 
+class ReplicaRange(Section):
+    """Between these, by need."""
+
+    min: PositiveInt = 1
+    """Started at once."""
+    max: PositiveInt
+    """Never more."""
+
+
 class TeacherSection(Section):
     """A frozen sequence-classification model and the actors that serve it."""
 
@@ -76,8 +93,12 @@ class TeacherSection(Section):
     machine without spare cores. cached: in the store, whole (`raydistill cache`). auto: by a short
     measurement, which is printed. Whatever it says, a teacher whose answers are all in the store is
     not started."""
-    replicas: PositiveInt = 1
-    """How many actors serve this teacher, spread over the nodes."""
+    replicas: Annotated[
+        PositiveInt | ReplicaRange,
+        one_sentence("must be a number, 1 or more, or {min: …, max: …}"),
+    ] = 1
+    """How many actors serve this teacher, spread over the nodes. {min: 1, max: 4}: as many as the
+    student needs, by what it waits, where there is room."""
     num_gpus: Gpus = 0.0
     """GPUs of each replica; fractions share one."""
     num_cpus: NonNegative = 1.0
@@ -91,10 +112,20 @@ class TeacherSection(Section):
     tried when it starts (float32 on CPUs); always gives up exactness in the last bits."""
     timeout_s: Positive = 120.0
     """Deadline of a request, from asking to answer, waiting in line included."""
+    hedge_after: Positive | None = 4.0
+    """A request that takes that many times the usual is sent to a second replica too, if one has less
+    to do; the first answer counts. Null: never."""
     max_retries: WholeNonNegative = 3
     """How often one request is asked again after a lost or late answer before the run stops."""
     start_timeout_s: Positive = 600.0
     """Deadline for a replica to be placed and its model loaded."""
+
+    @property
+    def replica_bounds(self) -> tuple[int, int]:
+        """Fewest and most replicas."""
+        if isinstance(self.replicas, int):
+            return self.replicas, self.replicas
+        return self.replicas.min, self.replicas.max
 
 
 class EnsembleSection(Section):

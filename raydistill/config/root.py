@@ -123,6 +123,16 @@ def _teacher_faults(config: DistillConfig) -> list[Fault]:
     faults = []
     for name in config.ensemble.weights:
         faults += _unknown_teacher(config, f"ensemble.weights.{name}", name)
+    for name, teacher in config.teachers.items():
+        low, high = teacher.replica_bounds
+        if low > high:
+            faults.append(
+                Fault(
+                    f"teachers.{name}.replicas.min",
+                    f"must not exceed teachers.{name}.replicas.max = {high}, got {low}.",
+                    rests_on=(f"teachers.{name}.replicas",),
+                )
+            )
     terms = _with_teachers(config)
     if config.teachers and not terms:
         faults.append(

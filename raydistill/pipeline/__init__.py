@@ -1,7 +1,8 @@
 """How a worker gets what it needs before it needs it."""
 
+from raydistill.pipeline.ahead import copied_ahead
 from raydistill.pipeline.feed import Fed, Feed
 from raydistill.pipeline.plan import MicroBatch, plan_micro_batches
 from raydistill.pipeline.window import Window
 
-__all__ = ["Fed", "Feed", "MicroBatch", "Window", "plan_micro_batches"]
+__all__ = ["Fed", "Feed", "MicroBatch", "Window", "copied_ahead", "plan_micro_batches"]

@@ -6,13 +6,14 @@ node while the student works.
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from raydistill.pipeline.plan import MicroBatch
 from raydistill.pipeline.window import Window
 from raydistill.signals import Ask, Request, TeacherSignal
+from raydistill.teachers.pool import TeacherPool
 from raydistill.teachers.sources import Source, StoreSource
 
 __all__ = ["Fed", "Feed"]
@@ -49,6 +50,8 @@ class Feed:
         self._rows = 0
         self.wait_s = 0.0
         """Seconds spent waiting for teachers."""
+        self.waited_s = dict.fromkeys(sources, 0.0)
+        """The same by teacher; who is collected later may have caught up meanwhile."""
         self.rows_received = dict.fromkeys(sources, 0)
         self.bytes_received = dict.fromkeys(sources, 0)
 
@@ -66,6 +69,12 @@ class Feed:
                 for key, value in source.stats().items()
             },
         }
+
+    def set_replicas(self, teacher: str, handles: Sequence[Any]) -> None:
+        """Ask these replicas of a teacher from now on."""
+        source = self._sources[teacher]
+        if isinstance(source, StoreSource | TeacherPool):
+            source.set_replicas(handles)
 
     def close(self) -> None:
         """Let others find what was computed here."""
@@ -94,9 +103,11 @@ class Feed:
                 return
             micro_batch, tickets = self._queue.popleft()
             begin = time.perf_counter()
-            signals = {
-                name: self._sources[name].collect(ticket) for name, ticket in tickets.items()
-            }
+            signals = {}
+            for name, ticket in tickets.items():
+                from_here = time.perf_counter()
+                signals[name] = self._sources[name].collect(ticket)
+                self.waited_s[name] += time.perf_counter() - from_here
             self.wait_s += time.perf_counter() - begin
             rows = len(micro_batch.batch.row_ids)
             self._rows -= rows

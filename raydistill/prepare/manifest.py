@@ -37,6 +37,7 @@ _FREE = {
         "num_gpus",
         "num_cpus",
         "timeout_s",
+        "hedge_after",
         "max_retries",
         "start_timeout_s",
     },

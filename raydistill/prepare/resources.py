@@ -26,8 +26,8 @@ def needed_resources(config: DistillConfig) -> Resources:
     for teacher in config.teachers.values():
         if teacher.placement != "remote":
             continue  # with the workers, or nowhere
-        cpus += teacher.replicas * teacher.num_cpus
-        gpus += teacher.replicas * teacher.num_gpus
+        cpus += teacher.replica_bounds[0] * teacher.num_cpus
+        gpus += teacher.replica_bounds[0] * teacher.num_gpus
     return Resources(cpus, gpus)
 
 
@@ -44,7 +44,7 @@ def resource_faults(config: DistillConfig, have: Resources, *, embedded: bool) -
     need = needed_resources(config)
     faults = []
     parts = [
-        f"teachers.{name}: {t.replicas} x {t.num_gpus:g}"
+        f"teachers.{name}: {t.replica_bounds[0]} x {t.num_gpus:g}"
         for name, t in config.teachers.items()
         if t.num_gpus and t.placement == "remote"
     ]

@@ -64,6 +64,11 @@ class Request:
         """How many rows."""
         return len(self.row_ids)
 
+    @property
+    def load(self) -> int:
+        """How much work it is: characters, which stand for tokens."""
+        return sum(len(text) for column in self.texts for text in column) + self.num_rows
+
     def select(self, rows: Sequence[int]) -> "Request":
         """Some of its rows, in the order given."""
         return Request(

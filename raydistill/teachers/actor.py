@@ -256,6 +256,21 @@ class ActorTransport:
                 raise
             return ray.get(pending, timeout=_TRANSFER_S)  # type: ignore[no-any-return]
 
+    def first(self, pending: Sequence[Any], timeout_s: float) -> int | None:
+        """Wait until one of some calls has ended, well or not."""
+        ended = ray.wait(list(pending), num_returns=1, timeout=timeout_s, fetch_local=False)[0]
+        return list(pending).index(ended[0]) if ended else None
+
+    def assign(self, handles: Sequence[Any]) -> tuple[int, list[int]]:
+        """Reach these actors from now on; numbers of earlier ones stay."""
+        known = {actor._actor_id for actor in self._actors}
+        new = [actor for actor in handles if actor._actor_id not in known]
+        wanted = {actor._actor_id for actor in handles}
+        gone = [i for i, actor in enumerate(self._actors) if actor._actor_id not in wanted]
+        self._actors += new
+        self.num_replicas = len(self._actors)
+        return len(new), gone
+
     def bring_here(self, pending: Sequence[Any]) -> None:
         """Start to pull finished answers; the node goes on with it after this call."""
         ray.wait(list(pending), num_returns=len(pending), timeout=0, fetch_local=True)

@@ -57,6 +57,8 @@ class TeacherLine:
         start_timeout_s: How long a restart may take.
         store: Its shelf; None: no store.
         memory_bytes: What a worker keeps of its answers.
+        hedge_after: When a late request is sent to a second replica too; None: never.
+        elastic: Whether its replicas may become more or fewer.
         inline: What to load in the worker's own process; None: nothing.
         window_rows: Rows computed together by an inline teacher.
     """
@@ -67,6 +69,8 @@ class TeacherLine:
     start_timeout_s: float
     store: StoreLine | None = None
     memory_bytes: int = 0
+    hedge_after: float | None = None
+    elastic: bool = False
     inline: TeacherSettings | None = None
     window_rows: int = 0
 
@@ -100,6 +104,7 @@ def open_source(
             max_retries=line.max_retries,
             start_timeout_s=line.start_timeout_s,
             offset=offset,
+            hedge_after=line.hedge_after,
             say=say,
         )
     if pool is not None and store is None and not line.memory_bytes:

@@ -9,7 +9,9 @@ life and had not arrived is asked again at once; what had arrived is used, but s
 the replica's health now. A replica under suspicion is asked again when it answers a ping.
 """
 
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +21,12 @@ from raydistill.signals import Request, TeacherSignal
 from raydistill.teachers.routing import Decision, Failure, Router, decide
 
 __all__ = ["ReplicaLost", "ReplicaSlow", "TeacherPool", "Ticket", "Transport"]
+
+
+_REMEMBERED = 32  # latencies of the last answers
+_ENOUGH = 8  # of them tell what is usual
+_SHORTEST_S = 0.05  # below that nothing is late
+_RIVALS = 2  # replicas that hedging needs
 
 
 class ReplicaLost(Exception):  # noqa: N818 - a status, caught by the pool, never shown
@@ -40,6 +48,14 @@ class Transport(Protocol):
 
     def fetch(self, pending: Any, timeout_s: float) -> TeacherSignal:
         """Wait for an answer; raises ReplicaLost, ReplicaSlow, or what the teacher raised."""
+        ...
+
+    def first(self, pending: Sequence[Any], timeout_s: float) -> int | None:
+        """Wait until one of some calls has ended, well or not: which; None: none did in time."""
+        ...
+
+    def assign(self, handles: Sequence[Any]) -> tuple[int, list[int]]:
+        """Reach these replicas from now on: how many are new, numbered on, and which are not among them."""
         ...
 
     def arrived(self, pending: Any) -> bool:
@@ -74,6 +90,7 @@ class Ticket:
         pending: Stands for the answer; None if the replica was dead when it was sent.
         asked_at: On the pool's clock, the last time.
         attempts: How often it was asked.
+        rival: The same request at another replica, when this one was late; the first answer wins.
     """
 
     request: Request
@@ -82,6 +99,7 @@ class Ticket:
     pending: Any
     asked_at: float
     attempts: int = 1
+    rival: "Ticket | None" = None
 
 
 class TeacherPool:
@@ -94,6 +112,8 @@ class TeacherPool:
         max_retries: How often a request may be asked again.
         start_timeout_s: How long a restart may take.
         offset: Where this worker begins among equally loaded replicas.
+        hedge_after: A request that takes that many times the median of earlier ones is sent to a
+            second replica as well, if one has less to do; None: never.
         say: Where decisions are told.
         clock: Seconds; tests bring their own.
     """
@@ -107,6 +127,7 @@ class TeacherPool:
         max_retries: int,
         start_timeout_s: float = 600.0,
         offset: int = 0,
+        hedge_after: float | None = None,
         say: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -116,7 +137,9 @@ class TeacherPool:
         self._router = Router(transport.num_replicas, offset)
         self._lives = [0] * transport.num_replicas
         self._in_flight: list[Ticket] = []  # in the order of asking
-        self.asked = self.answered = self.retried = 0
+        self._hedge_after = hedge_after
+        self._latencies: deque[float] = deque(maxlen=_REMEMBERED)
+        self.asked = self.answered = self.retried = self.hedged = 0
 
     @property
     def in_flight(self) -> int:
@@ -126,12 +149,21 @@ class TeacherPool:
     def ask(self, request: Request) -> Ticket:
         """Send a request to the least loaded replica; returns at once."""
         self._look_at_suspects()
-        replica = self._router.pick(request.num_rows)
+        replica = self._router.pick(request.load)
         pending = self._submit(replica, request)
         ticket = Ticket(request, replica, self._lives[replica], pending, self._clock())
         self._in_flight.append(ticket)
         self.asked += 1
         return ticket
+
+    def set_replicas(self, handles: Sequence[Any]) -> None:
+        """Ask these replicas from now on; what others were asked they still answer."""
+        new, gone = self._transport.assign(handles)
+        for _ in range(new):
+            self._router.add()
+            self._lives.append(0)
+        for replica in gone:
+            self._router.retire(replica)
 
     def bring_here(self) -> None:
         """Let answers that are ready on other nodes travel while the student works; never waits."""
@@ -161,7 +193,7 @@ class TeacherPool:
                 f"teachers.{self.name} answered rows {signal.row_ids[:3]}… "
                 f"to a request for {ticket.request.row_ids[:3]}…"
             )
-        self._router.done(ticket.replica, ticket.request.num_rows)
+        self._router.done(ticket.replica, ticket.request.load)
         if ticket.life == self._lives[ticket.replica]:
             self._router.trust(ticket.replica)
         self._in_flight.remove(ticket)
@@ -171,8 +203,56 @@ class TeacherPool:
     def _fetch(self, ticket: Ticket) -> TeacherSignal:
         if ticket.pending is None:
             raise ReplicaLost
-        remaining = ticket.asked_at + self._timeout_s - self._clock()
-        return self._transport.fetch(ticket.pending, max(0.0, remaining))
+        if self._is_late(ticket):
+            self._hedge(ticket)
+        if ticket.rival is not None:
+            self._race(ticket, ticket.rival)
+        signal = self._transport.fetch(ticket.pending, self._remaining(ticket))
+        self._latencies.append(self._clock() - ticket.asked_at)
+        return signal
+
+    def _remaining(self, ticket: Ticket) -> float:
+        return max(0.0, ticket.asked_at + self._timeout_s - self._clock())
+
+    def _is_late(self, ticket: Ticket) -> bool:
+        """Whether it takes much longer than others did; waits as long as it does not."""
+        if self._hedge_after is None or len(self._lives) < _RIVALS or ticket.rival is not None:
+            return False
+        if len(self._latencies) < _ENOUGH:
+            return False
+        usual = max(_SHORTEST_S, statistics.median(self._latencies))
+        patience = ticket.asked_at + self._hedge_after * usual - self._clock()
+        within = min(max(0.0, patience), self._remaining(ticket))
+        return self._transport.first([ticket.pending], within) is None
+
+    def _hedge(self, ticket: Ticket) -> None:
+        others = self._router.others(ticket.replica)
+        if not others:
+            return
+        # What has arrived and waits to be collected is no work any more.
+        open_work = dict.fromkeys([ticket.replica, *others], 0)
+        for asked in self._in_flight:
+            if asked.replica in open_work and not self._arrived(asked):
+                open_work[asked.replica] += asked.request.load
+        other = min(others, key=lambda replica: open_work[replica])
+        if open_work[other] + ticket.request.load > open_work[ticket.replica]:
+            return
+        self._router.count(other, ticket.request.load)
+        pending = self._submit(other, ticket.request)
+        if pending is None:
+            self._router.failed(other, ticket.request.load)
+            return
+        ticket.rival = Ticket(ticket.request, other, self._lives[other], pending, self._clock())
+        self.hedged += 1
+
+    def _race(self, ticket: Ticket, rival: Ticket) -> None:
+        """The ticket becomes the rival's if that has an answer first; the loser is forgotten."""
+        ended = self._transport.first([ticket.pending, rival.pending], self._remaining(ticket))
+        if ended == 1 and self._transport.arrived(rival.pending):
+            ticket.replica, rival.replica = rival.replica, ticket.replica
+            ticket.life, ticket.pending = rival.life, rival.pending
+        self._router.done(rival.replica, ticket.request.load)
+        ticket.rival = None
 
     def _submit(self, replica: int, request: Request) -> Any:
         try:
@@ -190,9 +270,9 @@ class TeacherPool:
         replica, life = ticket.replica, ticket.life
         current = life == self._lives[replica]
         if current:
-            self._router.failed(replica, ticket.request.num_rows)
+            self._router.failed(replica, ticket.request.load)
         else:  # an answer that had arrived was lost with its node: no fault of the present life
-            self._router.done(replica, ticket.request.num_rows)
+            self._router.done(replica, ticket.request.load)
         self._look_at_suspects()
         decision = decide(
             failure,
@@ -215,14 +295,14 @@ class TeacherPool:
             ]
             for other in again:
                 if other is not ticket:
-                    self._router.failed(replica, other.request.num_rows)
+                    self._router.failed(replica, other.request.load)
             self._lives[replica] += 1
         if decision is Decision.RESTART:
             self._transport.restart(replica)
         if decision in (Decision.RESTART, Decision.AWAIT_RESTART):
             self._await_restart()
         for waiting in again:
-            waiting.replica = self._router.pick(waiting.request.num_rows)
+            waiting.replica = self._router.pick(waiting.request.load)
             waiting.life = self._lives[waiting.replica]
             waiting.pending = self._submit(waiting.replica, waiting.request)
             waiting.asked_at = self._clock()

@@ -1,5 +1,6 @@
 """Which replica is asked, and what follows when it fails: decisions, no actions."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -43,13 +44,14 @@ def decide(failure: Failure, *, attempts: int, max_retries: int, others: int) ->
 
 
 @dataclass
-class _Load:
-    rows: int = 0
+class _Replica:
+    load: int = 0
     suspect: bool = False
+    retired: bool = False
 
 
 class Router:
-    """Least outstanding rows first; suspects only when nobody else is left.
+    """Least outstanding work first; suspects only when nobody else is left, retired ones never.
 
     Args:
         num_replicas: How many there are.
@@ -57,36 +59,66 @@ class Router:
     """
 
     def __init__(self, num_replicas: int, offset: int = 0) -> None:
-        self._loads = [_Load() for _ in range(num_replicas)]
-        self._order = [(i + offset) % num_replicas for i in range(num_replicas)]
+        self._replicas = [_Replica() for _ in range(num_replicas)]
+        self._offset = offset
 
-    def pick(self, num_rows: int) -> int:
-        """Choose a replica for a request, and count it there."""
-        chosen = min(self._order, key=lambda r: (self._loads[r].suspect, self._loads[r].rows))
-        self._loads[chosen].rows += num_rows
+    def pick(self, load: int) -> int:
+        """Choose a replica for a request of some load, and count it there."""
+        chosen = self._least(range(len(self._replicas)))
+        self._replicas[chosen].load += load
         return chosen
 
-    def done(self, replica: int, num_rows: int) -> None:
+    def others(self, replica: int) -> list[int]:
+        """Replicas beside one that are trusted."""
+        return [
+            i
+            for i, one in enumerate(self._replicas)
+            if i != replica and not one.suspect and not one.retired
+        ]
+
+    def count(self, replica: int, load: int) -> None:
+        """It was asked something more."""
+        self._replicas[replica].load += load
+
+    def _least(self, replicas: Iterable[int]) -> int:
+        count = len(self._replicas)
+
+        def rank(i: int) -> tuple[bool, bool, int, int]:
+            one = self._replicas[i]
+            return one.retired, one.suspect, one.load, (i - self._offset) % count
+
+        return min(replicas, key=rank)
+
+    def done(self, replica: int, load: int) -> None:
         """An answer came, or none is expected any more: less load."""
-        self._loads[replica].rows -= num_rows
+        self._replicas[replica].load -= load
 
     def trust(self, replica: int) -> None:
         """It serves: no suspicion."""
-        self._loads[replica].suspect = False
+        self._replicas[replica].suspect = False
 
-    def failed(self, replica: int, num_rows: int) -> None:
+    def failed(self, replica: int, load: int) -> None:
         """A request came to nothing: its load is gone, the replica under suspicion."""
-        self._loads[replica].rows -= num_rows
-        self._loads[replica].suspect = True
+        self._replicas[replica].load -= load
+        self._replicas[replica].suspect = True
+
+    def add(self) -> int:
+        """One more replica; its number."""
+        self._replicas.append(_Replica())
+        return len(self._replicas) - 1
+
+    def retire(self, replica: int) -> None:
+        """It gets nothing more; what it was asked it still answers."""
+        self._replicas[replica].retired = True
 
     def trusted(self) -> int:
         """How many replicas are not under suspicion."""
-        return sum(not load.suspect for load in self._loads)
+        return sum(not (one.suspect or one.retired) for one in self._replicas)
 
     def suspects(self) -> list[int]:
         """Replicas under suspicion."""
-        return [replica for replica, load in enumerate(self._loads) if load.suspect]
+        return [i for i, one in enumerate(self._replicas) if one.suspect and not one.retired]
 
     def outstanding(self, replica: int) -> int:
-        """Rows asked and not answered."""
-        return self._loads[replica].rows
+        """Load asked and not answered."""
+        return self._replicas[replica].load

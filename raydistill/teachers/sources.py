@@ -1,7 +1,7 @@
 """Where a worker gets one teacher's answers from: the store, memory, this process, or the pool."""
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from raydistill.store import (
 )
 from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.merging import merge_requests
+from raydistill.teachers.pool import TeacherPool
 from raydistill.teachers.stored import StoredTeacher
 from raydistill.teachers.teacher import Teacher
 
@@ -209,6 +210,11 @@ class StoreSource:
         found = [pick for pick in picks if pick is not None]
         names, dtype = part_names(request.ask), request.ask.dtype
         return read_signal(self._teacher, request.row_ids, found, names, dtype, view=True)
+
+    def set_replicas(self, handles: Sequence[Any]) -> None:
+        """Ask these from now on for what is missing."""
+        if isinstance(self._inner, TeacherPool):
+            self._inner.set_replicas(handles)
 
     def stats(self) -> Mapping[str, float]:
         """What was computed in this process."""

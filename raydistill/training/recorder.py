@@ -14,16 +14,26 @@ __all__ = ["Recorder", "RecorderClient", "start_recorder"]
 
 
 class Recorder:
-    """Events until the driver fetches them, and whether a stop was asked for."""
+    """Events until the driver fetches them; whether a stop was asked for; which replicas to ask."""
 
     def __init__(self) -> None:
         self._events: list[dict[str, Any]] = []
-        self._stop = False
+        self._stop, self._version = False, 0
+        self._replicas: dict[str, list[Any]] = {}
 
-    def put(self, event: dict[str, Any]) -> bool:
-        """Keep an event; tells whether to stop."""
+    def put(self, event: dict[str, Any]) -> tuple[bool, int]:
+        """Keep an event; tells whether to stop, and the version of the replicas."""
         self._events.append(event)
-        return self._stop
+        return self._stop, self._version
+
+    def set_replicas(self, teacher: str, actors: list[Any]) -> None:
+        """From now on these are asked."""
+        self._replicas[teacher] = actors
+        self._version += 1
+
+    def replicas(self) -> dict[str, list[Any]]:
+        """Of the teachers whose replicas are others than at the start."""
+        return self._replicas
 
     def drain(self) -> list[dict[str, Any]]:
         """All events since the last call."""
@@ -49,6 +59,7 @@ class RecorderClient:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
         self._replies: list[Any] = []
+        self._stop, self._version, self._seen = False, 0, 0
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers at a step."""
@@ -58,6 +69,10 @@ class RecorderClient:
         """Steps done."""
         self._send({"kind": "progress", "step": step})
 
+    def waited(self, rank: int, seconds: Mapping[str, float]) -> None:
+        """What a worker waited for each teacher so far."""
+        self._send({"kind": "waited", "rank": rank, "values": dict(seconds)})
+
     def say(self, sentence: str) -> None:
         """A line for the user."""
         self._send({"kind": "say", "text": sentence})
@@ -66,9 +81,22 @@ class RecorderClient:
         event["timestamp_ms"] = int(time.time() * 1000)
         self._replies.append(self._actor.put.remote(event))
 
+    def _hear(self) -> None:
+        if not self._replies:
+            return
+        ready, self._replies = ray.wait(self._replies, num_returns=len(self._replies), timeout=0)
+        for stop, version in ray.get(ready):
+            self._stop, self._version = self._stop or stop, max(self._version, version)
+
     def stop_asked(self) -> bool:
         """Whether a stop was heard of; never waits."""
-        if not self._replies:
-            return False
-        ready, self._replies = ray.wait(self._replies, num_returns=len(self._replies), timeout=0)
-        return any(ray.get(ready))
+        self._hear()
+        return self._stop
+
+    def new_replicas(self) -> dict[str, list[Any]]:
+        """By teacher, if they are others than when this was last called."""
+        self._hear()
+        if self._version == self._seen:
+            return {}
+        self._seen = self._version
+        return ray.get(self._actor.replicas.remote())  # type: ignore[no-any-return]

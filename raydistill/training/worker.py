@@ -21,7 +21,7 @@ from raydistill.config.training import PipelineSection, TrainingSection
 from raydistill.evaluation.metrics import classification_metrics, greater_is_better
 from raydistill.models import load_tokenizer
 from raydistill.objective import Objective, ObjectivePlan
-from raydistill.pipeline import Fed, Feed, Window, plan_micro_batches
+from raydistill.pipeline import Fed, Feed, Window, copied_ahead, plan_micro_batches
 from raydistill.tasks import TextClassification
 from raydistill.teachers.line import TeacherLine, open_source
 from raydistill.training import checkpoint
@@ -153,7 +153,7 @@ class _Worker:
         if self.progress.end:
             return
         feed = self._feed()
-        items = iter(feed)
+        items = copied_ahead(feed, self.device)
         meter = Meter(
             [term.name for term in job.objective.terms],
             world=self.world,
@@ -183,7 +183,7 @@ class _Worker:
                 values = meter.means(feed)
                 if self.rank == 0:
                     self.recorder.metrics(done, values)
-            self._sign_of_life()
+            self._sign_of_life(feed)
             early = False
             if steps.evaluate_at(done):
                 with meter.paused():
@@ -199,12 +199,18 @@ class _Worker:
                     self._save(meter.summary(feed) if self.progress.end else {})
         feed.close()
 
-    def _sign_of_life(self) -> None:
-        """Let the driver show progress, and hear whether to stop."""
+    def _sign_of_life(self, feed: Feed) -> None:
+        """Let the driver show progress, and hear whether to stop and which replicas to ask."""
         now = time.monotonic()
-        if self.rank == 0 and now - self._last_sign > _PROGRESS_S:
-            self._last_sign = now
+        if now - self._last_sign <= _PROGRESS_S:
+            return
+        self._last_sign = now
+        if self.rank == 0:
             self.recorder.progress(self.progress.step)
+        if any(line.elastic for line in self.job.teachers.values()):
+            self.recorder.waited(self.rank, feed.waited_s)
+            for name, actors in self.recorder.new_replicas().items():
+                feed.set_replicas(name, actors)
 
     def _feed(self) -> Feed:
         job = self.job

@@ -123,6 +123,17 @@ def test_a_store_changes_nothing_cold_warm_or_half_filled(base, tiny, tmp_path):
     assert weights_hash(tmp_path / "half") == weights_hash(folder)
 
 
+def test_a_teacher_in_the_workers_process_answers_the_same(base, tiny, tmp_path):
+    """Moving teachers because cores are short must not move the student."""
+    folder, _ = base
+    settings = settings_of(tiny, tmp_path / "run")
+    for teacher in settings["teachers"].values():
+        teacher["placement"] = "inline"
+    found = run(settings)
+    assert found.metrics["teachers/wide/rows_computed"] == 128
+    assert weights_hash(tmp_path / "run") == weights_hash(folder)
+
+
 def test_killed_worker_changes_nothing(undisturbed, tiny, tmp_path):
     """A restart that forgets the optimizer or the place in the epoch trains another student."""
     folder = tmp_path / "run"

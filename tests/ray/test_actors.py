@@ -243,3 +243,46 @@ def test_events_arrive_in_order_and_stop_is_heard() -> None:
     while not (heard := client.stop_asked()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert heard
+
+
+def test_replicas_follow_the_need(tiny: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grown while a worker waits, shrunk when it does not, every row counted once and answered."""
+    from raydistill.teachers import keeper as module
+    from raydistill.teachers.scaling import Scaler
+
+    monkeypatch.setattr(module, "_LOOK_S", 0.3)
+    monkeypatch.setattr(module, "_GRACE_S", 0.2)
+    said: list[str] = []
+    actors = start(tiny["wide"], Light, 1)
+    keeper = module.ReplicaKeeper(
+        "wide",
+        actors,
+        lambda: start(tiny["wide"], Light, 1)[0],
+        scaler=Scaler(1, 2),
+        say=said.append,
+    )
+    pool = make_pool(actors, said)
+    waited, rows = 0.0, 0
+    deadline = time.monotonic() + 60
+    try:
+        while time.monotonic() < deadline and len(pool._lives) < 2:
+            begin = time.monotonic()
+            for ticket in [pool.ask(request) for request in REQUESTS[:4]]:
+                rows += len(pool.collect(ticket).row_ids)
+            waited += time.monotonic() - begin
+            keeper.waited(0, waited)
+            if keeper.look():
+                pool.set_replicas(keeper.actors)
+        assert len(keeper.actors) == 2, said
+        tickets = [pool.ask(request) for request in REQUESTS]
+        assert {ticket.replica for ticket in tickets} == {0, 1}
+        rows += sum(len(pool.collect(ticket).row_ids) for ticket in tickets)
+        while time.monotonic() < deadline and (len(keeper.actors) > 1 or keeper._retired):
+            time.sleep(0.1)
+            if keeper.look():
+                pool.set_replicas(keeper.actors)
+        assert len(keeper.actors) == 1, said
+        assert keeper.stats()["rows_computed"] == rows
+        assert pool.ask(REQUESTS[0]).replica == 0
+    finally:
+        keeper.stop()

@@ -88,6 +88,19 @@ class FakeTransport:
             "wide", pending.request.row_ids, [1] * len(values), {"logits": values}, "float32"
         )
 
+    def first(self, pending: Sequence[Call], timeout_s: float) -> int | None:
+        for i, call in enumerate(pending):
+            if call.lost or not (call.never or call.replica in self.hanging):
+                call.answered = not call.lost
+                return i
+        self.clock.now += timeout_s
+        return None
+
+    def assign(self, handles: Sequence[int]) -> tuple[int, list[int]]:
+        new = [h for h in handles if h >= self.num_replicas]
+        self.num_replicas += len(new)
+        return len(new), [h for h in range(self.num_replicas) if h not in handles]
+
     def bring_here(self, pending: object) -> None:
         """Nothing travels here."""
 
@@ -419,15 +432,91 @@ def test_no_ticket_is_lost_or_answered_twice(steps: list[Any], replicas: int) ->
                 transport.answer_all()
             case ("kill", replica) if replica < replicas:
                 transport.kill(replica)
+                transport.hanging.discard(replica)
             case ("back", replica):
                 transport.down.discard(replica)
                 transport.hanging.discard(replica)
-            case ("hang", replica) if replica < replicas:
+            case ("hang", replica) if replica < replicas and replica not in transport.down:
                 transport.hanging.add(replica)
         assert pool.asked == pool.answered + pool.in_flight
         assert pool.in_flight == len(waiting)
         outstanding = sum(pool._router.outstanding(r) for r in range(replicas))
-        assert outstanding == sum(ticket.request.num_rows for ticket in waiting)
+        assert outstanding == sum(ticket.request.load for ticket in waiting)
     collect_all(pool, waiting)
     assert pool.in_flight == 0
     assert sum(pool._router.outstanding(r) for r in range(replicas)) == 0
+
+
+def warmed(transport: FakeTransport, **changes: Any) -> TeacherPool:
+    """A pool that knows what is usual: 0.1 s."""
+    pool = make_pool(transport, hedge_after=4.0, **changes)
+    for number in range(8):
+        ticket = pool.ask(request(number))
+        transport.clock.now += 0.1
+        pool.collect(ticket)
+    return pool
+
+
+def test_a_late_request_is_sent_to_a_second_replica_and_its_answer_counts() -> None:
+    """One slow machine among many would set the pace of all."""
+    transport = FakeTransport(2)
+    pool = warmed(transport)
+    transport.hanging.add(0)
+    tickets = [pool.ask(request(number)) for number in (20, 21)]
+    transport.answer_all()
+    before = transport.clock.now
+    assert [pool.collect(ticket).row_ids for ticket in tickets] == [(200, 201), (210, 211)]
+    assert transport.clock.now - before == pytest.approx(0.4)
+    assert pool.hedged == 1
+    assert [pool._router.outstanding(r) for r in (0, 1)] == [0, 0]
+    assert pool.in_flight == 0
+
+
+def test_no_hedge_without_a_replica_that_has_less_to_do() -> None:
+    """Under load a second copy of everything makes everybody late."""
+    transport = FakeTransport(2)
+    pool = warmed(transport)
+    ticket = pool.ask(request(20))
+    transport.hanging.add(ticket.replica)
+    assert pool.ask(request(21, 20)).replica != ticket.replica
+    assert pool.collect(ticket).row_ids == (200, 201)  # asked again after its deadline
+    assert (pool.hedged, pool.retried) == (0, 1)
+
+
+class Recovering(FakeTransport):
+    """What hangs answers after the second look at it."""
+
+    looks = 0
+
+    def first(self, pending: Sequence[Call], timeout_s: float) -> int | None:
+        found = super().first(pending, timeout_s)
+        self.looks += 1
+        if self.looks > 1:
+            self.hanging.clear()
+        return found
+
+
+def test_a_rival_that_dies_changes_nothing() -> None:
+    """The first one's answer must still be used, once, and no load be left behind."""
+    transport = Recovering(2)
+    pool = warmed(transport)
+    transport.looks = 0
+    ticket = pool.ask(request(30))
+    asked = ticket.replica
+    transport.hanging.add(asked)
+    transport.down.add(1 - asked)
+    assert pool.collect(ticket).row_ids == (300, 301)
+    assert (pool.hedged, pool.retried, ticket.replica) == (1, 0, asked)
+    assert [pool._router.outstanding(r) for r in (0, 1)] == [0, 0]
+
+
+def test_replicas_come_and_go() -> None:
+    """A new replica that gets nothing does not help; a retired one that is asked never answers."""
+    transport = FakeTransport(1)
+    pool = make_pool(transport)
+    early = pool.ask(request(1))
+    pool.set_replicas([0, 1])
+    assert pool.ask(request(2)).replica == 1
+    pool.set_replicas([1])
+    assert {pool.ask(request(n)).replica for n in range(3, 9)} == {1}
+    assert pool.collect(early).row_ids == (10, 11)
