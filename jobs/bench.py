@@ -13,6 +13,8 @@ all       all of them
 import argparse
 import importlib
 import json
+import os
+import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,8 +58,17 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=128, help="of a row (serving)")
     parser.add_argument("--peer-rows", type=int, default=2000, help="of training data (peer)")
     parser.add_argument("--megabytes", type=int, default=256, help="of answers (store)")
-    for line in lines(parser.parse_args()):
+    parser.add_argument("--page", type=Path, help="write table and picture into this folder too")
+    options = parser.parse_args()
+    found = []
+    for line in lines(options):
         print(json.dumps(line), flush=True)
+        found.append(line)
+    if options.page is not None:
+        from benches.page import write_page
+
+        machine = f"{os.cpu_count()} CPU cores ({platform.machine()}), {platform.system()}"
+        print(write_page(found, options.page, machine), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -248,6 +248,7 @@ def test_odd_calls_are_refused_in_words(place, settings, capsys, arguments, said
 
 
 COMMANDS = {
+    "cache": ["--set", "--output"],
     "check": ["--set", "--output"],
     "demo": ["--folder", "--full", "--seed"],
     "evaluate": ["--model", "--split", "--set"],
@@ -256,13 +257,16 @@ COMMANDS = {
     "models show": ["--tracking-uri"],
     "report": ["FOLDER"],
     "schema": [],
+    "store list": ["--store"],
+    "store prune": ["--store", "--max-bytes"],
+    "store verify": ["--store"],
     "sync": ["--tracking-uri"],
     "teach": ["--set", "--output", "--resume"],
     "train": ["--set", "--output", "--resume"],
 }
 
 
-@pytest.mark.parametrize("command", ["", "models", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "models", "store", *COMMANDS])
 def test_help_names_every_option(place, capsys, command):
     """An option that help does not name is not found."""
     found = here(capsys, *command.split(), "--help")
