@@ -45,7 +45,7 @@ def teacher_config(
             "cpus_per_worker": 2,
         },
         tracking={"uri": tracking_uri, "registered_model": f"demo-teacher-{name}"},
-        evaluation={"latency": False},
+        evaluation={"latency": False, "splits": ["validation"]},
     )
 
 

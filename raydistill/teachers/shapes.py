@@ -37,7 +37,9 @@ def row_width(length: int, max_tokens: int) -> int:
     return min(-(-length // _STEP) * _STEP, max(length, max_tokens))
 
 
-def plan_passes(lengths: Sequence[int], *, batch_rows: int, max_tokens: int) -> list[Pass]:
+def plan_passes(
+    lengths: Sequence[int], *, batch_rows: int, max_tokens: int, fixed: bool = False
+) -> list[Pass]:
     """Cut rows into passes of one width each, the widest first, so that memory is short at once or never.
 
     Args:
@@ -45,6 +47,7 @@ def plan_passes(lengths: Sequence[int], *, batch_rows: int, max_tokens: int) -> 
         batch_rows: At most that many rows of ``max_tokens`` in a pass; of narrower ones more, up to
             the same number of tokens. Rounded up to a multiple of 4.
         max_tokens: Where rows are cut.
+        fixed: Every pass has 4 rows: slower, for processors on which more do not give the same bits.
     """
     by_width: dict[int, list[int]] = {}
     for row, length in enumerate(lengths):
@@ -53,6 +56,7 @@ def plan_passes(lengths: Sequence[int], *, batch_rows: int, max_tokens: int) -> 
     for width in sorted(by_width, reverse=True):
         rows = by_width[width]
         most = -(-batch_rows * max_tokens // max(1, width) // _STEP) * _STEP
+        most = _STEP if fixed else most
         for begin in range(0, len(rows), most):
             some = rows[begin : begin + most]
             passes.append(Pass(tuple(some), width, -len(some) % _STEP))

@@ -50,3 +50,21 @@ def test_an_answer_does_not_depend_on_its_company(tiny: dict[str, Path]) -> None
             )
             assert np.array_equal(alone.buffer, beside.buffer)
     assert teacher.describe().steady
+
+
+def test_where_company_matters_passes_have_four_rows(
+    tiny: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A processor whose products depend on the number of rows must not make the store inexact."""
+    teacher = make_teacher(tiny["wide"])
+    honest = teacher._is_steady
+    monkeypatch.setattr(
+        teacher, "_is_steady", lambda layers: teacher._fixed_passes and honest(layers)
+    )
+    assert teacher.describe().steady
+    assert teacher._fixed_passes
+    monkeypatch.setattr(teacher, "_is_steady", lambda _: False)
+    assert not teacher.describe().steady
+    assert not teacher._fixed_passes
+    passes = plan_passes([3] * 9, batch_rows=64, max_tokens=50, fixed=True)
+    assert [len(one.rows) + one.fill for one in passes] == [4, 4, 4]
