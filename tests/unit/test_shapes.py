@@ -23,7 +23,7 @@ def test_every_row_once_in_a_shape_of_its_own(lengths: list[int], batch_rows: in
         assert {row_width(lengths[row], 50) for row in one.rows} == {one.width}
         assert (len(one.rows) + one.fill) % 4 == 0
         assert one.fill < 4
-        assert (len(one.rows) + one.fill - 3) * one.width <= max(batch_rows * 50, 4 * one.width)
+        assert (len(one.rows) + one.fill - 4) * one.width <= batch_rows * 50
 
 
 @pytest.mark.parametrize(
