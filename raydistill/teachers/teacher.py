@@ -29,6 +29,7 @@ __all__ = [
     "time_answers",
 ]
 
+_CPU_TOKENS = 4096  # of a forward pass
 # What a configuration says about how it was saved or is called, not about what is computed.
 _NOT_THE_MODEL = {
     "dtype", "output_attentions", "output_hidden_states", "return_dict", "transformers_version", "use_cache",
@@ -120,6 +121,9 @@ class LocalTeacher:
             model.config.pad_token_id = self._tokenizer.pad_token_id
         model.config.use_cache = False  # keys and values of decoders would only take memory
         self._fixed_passes = False
+        self._batch_rows = settings.batch_rows
+        if self._device.type == "cpu":  # more do not stay in its caches
+            self._batch_rows = min(settings.batch_rows, -(-_CPU_TOKENS // settings.max_tokens))
         self._model: Any = model.requires_grad_(False).eval().to(self._device)
 
     def describe(self) -> TeacherDescription:
@@ -193,7 +197,7 @@ class LocalTeacher:
         lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int32)
         passes = plan_passes(
             lengths.tolist(),
-            batch_rows=self.settings.batch_rows,
+            batch_rows=self._batch_rows,
             max_tokens=max_tokens,
             fixed=self._fixed_passes,
         )

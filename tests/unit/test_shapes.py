@@ -27,11 +27,15 @@ def test_every_row_once_in_a_shape_of_its_own(lengths: list[int], batch_rows: in
 
 
 @pytest.mark.parametrize(
-    ("length", "width"), [(1, 4), (4, 4), (5, 8), (47, 48), (49, 50), (50, 50)]
-)
-def test_width_is_a_multiple_of_four_within_the_model(length: int, width: int) -> None:
+    ("length", "most", "width"),
+    [
+        (1, 50, 4), (4, 50, 4), (5, 50, 8), (47, 50, 48), (49, 50, 50), (50, 50, 50),
+        (64, 512, 64), (65, 512, 72), (129, 512, 144), (255, 256, 256), (257, 512, 288),
+    ],
+)  # fmt: skip
+def test_width_is_a_multiple_of_a_step_within_the_model(length: int, most: int, width: int) -> None:
     """Beyond max_tokens there may be no position embedding."""
-    assert row_width(length, 50) == width
+    assert row_width(length, most) == width
 
 
 def test_an_answer_does_not_depend_on_its_company(tiny: dict[str, Path]) -> None:
