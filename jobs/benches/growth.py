@@ -8,7 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from benches.common import line, say
+from benches.common import line, memory_of, say
 from benches.runs import Ground
 from raydistill import distill
 from raydistill.config.training import RunSection
@@ -33,7 +33,7 @@ def growth(data: Path | None) -> list[dict]:
             config = ground.config(name, rows=rows, teachers=teachers, epochs=1, store=None)
             metrics = distill(config, ui=Ui(quiet=True)).metrics
             say(f"{name}: {metrics['train/seconds']:.1f} s")
-            return metrics["train/seconds"], _memory()
+            return metrics["train/seconds"], float(memory_of(os.getpid()))
 
         run(ROWS, 1)
         first, memory = run(ROWS, 2)
@@ -41,20 +41,13 @@ def growth(data: Path | None) -> list[dict]:
             took, used = run(ROWS * factor, 2)
             found.append(
                 line("growth", f"rows x{factor}, 2 teachers", took, "s", "rows x1", first, factor * first / took,
-                     driver_mib=round(used / 2**20), driver_mib_before=round(memory / 2**20))
+                     mib=round(used / 2**20), mib_against=round(memory / 2**20))
             )  # fmt: skip
         one, memory = run(ROWS, TEACHERS[0])
         for count in TEACHERS[1:]:
             took, used = run(ROWS, count)
             found.append(
                 line("growth", f"{count} teachers, {ROWS} rows", took, "s", "1 teacher", one, count * one / took,
-                     driver_mib=round(used / 2**20), driver_mib_before=round(memory / 2**20))
+                     mib=round(used / 2**20), mib_against=round(memory / 2**20))
             )  # fmt: skip
     return found
-
-
-def _memory() -> float:
-    """Of this process, the driver, through which no tensor may pass."""
-    import psutil
-
-    return float(psutil.Process(os.getpid()).memory_info().rss)

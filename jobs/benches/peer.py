@@ -71,7 +71,7 @@ def peer(repeats: int, data: Path | None, rows: int) -> list[dict]:
 
 def _watched(side: str, folder: Path, turn: int) -> dict:
     """Run one side in a process; its own figures, wall time and peak memory."""
-    import psutil
+    from benches.common import memory_of
 
     command = [sys.executable, __file__, side, str(folder), str(turn)]
     begin = time.perf_counter()
@@ -80,18 +80,7 @@ def _watched(side: str, folder: Path, turn: int) -> dict:
 
     def watch() -> None:
         while not stop.wait(1.0):
-            total = 0
-            try:
-                tree = [psutil.Process(process.pid)]
-                tree += tree[0].children(recursive=True)
-            except psutil.NoSuchProcess:
-                return
-            for one in tree:
-                try:
-                    total += one.memory_full_info().pss
-                except psutil.Error:
-                    continue
-            peak[0] = max(peak[0], float(total))
+            peak[0] = max(peak[0], float(memory_of(process.pid)))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
