@@ -74,7 +74,7 @@ def write_summary(
             name: {
                 "fingerprint": description.fingerprint,
                 "model": config.teachers[name].model,
-                "replicas": config.teachers[name].replicas,
+                "replicas": config.teachers[name].replica_bounds[0],
                 **stats.get(name, {}),
             }
             for name, description in descriptions.items()

@@ -13,7 +13,7 @@ __all__ = ["KEY_BYTES", "Shelf", "row_keys"]
 
 KEY_BYTES = 16
 """Of a row's key: with 10^9 rows, two of one key are as likely as 1 in 10^21."""
-_VERSION = 1  # of what is hashed and how segments are laid out
+_VERSION = 2  # of what is hashed and how segments are laid out
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Where a store lies: a local folder, or whatever Arrow's filesystems reach (s3://, gs://, hdfs://)."""
 
 import os
+import re
 import tempfile
 import time
 import uuid
@@ -14,6 +15,10 @@ __all__ = ["Entry", "Place"]
 
 _COPY = 1 << 24  # bytes at once from an object store
 _UNFINISHED = ".tmp"
+_OWN = re.compile(
+    r"([0-9a-f]{32}/|set-aside/[0-9a-f]{32}-)([0-9a-f]{32}\.arrow|shelf\.json)(\.[0-9a-f]{32}\.tmp)?"
+)
+"""Names that a store gives. Other files under its folder, whatever they end in, are somebody else's."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Place:
             if info.is_file and info.path.endswith(suffix)
         ]
         return sorted(
-            (entry for entry in found if not entry.name.endswith(_UNFINISHED)),
+            (e for e in found if _OWN.fullmatch(e.path) and not e.name.endswith(_UNFINISHED)),
             key=lambda entry: entry.path,
         )
 
@@ -88,7 +93,7 @@ class Place:
             made = 0.0 if info.mtime_ns is None else info.mtime_ns / 1e9
             if info.is_file and info.path.endswith(_UNFINISHED) and time.time() - made > older_s:
                 found.append(Entry(info.path[len(self._base) :].lstrip("/"), info.size or 0, made))
-        return found
+        return [entry for entry in found if _OWN.fullmatch(entry.path)]
 
     def publish(self, path: str, content: pa.Buffer) -> None:
         """Write a file so that it is seen whole or not at all."""

@@ -168,6 +168,20 @@ def test_verify_names_what_is_broken_and_prune_clears_it(tmp_path: Path) -> None
     assert not list((tmp_path / SET_ASIDE).iterdir())
 
 
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    """A store named by mistake, or in a shared folder, must not cost anybody their data."""
+    filled(tmp_path)
+    for name in ("data.arrow", "train/part-0.arrow", "train/x.tmp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"not ours")
+        os.utime(tmp_path / name, (1000, 1000))
+    place = Place(str(tmp_path))
+    assert verify(place).broken == ()
+    prune(place, 0)
+    left = ("data.arrow", "train/part-0.arrow", "train/x.tmp")
+    assert all((tmp_path / name).exists() for name in left)
+
+
 def test_eviction_keeps_what_was_used_last(tmp_path: Path) -> None:
     """A store without a limit fills the disk; one that evicts at random is of no use."""
     store = open_store(tmp_path)
