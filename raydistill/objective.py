@@ -199,10 +199,15 @@ class Objective(nn.Module):
         if loss.positions == "all":
             counts = counts.repeat_interleave(mask.sum(1))
         total = hidden_states[0].new_zeros((), dtype=torch.float32)
+        # Once a layer, however many teachers: gathering tokens costs as much as comparing them.
+        pooled = {
+            layer: pool_hidden(hidden_states[layer], mask, loss.positions)
+            for layer in dict.fromkeys(pair.student_layer for pair in term.pairs)
+        }
         for pair in term.pairs:
             signal = signals[pair.teacher]
             teacher = signal.hidden(HiddenAsk(pair.teacher_layer, loss.positions))
-            student = pool_hidden(hidden_states[pair.student_layer], mask, loss.positions)
+            student = pooled[pair.student_layer]
             if len(teacher) != len(student):
                 raise SignalError(
                     f"losses.{term.name}: teachers.{pair.teacher} has {len(teacher)} tokens for rows "
