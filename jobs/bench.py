@@ -21,6 +21,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+OPTIONS = {
+    "repeats": (int, "at most 3 of peer and growth"),
+    "steps": (int, "of a stretch (overlap, epochs)"),
+    "data": (Path, "folder of texts (serving, search, peer, growth); default: the demo's reviews"),
+    "rows": (int, "of text (serving)"),
+    "max_tokens": (int, "of a row (serving)"),
+    "peer_rows": (int, "of training data (peer)"),
+    "megabytes": (int, "of answers (store)"),
+}
+DEFAULTS = {
+    "repeats": 5, "steps": 6, "data": None, "rows": 1024, "max_tokens": 128, "peer_rows": 4000,
+    "megabytes": 256,
+}  # fmt: skip
 NAMES = ("overlap", "epochs", "serving", "store", "search", "peer", "growth")
 
 
@@ -33,10 +46,21 @@ def run(name: str, options: argparse.Namespace) -> list[dict]:
         "serving": (options.repeats, options.data, options.rows, options.max_tokens),
         "store": (options.repeats, options.megabytes),
         "search": (options.data,),
-        "peer": (options.repeats, options.data, options.peer_rows),
-        "growth": (options.data,),
+        "peer": (min(options.repeats, 3), options.data, options.peer_rows),
+        "growth": (min(options.repeats, 3), options.data),
     }[name]
-    return list(bench(*arguments))
+    about = {"data": options.data.name} if options.data is not None else {}
+    return [{**line, **about, "command": _command(name, options)} for line in bench(*arguments)]
+
+
+def _command(name: str, options: argparse.Namespace) -> str:
+    """How to measure it again."""
+    changed = [
+        f" --{key.replace('_', '-')} {value}"
+        for key, value in vars(options).items()
+        if key not in {"name", "page"} and value != DEFAULTS[key]
+    ]
+    return f"python jobs/bench.py {name}{''.join(changed)}"
 
 
 def lines(options: argparse.Namespace) -> Iterator[dict]:
@@ -51,13 +75,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("name", choices=[*NAMES, "all"])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=6, help="of a stretch (overlap, epochs)")
-    parser.add_argument("--data", type=Path, help="folder of texts (serving); default: the demo's")
-    parser.add_argument("--rows", type=int, default=1024, help="of text (serving)")
-    parser.add_argument("--max-tokens", type=int, default=128, help="of a row (serving)")
-    parser.add_argument("--peer-rows", type=int, default=2000, help="of training data (peer)")
-    parser.add_argument("--megabytes", type=int, default=256, help="of answers (store)")
+    for key, (kind, text) in OPTIONS.items():
+        default = DEFAULTS[key]
+        parser.add_argument(f"--{key.replace('_', '-')}", type=kind, default=default, help=text)
     parser.add_argument("--page", type=Path, help="write table and picture into this folder too")
     options = parser.parse_args()
     found = []

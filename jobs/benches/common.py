@@ -3,6 +3,7 @@
 import json
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,6 +70,31 @@ def memory_of(root: int) -> int:
             continue
         total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
     return total * 1024
+
+
+class PeakMemory:
+    """The largest memory of a process and all below it while a block runs, looked at every second.
+
+    Args:
+        root: The process.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._root, self._stop = root, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.peak = 0.0
+
+    def _watch(self) -> None:
+        while not self._stop.wait(1.0):
+            self.peak = max(self.peak, float(memory_of(self._root)))
+
+    def __enter__(self) -> "PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
 
 
 def assets() -> "object":

@@ -2,7 +2,7 @@
 
 Three teachers answered logits and two hidden layers each (32 x 64 tokens x 384, float16) in the
 first epoch; from then on their answers come from the store on local disk and no teacher runs. Alone
-and accompanied stretches alternate in one process, each accompanied one over another part of the rows.
+and accompanied stretches alternate in one process; in each the store is opened anew, as by a new run.
 """
 
 import tempfile

@@ -1,11 +1,13 @@
 """overlap: how much of the teacherless student's speed is left when it pulls teachers' answers.
 
-1, 3 and 8 teachers, logits alone or with two hidden layers of each (32 x 64 tokens x 384, float16).
-The teachers only sleep, 0.8 of the student's step: they stand for GPUs elsewhere. Pool, feed,
-objective and step are the package's own; alone and accompanied stretches alternate in one process,
-medians are compared. The store is left out: every answer is asked for.
+1, 3 and 8 teachers, logits alone or with two hidden layers of each (32 x 64 tokens x 384, float16);
+and three teachers with 2 and 4 data-parallel workers that share the cores and the batch. The teachers
+only sleep, 0.8 of the student's step: they stand for GPUs elsewhere. Pool, feed, objective and step
+are the package's own; alone and accompanied stretches alternate in the same processes, medians of the
+ratios are given. The store is left out: every answer is asked for.
 """
 
+import os
 import statistics
 import tempfile
 import time
@@ -38,6 +40,7 @@ STUDENT = {
 }  # fmt: skip
 AHEAD = 4
 TEACHERS = (1, 3, 8)
+WORKERS, SHARED = (2, 4), 3
 LATENCY = 0.8  # of the student's step
 
 
@@ -102,18 +105,32 @@ def objective_plan(teachers: list[str], hidden: bool) -> ObjectivePlan:
 class Case:
     """One student with its teachers; runs stretches of steps."""
 
-    def __init__(
-        self, name: str, source: ModelSource, task: TextClassification, teachers: dict, hidden: bool
+    def __init__(  # noqa: PLR0917 - plain fields
+        self,
+        name: str,
+        source: ModelSource,
+        task: TextClassification,
+        teachers: dict,
+        hidden: bool,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
-        self.name, self.task, self.teachers = name, task, teachers
+        self.name, self.task, self.teachers, self.rank, self.world = (
+            name,
+            task,
+            teachers,
+            rank,
+            world,
+        )
         self.tokenizer = load_tokenizer(source)
         torch.manual_seed(0)
         plan = StudentPlan(source, LABELS, TOKENS, 0.0, random_config=STUDENT)
         self.plan = objective_plan(list(teachers), hidden)
-        self.module = StudentModule(
-            make_student(plan, self.tokenizer), Objective(self.plan)
-        ).train()
-        self.optimizer = build_optimizer(self.module, TrainingSection())
+        self.core = StudentModule(make_student(plan, self.tokenizer), Objective(self.plan)).train()
+        self.optimizer = build_optimizer(self.core, TrainingSection())
+        self.module: torch.nn.Module = self.core
+        if world > 1:
+            self.module = torch.nn.parallel.DistributedDataParallel(self.core)
         self.wait_fraction = 0.0
         self.sources: dict | None = None  # instead of pools of the teachers
 
@@ -123,11 +140,12 @@ class Case:
             name: TeacherPool(name, ActorTransport(name, [actor]), timeout_s=120, max_retries=0)
             for name, actor in self.teachers.items()
         }
+        world = self.world
         plan = plan_micro_batches(
-            num_rows=self.task.num_rows, batch_rows=ROWS, micro_batch_rows=None, seed=0, rank=0, world=1,
+            num_rows=self.task.num_rows, batch_rows=ROWS, micro_batch_rows=None, seed=0, rank=self.rank, world=world,
             first_step=0, total_steps=steps + warm,
             make_batch=lambda rows, filler: self.task.batch(rows, self.tokenizer, TOKENS, filler=filler),
-            count=self.module.objective.counts,
+            count=self.core.objective.counts,
         )  # fmt: skip
         feed = Feed(plan, sources, self.plan.asks, Window(AHEAD, 1 << 30))
         items = iter(feed)
@@ -136,23 +154,89 @@ class Case:
                 begin, waited = time.perf_counter(), feed.wait_s
             train_step(
                 self.module, rest_of_step(next(items), items), optimizer=self.optimizer,
-                weights=[1.0] * len(self.plan.terms), max_grad_norm=1.0, device=torch.device("cpu"), world=1,
+                weights=[1.0] * len(self.plan.terms), max_grad_norm=1.0, device=torch.device("cpu"), world=world,
             )  # fmt: skip
         elapsed = time.perf_counter() - begin
         self.wait_fraction = (feed.wait_s - waited) / elapsed
         return elapsed / steps
 
 
+class _Worker:
+    """One of several data-parallel workers, in a process of its own."""
+
+    def __init__(self, rank: int, world: int, rendezvous: str, steps: int) -> None:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world
+        )
+        self.ground = word_tokenizer(Path(tempfile.mkdtemp())), rows_of_words(ROWS * (steps + 2))
+        self.shape, self.steps = (rank, world), steps
+        self.cases: dict[str, Case] = {}
+
+    def seconds(self, case: str, teachers: dict) -> float:
+        """Of a step."""
+        if case not in self.cases:
+            self.cases[case] = Case(case, *self.ground, teachers, bool(teachers), *self.shape)
+        return self.cases[case].seconds_per_step(self.steps)
+
+
 def overlap(repeats: int, steps: int) -> list[dict]:
-    """All cases against the student alone, in this one process."""
+    """All cases against the student alone, in this one process; then with several workers."""
     ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level="error")
     try:
-        return _overlap(repeats, steps)
+        found = _one_worker(repeats, steps)
+        for world in WORKERS:
+            found.append(_several_workers(world, repeats, steps))
+        return found
     finally:
         ray.shutdown()
 
 
-def _overlap(repeats: int, steps: int) -> list[dict]:
+def _teachers(count: int, seconds: float) -> dict:
+    """Actors that sleep."""
+    actor = ray.remote(TeacherActor)
+    found = {}
+    for i in range(count):
+        settings = SimulatedSettings(f"t{i}", seconds, LABELS, WIDTH, TOKENS, seed=i)
+        found[f"t{i}"] = actor.options(num_cpus=0).remote(SimulatedTeacher, settings)
+    ray.get([teacher.ping.remote() for teacher in found.values()])
+    return found
+
+
+def _several_workers(world: int, repeats: int, steps: int) -> dict:
+    rendezvous = tempfile.mktemp()  # made by the workers themselves
+    worker = ray.remote(_Worker)
+    workers = [
+        worker.options(num_cpus=0).remote(rank, world, rendezvous, steps) for rank in range(world)
+    ]
+
+    def stretch(case: str, teachers: dict) -> float:
+        return max(ray.get([w.seconds.remote(case, teachers) for w in workers]))
+
+    stretch("alone", {})
+    step_s = stretch("alone", {})
+    # A request has the rows of one worker: so many are answered in the time of a step.
+    teachers = _teachers(SHARED, LATENCY * step_s / world)
+    stretch("accompanied", teachers)
+    ratios, speeds, alone = [], [], []
+    for turn in range(repeats):
+        before = stretch("alone", {})
+        with_teachers = stretch("accompanied", teachers)
+        by_itself = (before + stretch("alone", {})) / 2
+        alone.append(ROWS / by_itself)
+        speeds.append(ROWS / with_teachers)
+        ratios.append(by_itself / with_teachers)
+        say(f"{turn + 1}/{repeats} {world} workers: {ratios[-1]:.3f}")
+    for actor in [*workers, *teachers.values()]:
+        ray.kill(actor)
+    return line(
+        "overlap", f"{SHARED} teachers, logits and 2 hidden layers, {world} workers",
+        statistics.median(speeds), "rows/s", "the same workers without teachers",
+        statistics.median(alone), statistics.median(ratios),
+    )  # fmt: skip
+
+
+def _one_worker(repeats: int, steps: int) -> list[dict]:
     folder = tempfile.mkdtemp()
     source = word_tokenizer(Path(folder))
     task = rows_of_words(ROWS * (steps + 2))
@@ -162,13 +246,7 @@ def _overlap(repeats: int, steps: int) -> list[dict]:
     say(
         f"student alone: {step_s * 1000:.0f} ms a step; teachers sleep {LATENCY * step_s * 1000:.0f} ms"
     )
-    actor = ray.remote(TeacherActor)
-    teachers = {}
-    for i in range(max(TEACHERS)):
-        name = f"t{i}"
-        settings = SimulatedSettings(name, LATENCY * step_s, LABELS, WIDTH, TOKENS, seed=i)
-        teachers[name] = actor.options(num_cpus=0).remote(SimulatedTeacher, settings)
-    ray.get([t.ping.remote() for t in teachers.values()])
+    teachers = _teachers(max(TEACHERS), LATENCY * step_s)
     cases = [
         Case(f"{count} teacher{'s' * (count > 1)}, {'logits and 2 hidden layers' if hidden else 'logits'}",
              source, task, dict(list(teachers.items())[:count]), hidden)

@@ -8,6 +8,10 @@ from pathlib import Path
 __all__ = ["read_lines", "write_page"]
 
 _ROW_INCHES = 0.32
+_SHOWN = {
+    "bench", "case", "value", "unit", "against", "against_value", "ratio", "day", "data", "command",
+}  # fmt: skip
+"""Fields with a place of their own in the table."""
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -20,11 +24,11 @@ def read_lines(path: Path) -> list[dict]:
 def write_page(lines: Sequence[dict], folder: Path, machine: str) -> Path:
     """``BENCHMARKS.md`` and ``benchmarks.png`` in a folder, and the lines they are made of.
 
-    A benchmark that was run again replaces its earlier lines; others stay.
+    A benchmark that was run again on the same data replaces its earlier lines; others stay.
     """
     record = folder / "benchmarks.jsonl"
-    fresh = {line["bench"] for line in lines}
-    kept = [line for line in read_lines(record) if line["bench"] not in fresh]
+    fresh = {(line["bench"], line.get("data")) for line in lines}
+    kept = [x for x in read_lines(record) if (x["bench"], x.get("data")) not in fresh]
     day = datetime.now(UTC).date().isoformat()
     every = sorted([*kept, *({**line, "day": day} for line in lines)], key=lambda x: x["bench"])
     record.write_text("".join(json.dumps(line) + "\n" for line in every), encoding="utf-8")
@@ -38,8 +42,9 @@ def _text(lines: Sequence[dict], machine: str) -> list[str]:
     text = [
         "# Benchmarks",
         "",
-        f"Written by `make bench` on {machine}. Each figure stands beside its rival of the same run; above 1, or near it, is",
-        "better for raydistill. What each benchmark does is said at the head of its module in `jobs/benches`.",
+        f"Written by `jobs/bench.py … --page docs` on {machine}; `make bench` runs all. Each figure stands beside its rival of the",
+        "same run, as the median of its repeats; above 1, or near it, is better for raydistill. What each benchmark does is said at",
+        "the head of its module in `jobs/benches`.",
         "",
         "![Ratios](benchmarks.png)",
     ]
@@ -56,23 +61,14 @@ def _text(lines: Sequence[dict], machine: str) -> list[str]:
             more = ", ".join(
                 f"{key.replace('_', ' ')} {value}"
                 for key, value in line.items()
-                if key
-                not in {
-                    "bench",
-                    "case",
-                    "value",
-                    "unit",
-                    "against",
-                    "against_value",
-                    "ratio",
-                    "day",
-                }
+                if key not in _SHOWN
             )
             text.append(
                 f"| {line['case']} | {line['value']:g} {line['unit']} | {line['against']} | "
                 f"{line['against_value']:g} {line['unit']} | **{line['ratio']:.3g}** | {more} |"
             )
-        text += ["", f"Measured {some[0]['day']}: `python jobs/bench.py {bench}`"]
+        commands = dict.fromkeys(f"{x['day']}: `{x['command']}`" for x in some)
+        text += ["", f"Measured {'; '.join(commands)}"]
     return text
 
 

@@ -3,9 +3,10 @@
 Both distil the same student from the same teachers over the same rows, in the same number of steps
 of 32 rows, from soft and hard labels, each in a process of its own; the wall time is the whole
 process's, imports and Ray's start included. ``limit_fraction`` is our ratio over the arithmetic
-limit E (s + sum t) / (sum t + E s) of s and t measured in TextBrewer's process: the student's step
-alone, and each teacher's forward pass. Memory is the largest sum of proportional set sizes (shared
-pages divided among those who share them) over all processes of each side.
+limit E (s + sum t) / (sum t + E s) of the s and t of TextBrewer's own code: the student's step alone,
+and each teacher's forward pass, medians over batches, measured by a third process between the two.
+Memory is the largest sum of proportional set sizes (shared pages divided among those who share them)
+over all processes of each side; ``allowed_mib`` is TextBrewer's and what our store may keep in memory.
 
 Needs TextBrewer: pip install textbrewer==0.2.1.post1
 """
@@ -15,7 +16,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -25,7 +25,9 @@ STUDENT = {
     "intermediate_size": 1200, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
 }  # fmt: skip
 ENCODERS = ("minilm-l6", "minilm-sre", "minilm-l6")
-_TIMED = 12  # batches for s and t
+STORE_MEMORY = 1 << 30
+"""Budget of the memory tier, which inline teachers do not use."""
+_TIMED = 24  # batches for s and t
 
 
 def peer(repeats: int, data: Path | None, rows: int) -> list[dict]:
@@ -46,15 +48,15 @@ def peer(repeats: int, data: Path | None, rows: int) -> list[dict]:
         memory: dict[str, list[float]] = {"textbrewer": [], "raydistill": []}
         fractions, ratios, store_bytes = [], [], 0
         for turn in range(repeats):
-            for side, walls in times.items():
+            for side in ("textbrewer", "parts", "raydistill"):
                 found = _watched(side, folder, turn)
-                walls.append(found["seconds"])
-                memory[side].append(found["bytes"])
                 say(f"{turn + 1}/{repeats} {side}: {found}")
-                if side == "textbrewer":
+                if side == "parts":
                     s, t = found["s"], found["t"]
-                else:
-                    store_bytes = found["store_bytes"]
+                    continue
+                times[side].append(found["seconds"])
+                memory[side].append(found["bytes"])
+                store_bytes = found.get("store_bytes", 0)
             limit = EPOCHS * (s + sum(t)) / (sum(t) + EPOCHS * s)
             ratios.append(times["textbrewer"][-1] / times["raydistill"][-1])
             fractions.append(ratios[-1] / limit)
@@ -65,32 +67,24 @@ def peer(repeats: int, data: Path | None, rows: int) -> list[dict]:
         line("peer", what, median(times["raydistill"]), "s", "TextBrewer MultiTeacherDistiller",
              median(times["textbrewer"]), median(ratios), limit_fraction=round(median(fractions), 4)),
         line("peer", f"{what}, peak memory", ours / 2**20, "MiB", "TextBrewer MultiTeacherDistiller",
-             theirs / 2**20, theirs / ours, store_mib=round(store_bytes / 2**20, 1)),
+             theirs / 2**20, theirs / ours, allowed_mib=round((theirs + STORE_MEMORY) / 2**20),
+             store_on_disk_mib=round(store_bytes / 2**20, 1)),
     ]  # fmt: skip
 
 
 def _watched(side: str, folder: Path, turn: int) -> dict:
     """Run one side in a process; its own figures, wall time and peak memory."""
-    from benches.common import memory_of
+    from benches.common import PeakMemory
 
     command = [sys.executable, __file__, side, str(folder), str(turn)]
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    peak, stop = [0.0], threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(1.0):
-            peak[0] = max(peak[0], float(memory_of(process.pid)))
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    out, _ = process.communicate()
+    with PeakMemory(process.pid) as memory:
+        out, _ = process.communicate()
     elapsed = time.perf_counter() - begin
-    stop.set()
-    thread.join()
     if process.returncode:
         raise SystemExit(f"{side} failed with {process.returncode}")
-    return {"seconds": elapsed, "bytes": peak[0], **json.loads(out.splitlines()[-1])}
+    return {"seconds": elapsed, "bytes": memory.peak, **json.loads(out.splitlines()[-1])}
 
 
 def run_raydistill(folder: Path, turn: int) -> dict:
@@ -116,9 +110,10 @@ def run_raydistill(folder: Path, turn: int) -> dict:
         ],
         "pipeline": {"batches_ahead": 16},
         "training": {
-            "epochs": EPOCHS, "batch_rows": ROWS_A_STEP, "micro_batch_rows": 8, "learning_rate": RATE,
+            "epochs": EPOCHS, "batch_rows": ROWS_A_STEP, "learning_rate": RATE,
             "cpus_per_worker": 2, "checkpoint_every_steps": 10**6, "evaluate_every_steps": 10**6,
         },
+        "store": {"memory_bytes": STORE_MEMORY},
         "tracking": {"enabled": False},
         "evaluation": {"splits": [], "teachers": False, "latency": False},
     }  # fmt: skip
@@ -131,17 +126,10 @@ def run_raydistill(folder: Path, turn: int) -> dict:
     }
 
 
-def run_textbrewer(folder: Path, _turn: int) -> dict:
-    """TextBrewer's own way for several teachers."""
-    import textbrewer
+def _their_parts(folder: Path) -> tuple:
+    """Loader, teachers and student as a user of TextBrewer makes them."""
     import torch
-    from textbrewer import DistillationConfig, MultiTeacherDistiller, TrainingConfig
-    from transformers import (
-        AutoConfig,
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        get_linear_schedule_with_warmup,
-    )
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(folder / "teacher0")
@@ -166,7 +154,24 @@ def run_textbrewer(folder: Path, _turn: int) -> dict:
     student = AutoModelForSequenceClassification.from_config(
         AutoConfig.for_model("bert", vocab_size=len(tokenizer), num_labels=2, **settings)
     )
+    return loader, teachers, student
+
+
+def run_parts(folder: Path, _turn: int) -> dict:
+    """The student's step and the teachers' passes."""
+    loader, teachers, student = _their_parts(folder)
     s, t = _step_and_passes(student, teachers, loader)
+    return {"s": s, "t": t}
+
+
+def run_textbrewer(folder: Path, _turn: int) -> dict:
+    """TextBrewer's own way for several teachers."""
+    import textbrewer
+    import torch
+    from textbrewer import DistillationConfig, MultiTeacherDistiller, TrainingConfig
+    from transformers import get_linear_schedule_with_warmup
+
+    loader, teachers, student = _their_parts(folder)
     optimizer = torch.optim.AdamW(student.parameters(), lr=RATE)
     steps = len(loader) * EPOCHS
 
@@ -186,7 +191,7 @@ def run_textbrewer(folder: Path, _turn: int) -> dict:
             max_grad_norm=1.0,
         )  # fmt: skip
     version = getattr(textbrewer, "__version__", "?")
-    return {"s": s, "t": t, "train_s": time.perf_counter() - begin, "version": version}
+    return {"train_s": time.perf_counter() - begin, "version": version}
 
 
 def _step_and_passes(student: object, teachers: list, loader: object) -> tuple[float, list[float]]:
@@ -212,7 +217,7 @@ def _step_and_passes(student: object, teachers: list, loader: object) -> tuple[f
             begin = time.perf_counter()
             work(batch)
             found.append(time.perf_counter() - begin)
-        return statistics.mean(found[2:])
+        return statistics.median(found[2:])
 
     with torch.no_grad():
         passes = [timed(lambda batch, m=model: m(**batch)) for model in teachers]
@@ -221,9 +226,9 @@ def _step_and_passes(student: object, teachers: list, loader: object) -> tuple[f
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("side", choices=["raydistill", "textbrewer"])
+    sides = {"raydistill": run_raydistill, "textbrewer": run_textbrewer, "parts": run_parts}
+    parser.add_argument("side", choices=list(sides))
     parser.add_argument("folder", type=Path)
     parser.add_argument("turn", type=int)
     chosen = parser.parse_args()
-    side = run_raydistill if chosen.side == "raydistill" else run_textbrewer
-    print(json.dumps(side(chosen.folder, chosen.turn)))
+    print(json.dumps(sides[chosen.side](chosen.folder, chosen.turn)))

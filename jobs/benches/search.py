@@ -1,8 +1,9 @@
 """search: K trials that share teachers' answers, against K runs of their own.
 
-A trial is a whole `distill` with another temperature, imports and Ray's start left out. Against it
-also stands the least that is possible: one pass of the teachers and K runs of the student alone.
-The rows that teachers compute are counted.
+A trial is a whole `distill` with another temperature, imports and Ray's start left out. The separate
+runs have a store each, empty at their start, so that they pay the teachers once a run and not once an
+epoch. Against it also stands the least that is possible: one pass of the teachers and K runs of the
+student alone. The rows that teachers compute are counted.
 """
 
 import tempfile
@@ -49,7 +50,7 @@ def search(data: Path | None) -> list[dict]:
         for number in range(TRIALS):
             alone.append(trial("alone", number, teachers=0, store=None))
             shared.append(trial("shared", number, store=store))
-            separate.append(trial("separate", number, store=None))
+            separate.append(trial("separate", number, store=Path(scratch) / f"own-{number}"))
         computed = sum(fill.values()) + sum(
             int(one.get(f"teachers/t{i}/rows_computed", 0))
             for one in shared
