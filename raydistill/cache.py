@@ -5,21 +5,24 @@ from collections.abc import Iterator
 import numpy as np
 
 from raydistill.config import DistillConfig
-from raydistill.errors import ConfigError
+from raydistill.errors import ConfigError, TeacherError
 from raydistill.prepare import Prepared, needed_resources
 from raydistill.run import check, connect_if_cluster
 from raydistill.runtime import cluster_resources, connect_ray, object_store_bytes
-from raydistill.serve import Served, needed_answers, serve_teachers
+from raydistill.serve import Served, serve_teachers
 from raydistill.signals import Request
 from raydistill.store import row_keys
+from raydistill.storing import missing_rows, needed_answers
 from raydistill.teachers.actor import ActorTransport
+from raydistill.teachers.calls import publish_replicas
 from raydistill.teachers.pool import TeacherPool
 from raydistill.ui import Ui
 
 __all__ = ["cache"]
 
-_REQUEST_ROWS = 256
+_REQUEST_ROWS = 1024  # so that nearly all rows of a pass are as long as the longest
 _AHEAD = 2  # requests of each replica on their way
+_WRITE_S = 600.0  # for the last segments of all replicas
 
 
 def cache(config: DistillConfig, *, ui: Ui | None = None) -> dict[str, int]:
@@ -34,10 +37,13 @@ def cache(config: DistillConfig, *, ui: Ui | None = None) -> dict[str, int]:
 
     Raises:
         ConfigError: Something in the configuration cannot work; nothing was started or written.
+        TeacherError: A teacher failed, or the store did not keep what it answered.
     """
     ui = ui or Ui()
     if not config.store.enabled:
         raise ConfigError.of("store.enabled", "is false: there is no store to fill.")
+    if not config.teachers:
+        raise ConfigError.of("teachers", "are none: there is nothing to fill the store with.")
     # It is filled by replicas, wherever a run would put the teachers.
     remote = {n: t.model_copy(update={"placement": "remote"}) for n, t in config.teachers.items()}
     config = config.model_copy(update={"teachers": remote})
@@ -54,10 +60,37 @@ def cache(config: DistillConfig, *, ui: Ui | None = None) -> dict[str, int]:
                 if not served.started:
                     computed[name] = 0
                     continue
-                _fill(prepared, name, served, ui)
+                _fill_whole(prepared, name, served, ui)
                 computed[name] = int(served.stats()["rows_computed"])
                 ui.say(f"{name}: {computed[name]:,} rows computed")
             return computed
+
+
+def _fill_whole(prepared: Prepared, name: str, served: Served, ui: Ui) -> None:
+    """Until nothing is missing: a replica that dies takes with it what it had not published."""
+    line, limit = served.line, prepared.config.store.max_bytes
+    assert line.store is not None
+    for _ in range(1 + line.max_retries):
+        _fill(prepared, name, served, ui)
+        with ui.doing(f"writing what {name} answered"):
+            for why in publish_replicas(line.actors, _WRITE_S):
+                ui.say(f"{name}: a replica could not write its answers ({why})")
+        missing = missing_rows(prepared, name, line.store)
+        if not missing:
+            return
+        if limit is not None:
+            raise TeacherError(
+                name,
+                f"{missing:,} of its answers are not in the store, whose store.max_bytes = {limit:,} "
+                "do not hold all that was answered",
+                "Raise store.max_bytes, or choose a smaller store.codecs.",
+            )
+        ui.say(f"{name}: {missing:,} answers were lost before they were written; asking again")
+    raise TeacherError(
+        name,
+        f"{missing:,} of its answers are not in the store at {line.store.uri} after {1 + line.max_retries} attempts",
+        f"Can every node write there? Else raise teachers.{name}.max_retries.",
+    )
 
 
 def _fill(prepared: Prepared, name: str, served: Served, ui: Ui) -> None:
@@ -68,10 +101,7 @@ def _fill(prepared: Prepared, name: str, served: Served, ui: Ui) -> None:
     pool = TeacherPool(
         name,
         ActorTransport(name, line.actors, method="fill"),
-        timeout_s=line.timeout_s
-        * _AHEAD
-        * _REQUEST_ROWS
-        / 32,  # it is meant for requests of a batch
+        timeout_s=line.timeout_s * _AHEAD * _REQUEST_ROWS / prepared.config.training.batch_rows,
         max_retries=line.max_retries,
         start_timeout_s=line.start_timeout_s,
         say=ui.say,

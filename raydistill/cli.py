@@ -3,7 +3,8 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -85,7 +86,8 @@ def train(
     parsed = _sound(config, _overrides(settings, output), resume=resume)
     from raydistill.run import distill
 
-    _show(distill(parsed, resume=resume).output_dir)
+    with _continued("continue with --resume"):
+        _show(distill(parsed, resume=resume).output_dir)
 
 
 @app.command()
@@ -99,7 +101,8 @@ def teach(
     parsed = _sound(config, _overrides(settings, output), resume=resume)
     from raydistill.teach import teach as fine_tune
 
-    _show(fine_tune(parsed, resume=resume).output_dir)
+    with _continued("continue with --resume"):
+        _show(fine_tune(parsed, resume=resume).output_dir)
 
 
 @app.command()
@@ -119,7 +122,8 @@ def cache(config: Config, settings: Settings = None, output: Output = None) -> N
     parsed = _sound(config, _overrides(settings, output), output=False)
     from raydistill.cache import cache as fill
 
-    fill(parsed)
+    with _continued("what was written is in the store; the same command goes on"):
+        fill(parsed)
 
 
 @store_app.command("list")
@@ -128,12 +132,14 @@ def store_list(store: Store = "outputs/store") -> None:
     from raydistill.evaluation.table import format_bytes
     from raydistill.store.upkeep import list_shelves
 
+    with _place(store) as place:
+        shelves = list_shelves(place)
     rows = [
         [
             s.teacher, s.model, f"{s.rows:,}", ", ".join(s.parts), format_bytes(s.num_bytes),
             str(s.segments), s.name[:12],
         ]
-        for s in list_shelves(_place(store))
+        for s in shelves
     ]  # fmt: skip
     headers = ["teacher", "model", "rows", "parts", "size", "segments", "shelf"]
     Ui().table(headers, rows)
@@ -145,16 +151,17 @@ def store_verify(store: Store = "outputs/store") -> None:
     from raydistill.evaluation.table import format_bytes
     from raydistill.store.upkeep import verify
 
-    place = _place(store)
-    with Ui().doing("reading all segments"):
+    with _place(store) as place, Ui().doing("reading all segments"):
         verdict = verify(place)
     for path in verdict.broken:
         typer.echo(f"broken, set aside: {path}")
+    for path in verdict.left:
+        typer.echo(f"cannot be read, or is broken and cannot be set aside: {path}")
     typer.echo(
         f"{verdict.segments} segments, {format_bytes(verdict.num_bytes)}: {len(verdict.broken)} broken"
         + (f"; {verdict.set_aside} were set aside earlier" if verdict.set_aside else "")
     )
-    if verdict.broken:
+    if verdict.broken or verdict.left:
         raise typer.Exit(1)
 
 
@@ -173,16 +180,33 @@ def store_prune(
     from raydistill.store.upkeep import prune
 
     limit = None if max_bytes is None else _number_of_bytes(max_bytes)
-    count, freed = prune(_place(store), limit)
+    with _place(store) as place:
+        count, freed = prune(place, limit)
     typer.echo(f"{count} files deleted, {format_bytes(freed)}")
 
 
-def _place(store: str) -> Any:
-    from raydistill.store import Place
+@contextmanager
+def _place(store: str) -> Iterator[Any]:
+    """A store that is there; what of it cannot be read or written is said in one sentence."""
+    from raydistill.store.place import PLACE_ERRORS, Place, first_line, uri_faults
 
-    if "://" not in store and not Path(store).is_dir():
-        raise ConfigError.of("--store", f"must be an existing folder or a URI, got {store}.")
-    return Place(store)
+    if faults := uri_faults(store):
+        raise ConfigError([Fault("--store", fault) for fault in faults])
+    place = Place(store)
+    try:
+        if not place.exists(""):
+            raise ConfigError.of("--store", f"must be an existing folder or a URI, got {store}.")
+        if not place.has_shelves():
+            raise ConfigError.of(
+                "--store",
+                f"must be a folder of answers, but no shelf is in {store}. It is what store.path names, "
+                "else `store` beside the output folders.",
+            )
+        yield place
+    except PLACE_ERRORS as error:
+        raise ConfigError.of(
+            "--store", f"cannot be read or written: {store} ({first_line(error)})."
+        ) from None
 
 
 def _number_of_bytes(text: str) -> int:
@@ -367,6 +391,23 @@ def _say(sentence: str) -> None:
     typer.echo(sentence, err=True)
 
 
+class _Interrupted(SystemExit):
+    """By Ctrl-C or SIGTERM, in a command that can be continued."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+        super().__init__(INTERRUPTED)
+
+
+@contextmanager
+def _continued(how: str) -> Iterator[None]:
+    """Say after an interruption how the command is continued."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _Interrupted(how) from None
+
+
 def _terminate(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -383,12 +424,15 @@ def run(command: Callable[[], Any]) -> int:
         return 1
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except _Interrupted as stop:
+        _say(f"interrupted; {stop.how}")
+        return INTERRUPTED
     except SystemExit as stop:  # typer's own: help, wrong options, and Ctrl-C
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     else:
         return 0
     if code == INTERRUPTED:
-        _say("interrupted; continue with --resume")
+        _say("interrupted")
     return code
 
 

@@ -19,6 +19,7 @@ from raydistill.evaluation.metrics import ClassMetrics, agreement_metrics, per_c
 from raydistill.objective import ObjectivePlan
 from raydistill.tasks import TextClassification
 from raydistill.teachers.line import TeacherLine, open_source
+from raydistill.teachers.sources import StoreSource
 from raydistill.teachers.teacher import LocalTeacher, TeacherSettings, time_answers
 
 __all__ = ["FinalFigures", "FinalJob", "final_figures"]
@@ -53,11 +54,13 @@ class FinalFigures:
         metrics: Flat, as in metrics.json.
         latency_ms: By model (``student``, ``teachers/NAME``), then by rows of a batch.
         per_class: Of the student on the last split.
+        computed: By inline teacher, what was computed for these figures.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     latency_ms: dict[str, dict[int, float]] = field(default_factory=dict)
     per_class: list[ClassMetrics] = field(default_factory=list)
+    computed: dict[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def final_figures(job: FinalJob) -> FinalFigures:
@@ -89,6 +92,10 @@ def final_figures(job: FinalJob) -> FinalFigures:
     }
     dtypes = {name: job.objective.asks[name].dtype for name in sources}
     answers = predict_by_sources(sources, task, job.evaluation.batch_rows, dtypes)
+    for name, source in sources.items():
+        if isinstance(source, StoreSource):
+            source.close()  # so that the next run need not start an inline teacher
+            found.computed[name] = source.stats()
     for name, line in job.teachers.items():
         answers[name] = answers[name][:, list(job.objective.columns[name])]
         found.metrics |= metrics_of(answers[name], task, f"{split}/teachers/{name}")

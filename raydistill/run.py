@@ -35,7 +35,8 @@ from raydistill.runtime import (
     machine_resources,
     object_store_bytes,
 )
-from raydistill.serve import cached_faults, serve_teachers, tend_replicas
+from raydistill.serve import serve_teachers, tend_replicas, try_inline
+from raydistill.storing import cached_faults, store_faults
 from raydistill.summary import write_summary
 from raydistill.teachers.line import TeacherLine
 from raydistill.teachers.teacher import TeacherSettings
@@ -88,9 +89,10 @@ def check(
     prepared, more = prepare(config)
     found += without_echoes(more, found)
     found += without_echoes(job_faults(config), found)
+    found += without_echoes(store_faults(config), found)
     if output:
         found += without_echoes(OutputFolder.of(config).faults(resume=resume), found)
-        if prepared is not None:
+        if prepared is not None and not found:
             found += cached_faults(prepared)
     if embedded(config.run):
         lacking = resource_faults(config, machine_resources(), embedded=True)
@@ -168,7 +170,7 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
                     say=ui.say,
                 )
             )
-        descriptions = {name: teacher.description for name, teacher in teachers.items()}
+        descriptions = {n: t.description for n, t in teachers.items() if t.description is not None}
         lines = {name: teacher.line for name, teacher in teachers.items()}
         record.teachers(descriptions)
         tables = _share_tables(prepared)
@@ -176,10 +178,14 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
         with ui.training(prepared.steps.total, config.run.name) as bar:
 
             def on_events(events: list[dict[str, Any]]) -> None:
-                told = [event for event in events if event["kind"] != "waited"]
+                told = [e for e in events if e["kind"] not in ("waited", "described")]
                 record.events(told)
                 bar.events(told)
                 tend_replicas(teachers, events, job.recorder)
+                said = [event for event in events if event["kind"] == "described"]
+                if said:
+                    descriptions.update({e["teacher"]: e["description"] for e in said})
+                    record.teachers(descriptions)
 
             trained = train(
                 job,
@@ -188,6 +194,8 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
                 say=ui.say,
                 wait_for_room=config.run.autoscaling,
             )
+        for name in teachers.keys() - descriptions:  # a resumed run that had no step left to do
+            descriptions[name] = try_inline(prepared, name)[0]
         with ui.doing("measuring student and teachers"):
             num_parameters = export_student(prepared, trained.checkpoint, folder.student)
             now = {name: teacher.line_now() for name, teacher in teachers.items()}
@@ -199,7 +207,7 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
             prepared,
             trained=trained,
             figures=figures,
-            descriptions=descriptions,
+            descriptions={name: descriptions[name] for name in teachers},
             stats=stats,
             student_parameters=num_parameters,
             begin=begin,
@@ -302,4 +310,7 @@ def _metrics(
     metrics["train/best_step"] = trained.progress.best_step
     for name, values in stats.items():
         metrics |= {f"teachers/{name}/{key}": value for key, value in values.items()}
+    for name, values in figures.computed.items():
+        for key, value in values.items():
+            metrics[f"teachers/{name}/{key}"] = metrics.get(f"teachers/{name}/{key}", 0.0) + value
     return metrics

@@ -84,6 +84,10 @@ def connect_ray(run: RunSection, need: Resources) -> Iterator[None]:
     if starts_here:
         # One more CPU than asked for: evaluation and Ray Train's own tasks find room.
         options["num_cpus"] = max(os.cpu_count() or 1, int(need.cpus) + 1)
+        # For this one run: what serves a cluster only takes memory and start-up time.
+        options["include_dashboard"] = False
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     else:
         options["address"] = run.ray_address or os.environ["RAY_ADDRESS"]
     with warnings.catch_warnings():

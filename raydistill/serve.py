@@ -1,17 +1,15 @@
 """The teachers of a run: which must be started, and how every worker reaches them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from raydistill.config import DistillConfig
-from raydistill.errors import Fault
-from raydistill.output import OutputFolder
-from raydistill.prepare import Prepared, Resources, needed_resources
-from raydistill.signals import Ask, Request
-from raydistill.store import Codecs, Place, Shelf, row_keys
+from raydistill.config.models import TeacherSection
+from raydistill.errors import TeacherError
+from raydistill.prepare import Prepared, Resources, needed_resources, replicas_need
+from raydistill.signals import Request
+from raydistill.storing import known_shelf, store_line
 from raydistill.tasks import TextClassification
 from raydistill.teachers.actor import (
     describe_replicas,
@@ -20,23 +18,11 @@ from raydistill.teachers.actor import (
 )
 from raydistill.teachers.keeper import ReplicaKeeper
 from raydistill.teachers.line import StoreLine, TeacherLine
-from raydistill.teachers.placement import choose_placement
+from raydistill.teachers.placement import Trial, choose_placement
 from raydistill.teachers.scaling import Scaler
-from raydistill.teachers.stored import description_from
 from raydistill.teachers.teacher import TeacherDescription, TeacherSettings
 
-__all__ = [
-    "Served",
-    "cached_faults",
-    "missing_rows",
-    "needed_answers",
-    "serve_teachers",
-    "store_line",
-    "store_uri",
-    "tend_replicas",
-]
-
-_LOOK = 4096  # rows looked up at once
+__all__ = ["Served", "serve_teachers", "tend_replicas", "try_inline"]
 
 
 @dataclass(frozen=True)
@@ -45,12 +31,13 @@ class Served:
 
     Attributes:
         line: How it is reached.
-        description: What it says about itself, or said when the store was filled.
+        description: What it says about itself, or said when the store was filled; None: it will be
+            said by a worker that loads it.
         keeper: Of its replicas; None: it has none.
     """
 
     line: TeacherLine
-    description: TeacherDescription
+    description: TeacherDescription | None
     keeper: ReplicaKeeper | None = None
 
     @property
@@ -67,55 +54,6 @@ class Served:
     def line_now(self) -> TeacherLine:
         """With the replicas that there are now."""
         return replace(self.line, actors=tuple(self.keeper.actors)) if self.keeper else self.line
-
-
-def store_uri(config: DistillConfig) -> str:
-    """Where the store lies: as written, else beside the output folder."""
-    path = config.store.path
-    if path is None:
-        return str(OutputFolder.of(config).path.parent / "store")
-    return path if "://" in path else str(Path(path).expanduser().resolve())
-
-
-def store_line(prepared: Prepared, name: str) -> StoreLine | None:
-    """A teacher's shelf; None without a store."""
-    config = prepared.config
-    if not config.store.enabled:
-        return None
-    section, codecs = config.teachers[name], Codecs(**config.store.codecs.model_dump())
-    shelf = Shelf(
-        weights=prepared.weights[name],
-        dtype=section.dtype,
-        max_tokens=prepared.teacher_max_tokens(name),
-        attention_maps=bool(prepared.objective.asks[name].attention),
-        signal_dtype=section.signal_dtype,
-        codec=codecs.label,
-    )
-    about = {"model": section.model}
-    return StoreLine(store_uri(config), shelf, codecs, about, config.store.max_bytes)
-
-
-def needed_answers(prepared: Prepared, name: str) -> Iterator[tuple[TextClassification, Ask]]:
-    """What a run asks of a teacher: everything in training, logits of the split it is measured on."""
-    ask = prepared.objective.asks[name]
-    for split in ("train", "unlabelled"):
-        if split in prepared.splits:
-            yield TextClassification(prepared.splits[split].table, prepared.labels), ask
-    evaluation = prepared.config.evaluation
-    measured = [split for split in evaluation.splits if split in prepared.splits]
-    if evaluation.teachers and measured:
-        table = prepared.splits[measured[-1]].table
-        yield TextClassification(table, prepared.labels), Ask(dtype=ask.dtype)
-
-
-def missing_rows(prepared: Prepared, name: str, line: StoreLine) -> int:
-    """How many answers a run needs that are not in the store."""
-    store, missing = line.open(name), 0
-    for task, ask in needed_answers(prepared, name):
-        for begin in range(0, task.num_rows, _LOOK):
-            _, texts = task.texts(range(begin, min(begin + _LOOK, task.num_rows)))
-            missing += store.find(row_keys(texts), ask).count(None)
-    return missing
 
 
 def teacher_settings(prepared: Prepared, name: str, *, inline: bool = False) -> TeacherSettings:
@@ -150,31 +88,33 @@ def serve_teachers(
         have: What the cluster has.
         say: Where decisions are told.
     """
-    config = prepared.config
-    keepers: dict[str, ReplicaKeeper] = {}
+    teachers = prepared.config.teachers
+    lines = {name: _line(prepared, name, object_store) for name in teachers}
     found: dict[str, Served] = {}
-    lines = {name: _line(prepared, name, object_store) for name in config.teachers}
-    try:
-        for name, section in config.teachers.items():
-            known = _known(prepared, name, lines[name].store)
-            if known is not None:
-                found[name] = Served(lines[name], known)
-                say(f"{name} is not started: all its answers are in the store")
-            elif section.placement in ("inline", "auto"):
-                served = _tried(prepared, name, lines[name], have, say)
-                if served is not None:
-                    found[name] = served
+    for name, section in teachers.items():
+        known = known_shelf(prepared, name)
+        if known is not None:
+            found[name] = Served(replace(lines[name], store=known[0]), known[1])
+            say(f"{name} is not started: all its answers are in the store")
+        elif section.placement == "cached":
+            raise TeacherError(
+                name,
+                "is cached, but answers of its are no longer in the store",
+                f"Fill it: raydistill cache CONFIG --set teachers.{name}.placement=remote.",
+            )
+    waiting = {name: section for name, section in teachers.items() if name not in found}
+    found |= _inline(prepared, waiting, lines, have, say)
+    with ExitStack() as stack:
+        keepers = {}
+        for name in waiting:
             if name not in found:
                 keepers[name] = _start(prepared, name, lines[name].store, say)
+                stack.callback(keepers[name].stop)
         for name, keeper in keepers.items():
-            wait_s = config.teachers[name].start_timeout_s
-            description = describe_replicas(name, keeper.actors, wait_s)
+            description = describe_replicas(name, keeper.actors, teachers[name].start_timeout_s)
             line = replace(lines[name], actors=tuple(keeper.actors), elastic=keeper.elastic)
             found[name] = Served(line, description, keeper)
-        yield {name: found[name] for name in config.teachers}
-    finally:
-        for keeper in keepers.values():
-            keeper.stop()
+        yield {name: found[name] for name in teachers}
 
 
 def tend_replicas(
@@ -210,34 +150,64 @@ def _start(
         )
 
     scaler = Scaler(low, high) if low < high else None
-    return ReplicaKeeper(name, start(low), lambda: start(1)[0], scaler=scaler, say=say)
+    return ReplicaKeeper(
+        name, start(low), lambda: start(1)[0], scaler=scaler, say=say, start_timeout_s=section.start_timeout_s
+    )  # fmt: skip
 
 
-def _tried(
-    prepared: Prepared, name: str, line: TeacherLine, have: Resources, say: Callable[[str], None]
-) -> Served | None:
-    """A teacher loaded once where a worker will run, and timed there; None: it is better remote."""
-    section, training = prepared.config.teachers[name], prepared.config.training
-    settings = teacher_settings(prepared, name, inline=True)
-    ids, texts = TextClassification(prepared.splits["train"].table, prepared.labels).texts(
-        range(min(training.batch_rows, prepared.splits["train"].num_rows))
-    )
-    request = Request(ids, texts, prepared.objective.asks[name])
-    description, trial = try_teacher(
-        settings, request, num_cpus=training.cpus_per_worker, num_gpus=training.gpus_per_worker
-    )
-    if section.placement == "auto":
-        workers = needed_resources(prepared.config)
-        room = Resources(
-            have.cpus - workers.cpus - section.replica_bounds[0] * section.num_cpus,
-            have.gpus - workers.gpus - section.replica_bounds[0] * section.num_gpus,
+def _inline(
+    prepared: Prepared,
+    teachers: Mapping[str, TeacherSection],
+    lines: Mapping[str, TeacherLine],
+    have: Resources,
+    say: Callable[[str], None],
+) -> dict[str, Served]:
+    """Those of some teachers that every worker loads: who must, and who had better.
+
+    They are tried one after another and before any replica starts, so that nothing disturbs the
+    measurement; who is placed beside the workers leaves less room for the next.
+    """
+    workers = needed_resources(prepared.config.model_copy(update={"teachers": {}}))
+    fixed = [replicas_need(t) for t in teachers.values() if t.placement == "remote"]
+    cpus = have.cpus - workers.cpus - sum(need.cpus for need in fixed)
+    gpus = have.gpus - workers.gpus - sum(need.gpus for need in fixed)
+    found = {}
+    for name, section in teachers.items():
+        if section.placement not in ("inline", "auto"):
+            continue
+        if section.placement == "auto":
+            need = replicas_need(section)
+            _, trial = try_inline(prepared, name)
+            chosen, why = choose_placement(trial, spare=need.cpus <= cpus and need.gpus <= gpus)
+            say(f"{name} is {chosen}: {why}")
+            if chosen == "remote":
+                cpus, gpus = cpus - need.cpus, gpus - need.gpus
+                continue
+        settings = teacher_settings(prepared, name, inline=True)
+        line = replace(
+            lines[name],
+            inline=settings,
+            window_rows=section.window_rows,
+            store=store_line(prepared, name, inline=True),
         )
-        chosen, why = choose_placement(trial, spare=min(room.cpus, room.gpus) >= 0)
-        say(f"{name} is {chosen}: {why}")
-        if chosen == "remote":
-            return None
-    inline = replace(line, inline=settings, window_rows=section.window_rows)
-    return Served(inline, description)
+        found[name] = Served(line, None)
+    return found
+
+
+def try_inline(prepared: Prepared, name: str) -> tuple[TeacherDescription, Trial]:
+    """A teacher loaded once where a worker would run, and timed there."""
+    settings = teacher_settings(prepared, name, inline=True)
+    training, split = prepared.config.training, prepared.splits["train"]
+    ids, texts = TextClassification(split.table, prepared.labels).texts(
+        range(min(training.batch_rows, split.num_rows))
+    )
+    return try_teacher(
+        settings,
+        Request(ids, texts, prepared.objective.asks[name]),
+        num_cpus=training.cpus_per_worker,
+        num_gpus=training.gpus_per_worker,
+        timeout_s=prepared.config.teachers[name].start_timeout_s,
+    )
 
 
 def _line(prepared: Prepared, name: str, object_store: int) -> TeacherLine:
@@ -250,41 +220,7 @@ def _line(prepared: Prepared, name: str, object_store: int) -> TeacherLine:
         timeout_s=section.timeout_s,
         max_retries=section.max_retries,
         start_timeout_s=section.start_timeout_s,
-        store=store_line(prepared, name),
+        store=store_line(prepared, name, inline=False),
         memory_bytes=memory,
         hedge_after=section.hedge_after,
     )
-
-
-def _known(prepared: Prepared, name: str, line: StoreLine | None) -> TeacherDescription | None:
-    """What the teacher said when the store was filled, if all that the run needs is there."""
-    if line is None or not Place(line.uri).exists(line.shelf.name):
-        return None
-    description = description_from(line.open(name).about(), prepared.traits[name])
-    if description is None or missing_rows(prepared, name, line):
-        return None
-    return description
-
-
-def cached_faults(prepared: Prepared) -> list[Fault]:
-    """Teachers that must not run, though answers of theirs are missing."""
-    faults = []
-    for name, section in prepared.config.teachers.items():
-        if section.placement != "cached":
-            continue
-        path, line = f"teachers.{name}.placement", store_line(prepared, name)
-        if line is None:
-            faults.append(Fault(path, "is cached, but store.enabled is false."))
-            continue
-        missing = sum(task.num_rows for task, _ in needed_answers(prepared, name))
-        if Place(line.uri).exists(line.shelf.name):
-            missing = missing_rows(prepared, name, line)
-        if missing:
-            faults.append(
-                Fault(
-                    path,
-                    f"is cached, but {missing:,} of its answers are not in the store at {line.uri}. "
-                    f"Fill it: raydistill cache CONFIG --set teachers.{name}.placement=remote.",
-                )
-            )
-    return faults

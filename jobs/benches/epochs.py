@@ -69,7 +69,7 @@ def epochs(repeats: int, steps: int) -> list[dict]:
 
 def _open(folder: Path, name: str, case: Case) -> ShelfStore:
     dtype = case.plan.asks[name].dtype
-    shelf = Shelf(name, "float32", TOKENS, False, dtype, Codecs().label)
+    shelf = Shelf(name, "float32", TOKENS, False, dtype, Codecs().label, "cpu", "", "")
     return ShelfStore(Place(str(folder)), shelf, Codecs(), teacher=name)
 
 

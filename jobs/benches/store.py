@@ -88,7 +88,7 @@ def _speed(repeats: int, megabytes: int) -> list[dict]:
 
 
 def _open(folder: str) -> ShelfStore:
-    shelf = Shelf("bench", "float32", TOKENS, False, "float32", Codecs().label)
+    shelf = Shelf("bench", "float32", TOKENS, False, "float32", Codecs().label, "cpu", "", "")
     return ShelfStore(Place(folder), shelf, Codecs(), teacher="bench")
 
 

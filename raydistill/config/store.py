@@ -33,6 +33,9 @@ class StoreSection(Section):
     on shared storage, else each machine has its own."""
     max_bytes: PositiveInt | None = None
     """Limit of the whole store; what was not used for longest makes room. Null: none."""
+    segment_bytes: PositiveInt = 64 << 20
+    """Of one file; answers are written when so many wait, or the first has waited 20 s. With very many
+    answers larger files are fewer to list; four times as much is kept in memory while a disk is full."""
     memory_bytes: Annotated[
         WholeNonNegative | Literal["auto"],
         one_sentence("must be a number of bytes, 0 or more, or auto"),
@@ -41,3 +44,8 @@ class StoreSection(Section):
     store, shared by all workers; 0: none."""
     codecs: CodecSection = CodecSection()
     """How parts are stored."""
+
+    @property
+    def codecs_used(self) -> CodecSection:
+        """Without a store nothing is encoded."""
+        return self.codecs if self.enabled else CodecSection()

@@ -57,7 +57,7 @@ def hidden_mse(student_hidden: Tensor, teacher_hidden: Tensor) -> Tensor:
         "Where only the widths differ, set `projection: linear`.",
     )
     teacher = at_least_float32(teacher_hidden).detach()
-    values: Tensor = _MeanSquare.apply(at_least_float32(student_hidden) - teacher)
+    values: Tensor = _MeanSquare.apply(at_least_float32(student_hidden) - teacher)  # type: ignore[no-untyped-call]
     return values
 
 
@@ -71,9 +71,10 @@ class _MeanSquare(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, difference: Tensor) -> Tensor:
         ctx.save_for_backward(difference)
-        return torch.linalg.vector_norm(difference, dim=-1).square_().div_(difference.shape[-1])
+        norm: Tensor = torch.linalg.vector_norm(difference, dim=-1)
+        return norm.square_().div_(difference.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (difference,) = ctx.saved_tensors
+        difference: Tensor = ctx.saved_tensors[0]
         return difference * (grads[0] * (2 / difference.shape[-1])).unsqueeze(-1)

@@ -79,7 +79,8 @@ def copied_ahead(items: Iterable[Fed], device: torch.device) -> Iterator[Fed]:
 
 def _keep(fed: Fed, stream: torch.cuda.Stream) -> None:
     """Memory that was made on the side stream is not given away before this stream is done with it."""
-    for tensor in fed.micro_batch.batch.inputs.values():
+    batch = fed.micro_batch.batch
+    for tensor in (*batch.inputs.values(), batch.labels, batch.counts):
         tensor.record_stream(stream)
     for signal in fed.signals.values():
         for part in signal.parts:

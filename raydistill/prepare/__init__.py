@@ -5,7 +5,12 @@ Nothing is started and nothing is written here.
 
 from raydistill.prepare.manifest import changed_settings, flatten, manifest_of
 from raydistill.prepare.prepare import Prepared, prepare
-from raydistill.prepare.resources import Resources, needed_resources, resource_faults
+from raydistill.prepare.resources import (
+    Resources,
+    needed_resources,
+    replicas_need,
+    resource_faults,
+)
 
 __all__ = [
     "Prepared",
@@ -15,5 +20,6 @@ __all__ = [
     "manifest_of",
     "needed_resources",
     "prepare",
+    "replicas_need",
     "resource_faults",
 ]

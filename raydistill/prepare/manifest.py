@@ -18,6 +18,7 @@ _PARTITION = {"num_workers", "micro_batch_rows"}
 _FREE = {
     "training": {
         "num_workers",
+        "sharding",
         "cpus_per_worker",
         "gpus_per_worker",
         "micro_batch_rows",
@@ -65,7 +66,7 @@ def manifest_of(
             | {"weights": weights.get(name)}
             for name, teacher in config.teachers.items()
         },
-        "store": {"codecs": config.store.codecs.model_dump(mode="json")},
+        "store": {"codecs": config.store.codecs_used.model_dump(mode="json")},
         "ensemble": config.ensemble.model_dump(mode="json"),
         "losses": [loss.model_dump(mode="json") for loss in config.losses],
         "training": config.training.model_dump(

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from raydistill.config import DistillConfig
+from raydistill.config.models import TeacherSection
 from raydistill.errors import Fault
 
 _MACHINE = ("run.autoscaling", "run.ray_address")
 
-__all__ = ["Resources", "needed_resources", "resource_faults"]
+__all__ = ["Resources", "needed_resources", "replicas_need", "resource_faults"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,16 @@ def needed_resources(config: DistillConfig) -> Resources:
     cpus = training.num_workers * training.cpus_per_worker
     gpus = training.num_workers * training.gpus_per_worker
     for teacher in config.teachers.values():
-        if teacher.placement != "remote":
-            continue  # with the workers, or nowhere
-        cpus += teacher.replica_bounds[0] * teacher.num_cpus
-        gpus += teacher.replica_bounds[0] * teacher.num_gpus
+        if teacher.placement == "remote":  # the others are with the workers, or nowhere
+            need = replicas_need(teacher)
+            cpus, gpus = cpus + need.cpus, gpus + need.gpus
     return Resources(cpus, gpus)
+
+
+def replicas_need(teacher: TeacherSection) -> Resources:
+    """Of the fewest replicas of a teacher together."""
+    count = teacher.replica_bounds[0]
+    return Resources(count * teacher.num_cpus, count * teacher.num_gpus)
 
 
 def resource_faults(config: DistillConfig, have: Resources, *, embedded: bool) -> list[Fault]:

@@ -1,6 +1,8 @@
 """Models as users name them, to models that can be loaded."""
 
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from raydistill.errors import Fault
@@ -11,7 +13,8 @@ __all__ = ["head_faults", "is_registry_uri", "resolve_source", "weights_fingerpr
 
 _PREFIX = "models:/"
 _CHUNK = 1 << 22
-_DECISIVE = ("*.safetensors", "*.json", "*.txt", "*.model", "*.spm", "*.bpe")
+_DECISIVE = (".safetensors", ".json", ".txt", ".model", ".spm", ".bpe", ".tiktoken")
+_CHECKPOINT = "checkpoint-"  # folders that a trainer leaves in a model's and removes again
 
 
 def is_registry_uri(model: str) -> bool:
@@ -78,7 +81,8 @@ def head_faults(path: str, source: ModelSource) -> list[Fault]:
 def weights_fingerprint(source: ModelSource) -> str:
     """What weights and tokenizer a source stands for, without loading them.
 
-    SHA-256 over the files of a folder; the commit of a Hugging Face id, and its tokenizer.
+    SHA-256 over the deciding files of a folder and its subfolders, code among them if it may run; the
+    commit of a Hugging Face id, and its tokenizer.
     """
     folder = Path(source.location)
     if folder.is_dir():
@@ -86,9 +90,8 @@ def weights_fingerprint(source: ModelSource) -> str:
         if not Path(source.tokenizer).is_dir():
             digest.update(source.tokenizer.encode())
         for place in dict.fromkeys((folder, Path(source.tokenizer))):
-            files = [f for pattern in _DECISIVE for f in place.glob(pattern)]
-            for file in sorted(files):
-                digest.update(file.name.encode())
+            for file in sorted(_deciding_files(place, source.trust_remote_code)):
+                digest.update(file.relative_to(place).as_posix().encode())
                 with file.open("rb") as stream:
                     while chunk := stream.read(_CHUNK):
                         digest.update(chunk)
@@ -99,3 +102,12 @@ def weights_fingerprint(source: ModelSource) -> str:
     commit = getattr(config, "_commit_hash", None) or source.revision
     other = "" if source.tokenizer == source.location else f" with {source.tokenizer}"
     return f"{source.location}@{commit}{other}"
+
+
+def _deciding_files(folder: Path, code: bool) -> Iterator[Path]:
+    """Links to files are followed, as a hub's cache has them; links to folders, which may go in circles, are not."""
+    suffixes = (*_DECISIVE, ".py") if code else _DECISIVE
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", _CHECKPOINT))]
+        files = (Path(root, name) for name in names if name.endswith(suffixes))
+        yield from (file for file in files if file.is_file())

@@ -3,7 +3,7 @@
 from raydistill.store.block import Block, Pick, encode_signal, read_signal
 from raydistill.store.codecs import Codecs
 from raydistill.store.keys import Shelf, part_names, row_keys
-from raydistill.store.place import Place
+from raydistill.store.place import Place, place_faults
 from raydistill.store.store import ShelfStore
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ShelfStore",
     "encode_signal",
     "part_names",
+    "place_faults",
     "read_signal",
     "row_keys",
 ]

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raydistill.errors import NotFiniteError
 from raydistill.signals import TeacherSignal
 from raydistill.signals.ask import SignalDtype
 from raydistill.signals.signal import ALIGNMENT, TORCH_DTYPES, Part, vectors_per_row
@@ -53,15 +54,38 @@ Pick = tuple[Block, int]
 
 
 def encode_signal(signal: TeacherSignal, codecs: Codecs) -> Block:
-    """A signal's rows as they are stored."""
+    """A signal's rows as they are stored.
+
+    Raises:
+        NotFiniteError: A number is too large for the code of its part.
+    """
     parts = {}
     for name in signal.parts:
         values = _vectors(name, signal.part(name))
-        stored = codecs.of(name, signal.dtype).encode(values)
         vectors = vectors_per_row(name, signal.lengths, len(values))
+        code = codecs.of(name, signal.dtype)
+        if isinstance(code, Float):
+            _refuse_too_large(signal, name, code, values, vectors)
+        stored = code.encode(values)
         offsets = np.concatenate([[0], np.cumsum(vectors)]).astype(np.int64) * stored.shape[1]
         parts[name] = StoredPart(stored.reshape(-1), offsets, values.shape[1])
     return Block(signal.lengths, parts, codecs)
+
+
+def _refuse_too_large(
+    signal: TeacherSignal, name: str, code: Float, values: Tensor, vectors: NDArray[np.int64]
+) -> None:
+    large = code.too_large(values)
+    if not large.any():
+        return
+    row = torch.arange(len(vectors)).repeat_interleave(torch.from_numpy(vectors))
+    kind = name.partition(".")[0]
+    others = "same" if code.dtype == "bfloat16" else "bfloat16 or same"
+    raise NotFiniteError(
+        f"teachers.{signal.teacher}: {name} in {code.dtype}",
+        [signal.row_ids[i] for i in sorted(set(row[large].tolist()))],
+        f"Its values are too large for store.codecs.{kind} = {code.dtype}; use {others}.",
+    )
 
 
 def read_signal(

@@ -52,6 +52,16 @@ class Float:
         """Bytes of a vector."""
         return width * TORCH_DTYPES[self.dtype].itemsize
 
+    def too_large(self, values: Tensor) -> Tensor:
+        """``[N, D]`` to ``[N]``: vectors with a number that would become infinite."""
+        dtype = TORCH_DTYPES[self.dtype]
+        if not values.numel() or dtype == values.dtype:
+            return torch.zeros(len(values), dtype=torch.bool)
+        low, high = torch.aminmax(values.detach().cpu())
+        if max(-low.item(), high.item()) <= torch.finfo(dtype).max:
+            return torch.zeros(len(values), dtype=torch.bool)
+        return (values.isfinite() & values.to(dtype).isinf()).any(1).cpu()
+
     def encode(self, values: Tensor) -> Bytes:
         """Rounded to the nearest."""
         kept = values.detach().cpu().to(TORCH_DTYPES[self.dtype]).contiguous()

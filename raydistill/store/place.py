@@ -11,7 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-__all__ = ["Entry", "Place"]
+__all__ = ["PLACE_ERRORS", "Entry", "Place", "first_line", "place_faults", "uri_faults"]
+
+PLACE_ERRORS = (OSError, pa.ArrowException)
+"""What a filesystem raises that cannot be reached, read or written."""
 
 _COPY = 1 << 24  # bytes at once from an object store
 _UNFINISHED = ".tmp"
@@ -19,6 +22,7 @@ _OWN = re.compile(
     r"([0-9a-f]{32}/|set-aside/[0-9a-f]{32}-)([0-9a-f]{32}\.arrow|shelf\.json)(\.[0-9a-f]{32}\.tmp)?"
 )
 """Names that a store gives. Other files under its folder, whatever they end in, are somebody else's."""
+_SHELF = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,7 @@ class Place:
 
     def __init__(self, uri: str, filesystem: fs.FileSystem | None = None) -> None:
         self.uri = uri
-        if filesystem is not None:
-            self._fs, self._base = filesystem, uri
-        elif "://" in uri:
-            self._fs, self._base = fs.FileSystem.from_uri(uri)
-        else:
-            self._fs, self._base = fs.LocalFileSystem(), str(Path(uri).expanduser().resolve())
+        self._fs, self._base = _located(uri) if filesystem is None else (filesystem, uri)
         self.is_local = isinstance(self._fs, fs.LocalFileSystem)
 
     def _path(self, path: str) -> str:
@@ -94,6 +93,14 @@ class Place:
             if info.is_file and info.path.endswith(_UNFINISHED) and time.time() - made > older_s:
                 found.append(Entry(info.path[len(self._base) :].lstrip("/"), info.size or 0, made))
         return [entry for entry in found if _OWN.fullmatch(entry.path)]
+
+    def has_shelves(self) -> bool:
+        """Whether a store was ever here."""
+        select = fs.FileSelector(self._base, allow_not_found=True)
+        return any(
+            info.type == fs.FileType.Directory and _SHELF.fullmatch(info.base_name)
+            for info in self._fs.get_file_info(select)
+        )
 
     def publish(self, path: str, content: pa.Buffer) -> None:
         """Write a file so that it is seen whole or not at all."""
@@ -128,6 +135,10 @@ class Place:
             local.flush()
             return _mapped(local.name)  # the mapping outlives the name
 
+    def open(self, path: str) -> pa.NativeFile:
+        """A file of which only some stretches will be read."""
+        return self._fs.open_input_file(self._path(path))
+
     def read(self, path: str) -> bytes:
         """A small file."""
         with self._fs.open_input_stream(self._path(path)) as stream:
@@ -159,6 +170,55 @@ class Place:
                 os.utime(self._path(path))
             except OSError:  # read-only, or gone
                 return
+
+
+def _located(uri: str) -> tuple[fs.FileSystem, str]:
+    if "://" in uri:
+        return fs.FileSystem.from_uri(uri)  # type: ignore[no-any-return]
+    return fs.LocalFileSystem(), str(Path(uri).expanduser().resolve())
+
+
+def uri_faults(uri: str) -> list[str]:
+    """Why no store can be looked for there; each continues a sentence.
+
+    Args:
+        uri: Of a store. What is not local is asked whether it is there.
+    """
+    if not uri.strip():
+        return ["must be a folder or a URI, got an empty text."]
+    try:
+        filesystem, base = _located(uri)
+        if not base.strip("/") and not isinstance(filesystem, fs.LocalFileSystem):
+            return [f"must name a bucket or host and a folder in it, got {uri}."]
+        filesystem.get_file_info(base)
+    except PLACE_ERRORS as error:
+        return [f"must be a folder or a URI that can be reached, got {uri} ({first_line(error)})."]
+    return []
+
+
+def place_faults(uri: str) -> list[str]:
+    """Why no store can be kept there; each continues a sentence.
+
+    Args:
+        uri: Of a store. Its folder need not exist yet; nothing is made or written.
+    """
+    if faults := uri_faults(uri):
+        return faults
+    filesystem, base = _located(uri)
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        return []
+    there = next(folder for folder in (Path(base), *Path(base).parents) if folder.exists())
+    if not there.is_dir():
+        return [f"must be a folder, but {there} is a file."]
+    if not os.access(there, os.W_OK | os.X_OK):
+        return [f"must be a folder that can be written, got {uri}; {there} is read-only for you."]
+    return []
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, as a part of a sentence."""
+    lines = str(error).splitlines()
+    return lines[0].strip().rstrip(".") if lines else type(error).__name__
 
 
 def _mapped(path: str) -> pa.Buffer:

@@ -16,7 +16,14 @@ from raydistill.store.block import Block, StoredPart
 from raydistill.store.codecs import Codecs
 from raydistill.store.keys import KEY_BYTES
 
-__all__ = ["SUFFIX", "SegmentError", "content_name", "open_segment", "pack_segment"]
+__all__ = [
+    "SUFFIX",
+    "SegmentError",
+    "content_name",
+    "index_segment",
+    "open_segment",
+    "pack_segment",
+]
 
 SUFFIX = ".arrow"
 _WIDTHS = b"raydistill.widths"
@@ -78,6 +85,27 @@ def open_segment(content: pa.Buffer, codecs: Codecs) -> tuple[NDArray[np.void], 
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise SegmentError(str(error)) from error
     return keys, Block(lengths, parts, codecs, np.frombuffer(content, np.uint8))
+
+
+def index_segment(file: pa.NativeFile) -> tuple[NDArray[np.void], tuple[str, ...]]:
+    """Keys, and which parts there are; nothing else of the file is read.
+
+    Raises:
+        SegmentError: It is not a segment.
+        OSError: It cannot be read now.
+    """
+    try:
+        reader = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=[0]))
+        widths: Mapping[str, int] = json.loads(reader.schema.metadata[_WIDTHS])
+        if reader.num_record_batches != 1:
+            raise SegmentError("has not one batch of rows")
+        batch = reader.get_batch(0)
+        batch.validate()
+        content = batch.column("key").buffers()[1]
+        keys = np.frombuffer(content, dtype=f"V{KEY_BYTES}", count=batch.num_rows)
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise SegmentError(str(error)) from error
+    return keys, tuple(widths)
 
 
 def _part(column: pa.Array, width: int) -> StoredPart:

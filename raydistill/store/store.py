@@ -3,30 +3,29 @@
 A store is a folder of shelves, one a teacher (`keys.Shelf`); a shelf is a set of immutable segments.
 Writers only add segments, each published whole under the hash of its content; readers look which
 are new. So there are no locks, and any number of processes may read and write at once.
+
+A store that fails makes a run slower, never wrong, and does not end it: what cannot be read is
+computed again, what cannot be written is given out from memory as long as there is room.
 """
 
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.signals import Ask, TeacherSignal
-from raydistill.store.block import Block, Pick, StoredPart, encode_signal, read_signal
+from raydistill.store.block import Block, Pick, encode_signal, read_signal
 from raydistill.store.codecs import Codecs
+from raydistill.store.eviction import evict
 from raydistill.store.index import Index
 from raydistill.store.keys import Shelf, part_names
-from raydistill.store.place import Place
-from raydistill.store.segment import (
-    SUFFIX,
-    SegmentError,
-    content_name,
-    open_segment,
-    pack_segment,
-)
+from raydistill.store.opened import OpenedSegment
+from raydistill.store.place import Place, first_line
+from raydistill.store.segment import SUFFIX, SegmentError, content_name, pack_segment
+from raydistill.store.waiting import Added, Waiting, joined
 
 __all__ = ["SET_ASIDE", "SHELF_FILE", "ShelfStore"]
 
@@ -35,15 +34,8 @@ SET_ASIDE = "set-aside"
 SHELF_FILE = "shelf.json"
 """In each shelf: which teacher it is of."""
 _ROOM = 0.9  # of the limit that eviction leaves, so that it is not needed at every segment
-
-
-@dataclass(eq=False)
-class _Segment:
-    path: str
-    content: pa.Buffer
-    keys: NDArray[np.void]
-    block: Block
-    sound: bool = False  # compared with its name
+_KEPT = 4  # segments' bytes that wait in memory while nothing can be written
+_AGAIN_S = 60.0  # until writing is tried again
 
 
 class ShelfStore:
@@ -82,12 +74,12 @@ class ShelfStore:
         self._about: dict[str, object] = dict(about or {})
         self._segment_bytes, self._publish_s, self._max_bytes = segment_bytes, publish_s, max_bytes
         self._refresh_s, self._say, self._clock = refresh_s, say, clock
-        self._segments: list[_Segment] = []
-        self._known: set[str] = set()
+        self._segments: list[OpenedSegment] = []
+        self._bad: set[str] = set()  # could not be set aside
         self._index = Index([])
-        self._added: list[tuple[NDArray[np.void], Block]] = []
-        self._places: dict[bytes, Pick] = {}  # of what was added and is not published yet
-        self._added_bytes, self._added_at = 0, 0.0
+        self._waiting = Waiting()
+        self._failed_at: float | None = None  # the last attempt to write
+        self._troubles: set[str] = set()  # that were told
         self.refresh()
 
     def tell(self, about: Mapping[str, object]) -> None:
@@ -102,19 +94,24 @@ class ShelfStore:
             return {}
 
     def refresh(self) -> None:
-        """Look for segments that others published."""
+        """Look for segments that others published; one that cannot be read now is tried next time."""
         self._looked_at = self._clock()
+        try:
+            entries = self.place.entries(self.shelf.name, SUFFIX)
+        except OSError as error:
+            self._trouble(
+                "list", f"cannot be listed ({first_line(error)}); rows are computed again"
+            )
+            return
+        self._troubles.discard("list")
+        known = self._bad | {segment.path for segment in self._segments}
         new = []
-        for entry in self.place.entries(self.shelf.name, SUFFIX):
-            if entry.path in self._known:
-                continue
-            self._known.add(entry.path)
+        for path in (entry.path for entry in entries if entry.path not in known):
             try:
-                content = self.place.map(entry.path)
-                new.append(_Segment(entry.path, content, *open_segment(content, self.codecs)))
+                new.append(OpenedSegment(self.place, path, self.codecs))
             except SegmentError as error:
-                self._set_aside(entry.path, f"cannot be read ({error})")
-            except OSError:  # evicted meanwhile
+                self._set_aside(path, f"cannot be read ({error})")
+            except OSError:  # evicted meanwhile, or out of reach
                 continue
         if new:
             self._segments += new
@@ -131,44 +128,41 @@ class ShelfStore:
         """
         if ask.dtype != self.shelf.signal_dtype:
             raise AssertionError("a shelf holds answers of one dtype")
+        self.publish_due()
         names = set(part_names(ask))
         may_look = self._clock() - self._looked_at > self._refresh_s
         while True:
-            found, broken = self._find(keys, names)
-            if not broken and not (may_look and None in found):
+            found, failed = self._find(keys, names)
+            if not failed and not (may_look and None in found):
                 return found
             if may_look:
                 self.refresh()
                 may_look = False
-            for segment in broken:
-                self._segments.remove(segment)
-                self._set_aside(segment.path, "is not what its checksum says")
+            self._segments = [segment for segment in self._segments if segment not in failed]
+            for segment, error in failed.items():
+                if isinstance(error, SegmentError):
+                    self._set_aside(segment.path, str(error))
             self._rebuild()
 
     def _find(
         self, keys: NDArray[np.void], names: set[str]
-    ) -> tuple[list[Pick | None], list[_Segment]]:
+    ) -> tuple[list[Pick | None], dict[OpenedSegment, Exception]]:
+        """Picks, and segments that could not be used, with the reason."""
         found: list[Pick | None] = []
-        broken: list[_Segment] = []
+        failed: dict[OpenedSegment, Exception] = {}
+        now = self._clock()
         for key, places in zip(keys, self._index.find(keys), strict=True):
-            pick = self._places.get(key.tobytes())
-            if pick is not None and not names <= pick[0].parts.keys():
-                pick = None
+            pick = self._waiting.find(key.tobytes(), names)
             for number, row in places if pick is None else ():
                 segment = self._segments[number]
-                if names <= segment.block.parts.keys() and segment not in broken:
-                    if self._is_sound(segment):
-                        pick = (segment.block, row)
+                if names <= segment.names and segment not in failed:
+                    try:
+                        pick = (segment.use(now), row)
                         break
-                    broken.append(segment)
+                    except (SegmentError, OSError) as error:
+                        failed[segment] = error
             found.append(pick)
-        return found, broken
-
-    def _is_sound(self, segment: _Segment) -> bool:
-        if not segment.sound:
-            segment.sound = segment.path.endswith(f"/{content_name(segment.content)}")
-            self.place.used(segment.path)
-        return segment.sound
+        return found, failed
 
     def read(
         self, row_ids: Sequence[int], picks: Sequence[Pick], ask: Ask, *, view: bool = False
@@ -181,95 +175,101 @@ class ShelfStore:
             ask: Which parts.
             view: Do not copy where that is possible.
         """
+        self.publish_due()
         names = part_names(ask)
         return read_signal(self.teacher, row_ids, picks, names, ask.dtype, view=view)
 
     def add(self, keys: NDArray[np.void], signal: TeacherSignal) -> Block:
-        """File what the teacher answered; found at once here, by others once it is published."""
+        """File what the teacher answered; found at once here, by others once it is published.
+
+        Raises:
+            NotFiniteError: A number is too large for the code of its part.
+        """
         block = encode_signal(signal, self.codecs)
-        if not self._added:
-            self._added_at = self._clock()
-        self._added.append((keys, block))
-        self._places |= {key.tobytes(): (block, row) for row, key in enumerate(keys)}
-        self._added_bytes += sum(part.data.nbytes for part in block.parts.values())
-        self.publish(only_due=True)
+        self._waiting.add(Added(keys, block, self._clock()))
+        self.publish_due()
+        self._waiting.shrink(_KEPT * self._segment_bytes)
         return block
+
+    def publish_due(self) -> None:
+        """Write what is large or old enough; costs next to nothing if nothing is."""
+        self.publish(only_due=True)
 
     def publish(self, *, only_due: bool = False) -> None:
         """Write what was added as segments, one for each set of parts.
 
+        If that fails the run goes on, and what was added is given out from memory.
+
         Args:
-            only_due: Only if it is large or old enough.
+            only_due: Only if it is large or old enough, and writing did not fail just now.
         """
-        due = self._added_bytes >= self._segment_bytes or (
-            self._added and self._clock() - self._added_at >= self._publish_s
-        )
-        if not self._added or (only_due and not due):
+        if not self._waiting or (only_due and not self._is_due(self._clock())):
             return
-        groups: dict[tuple[str, ...], list[tuple[NDArray[np.void], Block]]] = {}
-        for keys, block in self._added:
-            groups.setdefault(tuple(block.parts), []).append((keys, block))
-        self._write_about()
-        for group in groups.values():
-            keys, block = _joined(group)
-            content = pack_segment(keys, block)
-            self.place.publish(f"{self.shelf.name}/{content_name(content)}", content)
-        self._added, self._places, self._added_bytes = [], {}, 0
+        try:
+            self._write()
+        except OSError as error:
+            self._failed_at = self._clock()
+            self._trouble(
+                "write",
+                f"cannot be written ({first_line(error)}); answers are kept in memory, at most "
+                f"{_KEPT * self._segment_bytes:,} bytes of them, and it is tried again every {_AGAIN_S:g} s",
+            )
+        else:
+            if self._failed_at is not None:
+                self._say(f"store: {self.place.uri} can be written again")
+            self._failed_at = None
+            self._troubles.discard("write")
         self.refresh()
         if self._max_bytes is not None:
-            evict(self.place, self._max_bytes, room=_ROOM)
+            self._evict(self._max_bytes)
 
-    def _write_about(self) -> None:
-        path = f"{self.shelf.name}/{SHELF_FILE}"
-        if not self.place.exists(path):
-            about = {"teacher": self.teacher} | self._about | self.shelf.__dict__
-            self.place.publish(path, pa.py_buffer(json.dumps(about, indent=1).encode()))
+    def _is_due(self, now: float) -> bool:
+        if self._failed_at is not None and now - self._failed_at < _AGAIN_S:
+            return False
+        large = self._waiting.num_bytes >= self._segment_bytes
+        return large or now - self._waiting.since >= self._publish_s
+
+    def _write(self) -> None:
+        about = f"{self.shelf.name}/{SHELF_FILE}"
+        if not self.place.exists(about):
+            said = {"teacher": self.teacher} | self._about | self.shelf.__dict__
+            self.place.publish(about, pa.py_buffer(json.dumps(said, indent=1).encode()))
+        for group in self._waiting.groups():
+            content = pack_segment(*joined(group))
+            path = f"{self.shelf.name}/{content_name(content)}"
+            self.place.publish(path, content)
+            self._bad.discard(path)
+            self._waiting.remove(group)
+
+    def _evict(self, max_bytes: int) -> None:
+        try:
+            evict(self.place, max_bytes, room=_ROOM)
+        except OSError as error:
+            self._trouble("evict", f"exceeds store.max_bytes ({first_line(error)})")
+        else:
+            self._troubles.discard("evict")
+
+    def _trouble(self, kind: str, what: str) -> None:
+        """Say it once, until it is over."""
+        if kind not in self._troubles:
+            self._troubles.add(kind)
+            self._say(f"store: {self.place.uri} {what}")
 
     def _set_aside(self, path: str, why: str) -> None:
-        name = path.replace("/", "-")
-        self.place.move(path, f"{SET_ASIDE}/{name}")
-        self._say(
-            f"store: {path} {why}; it was moved to {SET_ASIDE}/, and what it held is computed again"
-        )
-
-
-def evict(place: Place, max_bytes: int, *, room: float = 1.0) -> tuple[int, int]:
-    """Delete the segments that were not used for longest until the rest fits.
-
-    Args:
-        place: The store.
-        max_bytes: The limit.
-        room: Share of the limit to go down to once it is exceeded.
-
-    Returns:
-        Segments deleted, and their bytes.
-    """
-    entries = place.entries(suffix=SUFFIX)
-    total = sum(entry.num_bytes for entry in entries)
-    if total <= max_bytes:
-        return 0, 0
-    count = freed = 0
-    for entry in sorted(entries, key=lambda entry: entry.used_at):
-        if total - freed <= max_bytes * room:
-            break
-        place.delete(entry.path)
-        count, freed = count + 1, freed + entry.num_bytes
-    return count, freed
-
-
-def _joined(group: Sequence[tuple[NDArray[np.void], Block]]) -> tuple[NDArray[np.void], Block]:
-    """Several blocks of the same parts as one."""
-    keys = np.concatenate([keys for keys, _ in group])
-    blocks = [block for _, block in group]
-    parts = {}
-    for name, first in blocks[0].parts.items():
-        pieces = [block.parts[name] for block in blocks]
-        begins = np.cumsum([0, *(len(piece.data) for piece in pieces)])
-        offsets = [piece.offsets[:-1] + begin for piece, begin in zip(pieces, begins, strict=False)]
-        parts[name] = StoredPart(
-            np.concatenate([piece.data for piece in pieces]),
-            np.concatenate([*offsets, begins[-1:]]).astype(np.int64),
-            first.width,
-        )
-    lengths = np.concatenate([block.lengths for block in blocks])
-    return keys, Block(lengths, parts, blocks[0].codecs)
+        """What is broken goes out of the way, unless somebody put a sound one in its place."""
+        try:
+            OpenedSegment(self.place, path, self.codecs).use(self._clock())
+        except SegmentError:
+            pass
+        except OSError:
+            return
+        else:
+            return
+        try:
+            self.place.move(path, f"{SET_ASIDE}/{path.replace('/', '-')}")
+        except OSError as error:
+            self._bad.add(path)
+            end = f"it could not be moved away ({first_line(error)}) and is not used"
+        else:
+            end = f"it was moved to {SET_ASIDE}/"
+        self._say(f"store: {path} {why}; {end}, and what it held is computed again")

@@ -5,9 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from raydistill.store.codecs import Codecs
+from raydistill.store.eviction import evict
 from raydistill.store.place import Place
-from raydistill.store.segment import SUFFIX, SegmentError, content_name, open_segment
-from raydistill.store.store import SET_ASIDE, SHELF_FILE, evict
+from raydistill.store.segment import (
+    SUFFIX,
+    SegmentError,
+    content_name,
+    index_segment,
+    open_segment,
+)
+from raydistill.store.store import SET_ASIDE, SHELF_FILE
 
 __all__ = ["ShelfFigures", "Verdict", "list_shelves", "prune", "verify"]
 
@@ -48,12 +55,14 @@ class Verdict:
         num_bytes: Read.
         broken: Set aside now, by path.
         set_aside: Lying there from earlier.
+        left: Could not be read, or are broken and could not be set aside, by path.
     """
 
     segments: int
     num_bytes: int
     broken: tuple[str, ...]
     set_aside: int
+    left: tuple[str, ...] = ()
 
 
 def list_shelves(place: Place) -> list[ShelfFigures]:
@@ -73,11 +82,12 @@ def list_shelves(place: Place) -> list[ShelfFigures]:
         rows, parts = 0, dict[str, None]()
         for path in paths:
             try:
-                keys, block = open_segment(place.map(path), Codecs())
+                with place.open(path) as file:
+                    keys, names = index_segment(file)
             except (SegmentError, OSError):
                 continue
             rows += len(keys)
-            parts |= dict.fromkeys(block.parts)
+            parts |= dict.fromkeys(names)
         said = [str(about.get(key, "?")) for key in ("teacher", "model", "codec")]
         teacher, model, codec = said
         found.append(
@@ -88,7 +98,7 @@ def list_shelves(place: Place) -> list[ShelfFigures]:
 
 def verify(place: Place, on_segment: Callable[[str], None] = lambda _: None) -> Verdict:
     """Read every segment and compare it with its checksum; what differs is set aside."""
-    broken, read, old = [], 0, 0
+    broken, left, read, old = [], [], 0, 0
     entries = place.entries(suffix=SUFFIX)
     for entry in entries:
         if entry.folder == SET_ASIDE:
@@ -101,13 +111,19 @@ def verify(place: Place, on_segment: Callable[[str], None] = lambda _: None) -> 
             open_segment(content, Codecs())
         except FileNotFoundError:  # evicted meanwhile
             continue
-        except (SegmentError, OSError):
+        except SegmentError:
             sound = False
+        except OSError:
+            left.append(entry.path)
+            continue
         read += entry.num_bytes
         if not sound:
-            place.move(entry.path, f"{SET_ASIDE}/{entry.path.replace('/', '-')}")
-            broken.append(entry.path)
-    return Verdict(len(entries) - old, read, tuple(broken), old)
+            try:
+                place.move(entry.path, f"{SET_ASIDE}/{entry.path.replace('/', '-')}")
+                broken.append(entry.path)
+            except OSError:
+                left.append(entry.path)
+    return Verdict(len(entries) - old, read, tuple(broken), old, tuple(left))
 
 
 def prune(place: Place, max_bytes: int | None) -> tuple[int, int]:

@@ -20,11 +20,12 @@ from ray.exceptions import (
 
 from raydistill.errors import RaydistillError, TeacherError
 from raydistill.signals import Request, TeacherSignal, pack_signal
+from raydistill.teachers.calls import last_line
 from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.merging import Merge, MergingTeacher
 from raydistill.teachers.placement import Trial
 from raydistill.teachers.pool import ReplicaLost, ReplicaSlow
-from raydistill.teachers.stored import StoredTeacher
+from raydistill.teachers.stored import Publisher, StoredTeacher
 from raydistill.teachers.teacher import (
     LocalTeacher,
     TeacherDescription,
@@ -35,15 +36,14 @@ from raydistill.teachers.teacher import (
 __all__ = [
     "ActorTransport",
     "TeacherActor",
-    "publish_replicas",
+    "describe_replicas",
     "start_replicas",
-    "stop_replicas",
     "try_teacher",
 ]
 
 _PAUSE_S = 0.2  # between looks at a replica that is being restarted
 _TRANSFER_S = 60.0  # for an answer that is ready on another node when its deadline comes
-_WAITING = 64  # requests that one replica holds at a time; more wait in Ray
+_WAITING = 64  # calls that one replica holds at a time, computing one; more wait in Ray
 _DEATHS = 5  # pings in a row that find it dead before it is given up; one may be of the last life
 _LOST = (
     RayActorError, ObjectLostError, TaskCancelledError, NodeDiedError, OutOfMemoryError, WorkerCrashedError,
@@ -51,7 +51,9 @@ _LOST = (
 
 
 class TeacherActor:
-    """Serves one teacher; counts what it computes.
+    """Serves one teacher to many threads; counts what it computes.
+
+    Only one of them computes. `describe` and `stats` answer meanwhile; the others wait for it.
 
     Args:
         make_teacher: From its settings to the teacher.
@@ -77,6 +79,8 @@ class TeacherActor:
             self._stored = StoredTeacher(counted, store.open(settings.name))
         together = merge == "always" or (merge == "auto" and self._description.steady)
         self._teacher = MergingTeacher(self._stored or counted, window_rows if together else 0)
+        if self._stored is not None:
+            Publisher(self._stored, self._teacher.free).start()
 
     def describe(self) -> TeacherDescription:
         """The teacher's description."""
@@ -132,7 +136,7 @@ def start_replicas(
         num_gpus=num_gpus,
         max_restarts=-1,  # each request's retries are bounded by the pool
         max_task_retries=0,
-        max_concurrency=_WAITING if window_rows and merge != "never" else 1,
+        max_concurrency=_WAITING,
         scheduling_strategy="SPREAD",
     )
     return [
@@ -154,7 +158,7 @@ def describe_replicas(name: str, actors: Sequence[Any], timeout_s: float) -> Tea
     except RayTaskError as error:
         raise _cause(name, error) from error
     except RayActorError as error:
-        raise TeacherError(name, f"failed to start: {_last_line(error)}", "") from error
+        raise TeacherError(name, f"failed to start: {last_line(error)}", "") from error
     fingerprints = {description.fingerprint for description in descriptions}
     if len(fingerprints) > 1:
         raise TeacherError(
@@ -165,35 +169,36 @@ def describe_replicas(name: str, actors: Sequence[Any], timeout_s: float) -> Tea
     return descriptions[0]  # type: ignore[no-any-return]
 
 
-def replica_stats(actors: Sequence[Any], timeout_s: float = 10.0) -> dict[str, float]:
-    """Sums over the replicas that answer in time."""
-    total: dict[str, float] = {}
-    for actor in actors:
-        try:
-            stats = ray.get(actor.stats.remote(), timeout=timeout_s)
-        except (RayActorError, GetTimeoutError):
-            continue
-        for key, value in stats.items():
-            total[key] = total.get(key, 0.0) + value
-    return total
-
-
 def try_teacher(
-    settings: TeacherSettings, request: Request, *, num_cpus: float, num_gpus: float
+    settings: TeacherSettings,
+    request: Request,
+    *,
+    num_cpus: float,
+    num_gpus: float,
+    timeout_s: float,
 ) -> tuple[TeacherDescription, Trial]:
     """Load a teacher where a worker will run, let it answer twice, and time the second.
 
     Raises:
         RaydistillError: What the teacher raised.
-        TeacherError: It could not be loaded.
+        TeacherError: It could not be loaded, or not within ``timeout_s``.
     """
     task = ray.remote(_trial).options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0)
+    trial = task.remote(settings, request)
     try:
-        return ray.get(task.remote(settings, request))  # type: ignore[no-any-return]
+        return ray.get(trial, timeout=timeout_s)  # type: ignore[no-any-return]
+    except GetTimeoutError:
+        ray.cancel(trial, force=True)
+        raise TeacherError(
+            settings.name,
+            f"did not load and answer where a worker will run within {timeout_s:g} s (start_timeout_s = {timeout_s:g})",
+            "training.gpus_per_worker or training.cpus_per_worker may not fit on any node; else raise "
+            f"teachers.{settings.name}.start_timeout_s.",
+        ) from None
     except RayTaskError as error:
         raise _cause(settings.name, error) from error
     except _LOST as error:
-        raise TeacherError(settings.name, f"failed to load: {_last_line(error)}", "") from error
+        raise TeacherError(settings.name, f"failed to load: {last_line(error)}", "") from error
 
 
 def _trial(settings: TeacherSettings, request: Request) -> tuple[TeacherDescription, Trial]:
@@ -203,22 +208,6 @@ def _trial(settings: TeacherSettings, request: Request) -> tuple[TeacherDescript
     signal = teacher.answer(request)
     seconds = time.perf_counter() - begin
     return teacher.describe(), Trial(request.num_rows, seconds, signal.num_bytes)
-
-
-def publish_replicas(actors: Sequence[Any], timeout_s: float = 60.0) -> None:
-    """Let other processes find what was computed; a replica that died has nothing to say."""
-    refs = [actor.publish.remote() for actor in actors]
-    for ref in refs:
-        try:
-            ray.get(ref, timeout=timeout_s)
-        except (RayActorError, GetTimeoutError):
-            continue
-
-
-def stop_replicas(actors: Sequence[Any]) -> None:
-    """Kill the actors; their GPUs are free at once."""
-    for actor in actors:
-        ray.kill(actor, no_restart=True)
 
 
 class ActorTransport:
@@ -306,7 +295,7 @@ class ActorTransport:
         deadline = time.monotonic() + timeout_s
         self._pings.clear()  # may be of the last life
         pings = {self._actors[replica].ping.remote(): replica for replica in replicas}
-        deaths = dict.fromkeys(replicas, 0)
+        deaths, why = dict.fromkeys(replicas, 0), ""
         while pings:
             remaining = deadline - time.monotonic()
             ready = ray.wait(list(pings), timeout=remaining)[0] if remaining > 0 else []
@@ -316,13 +305,14 @@ class ActorTransport:
             try:
                 ray.get(ready[0])
             except RayActorError as error:
+                why = last_line(error) if error.actor_init_failed else why
                 deaths[replica] = deaths[replica] + 1 if isinstance(error, ActorDiedError) else 0
                 if deaths[replica] < _DEATHS:
                     time.sleep(_PAUSE_S)
                     pings[self._actors[replica].ping.remote()] = replica
             else:
                 return replica
-        raise ReplicaLost
+        raise ReplicaLost(why)
 
     def restart(self, replica: int) -> None:
         """Kill; Ray starts it again."""
@@ -334,9 +324,4 @@ def _cause(name: str, error: RayTaskError) -> RaydistillError:
     cause = error.cause
     if isinstance(cause, RaydistillError):
         return cause
-    return TeacherError(name, f"failed while answering: {_last_line(cause or error)}", "")
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
+    return TeacherError(name, f"failed while answering: {last_line(cause or error)}", "")

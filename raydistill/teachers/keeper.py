@@ -2,23 +2,34 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayActorError, RayError
 
-from raydistill.teachers.actor import publish_replicas, replica_stats, stop_replicas
+from raydistill.teachers.calls import Calls, RayCalls, last_line
 from raydistill.teachers.scaling import Load, Scaler
+from raydistill.teachers.teacher import TeacherDescription
 
 __all__ = ["ReplicaKeeper"]
 
 _LOOK_S = 2.0  # between two looks
 _GRACE_S = 5.0  # for what was on its way to a retired replica
-_ROOM_S = 120.0  # how long another replica may look for a place
+_LEAVE_S = 120.0  # for what a retired replica has still to publish
+_STOP_S = 60.0  # for what all have still to publish when the run ends
+
+
+@dataclass(eq=False)
+class _Replica:
+    actor: Any
+    description: Any  # the call
+    since: float  # started, or retired
+    publish: Any = None  # the call, once it has retired
+    stats: Any = None  # the call, once it has published
 
 
 class ReplicaKeeper:
-    """Looks now and then, and never waits for a replica.
+    """Looks now and then, and never waits for a replica before the end.
 
     Args:
         name: Of the teacher.
@@ -26,6 +37,8 @@ class ReplicaKeeper:
         start_one: Start another.
         scaler: Decides; None: the number stays.
         say: Where decisions are told.
+        start_timeout_s: How long another replica may take to find a place and to load.
+        calls: How replicas are reached.
         clock: Seconds; tests bring their own.
     """
 
@@ -37,18 +50,30 @@ class ReplicaKeeper:
         *,
         scaler: Scaler | None,
         say: Callable[[str], None],
+        start_timeout_s: float = 600.0,
+        calls: Calls | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.name, self.actors = name, list(actors)
+        self.name, self._start_timeout_s = name, start_timeout_s
+        self._calls = calls or RayCalls()
         self._start_one, self._scaler, self._say, self._clock = start_one, scaler, say, clock
-        self._retired: list[tuple[Any, float]] = []
-        self._starting: tuple[Any, Any, float] | None = None
+        self._serving = [self._replica(actor) for actor in actors]
+        self._retired: list[_Replica] = []
+        self._starting: _Replica | None = None
         self._gone: dict[str, float] = {}
         self._waited: dict[int, float] = {}
         self._waited_before: dict[int, float] = {}
         self._busy_before: float | None = None
         self._asked_stats: list[Any] = []
         self._looked_at = clock()
+
+    def _replica(self, actor: Any) -> _Replica:
+        return _Replica(actor, self._calls.ask(actor, "describe"), self._clock())
+
+    @property
+    def actors(self) -> list[Any]:
+        """The replicas that should be asked."""
+        return [replica.actor for replica in self._serving]
 
     @property
     def elastic(self) -> bool:
@@ -62,60 +87,131 @@ class ReplicaKeeper:
     def look(self) -> bool:
         """Whether the replicas that should be asked are others than before."""
         now = self._clock()
+        for replica in list(self._retired):
+            self._let_go(replica, now)
         changed = self._settle(now)
         if self._scaler is None or now - self._looked_at < _LOOK_S:
             return changed
         load, self._looked_at = self._load(now - self._looked_at), now
         if load is None or self._starting is not None:
             return changed
-        step = self._scaler.decide(len(self.actors), load)
+        step = self._scaler.decide(len(self._serving), load)
         if step > 0:
-            actor = self._start_one()
-            self._starting = (actor, actor.describe.remote(), now)
+            self._starting = self._replica(self._start_one())
             self._say(f"{self.name}: workers wait for it; starting replica {len(self.actors) + 1}")
         elif step < 0:
-            self._retired.append((self.actors.pop(), now))
+            replica = self._serving.pop()
+            replica.since = now
+            self._retired.append(replica)
             self._say(f"{self.name}: idle; going on with {len(self.actors)} replica(s)")
             changed = True
         return changed
 
     def _settle(self, now: float) -> bool:
-        """A replica that has loaded joins; one that has retired leaves."""
-        for retired, since in list(self._retired):
-            if now - since > _GRACE_S:
-                self._retired.remove((retired, since))
-                self._let_go(retired)
-        if self._starting is None:
+        """Whether a replica that has loaded joins."""
+        new = self._starting
+        if new is None:
             return False
-        actor, description, since = self._starting
-        if ray.wait([description], timeout=0)[0]:
-            self._starting = None
+        if not self._calls.ended(new.description):
+            if now - new.since > self._start_timeout_s:
+                self._give_up(
+                    f"another replica found no place, or did not load, within {self._start_timeout_s:g} s "
+                    f"(teachers.{self.name}.start_timeout_s)"
+                )
+            return False
+        try:
+            description = self._calls.result(new.description)
+        except RayError as error:
+            self._refuse(error)
+            return False
+        if description.fingerprint not in self._fingerprints(description):
+            self._give_up(
+                "another replica loaded other weights than the first (is the model folder the same on "
+                "every node, and unchanged?)"
+            )
+            return False
+        self._starting = None
+        self._serving.append(new)
+        return True
+
+    def _fingerprints(self, otherwise: TeacherDescription) -> set[str]:
+        """Of the replicas that serve, as far as they are known."""
+        known = [d for replica in self._serving if (d := self._described(replica)) is not None]
+        return {description.fingerprint for description in known or [otherwise]}
+
+    def _described(self, replica: _Replica) -> TeacherDescription | None:
+        """What it said of itself; None: it has not loaded, or failed to."""
+        if not self._calls.ended(replica.description):
+            return None
+        try:
+            description: TeacherDescription = self._calls.result(replica.description)
+        except RayError:
+            return None
+        return description
+
+    def _refuse(self, error: RayError) -> None:
+        """A replica died at its start: whether the next would, too, depends on why."""
+        if isinstance(error, RayActorError) and error.actor_init_failed:
+            self._give_up(f"another replica could not be started ({last_line(error)})")
+            return
+        self._say(f"{self.name}: another replica could not be started ({last_line(error)})")
+        self._drop_starting()
+
+    def _give_up(self, why: str) -> None:
+        self._say(f"{self.name}: {why}; it stays at {len(self.actors)}")
+        self._scaler = Scaler(len(self.actors), len(self.actors))
+        self._drop_starting()
+
+    def _drop_starting(self) -> None:
+        if self._starting is not None:
+            self._calls.stop([self._starting.actor])
+        self._starting = None
+
+    def _let_go(self, replica: _Replica, now: float) -> None:
+        """One step on the way of a retired replica: asked to publish, then counted, then ended."""
+        calls, age = self._calls, now - replica.since
+        if replica.publish is None:
+            if age > _GRACE_S:
+                replica.publish = calls.ask(replica.actor, "publish")
+            return
+        if replica.stats is None and calls.ended(replica.publish):
+            replica.stats = calls.ask(replica.actor, "stats")
+        if replica.stats is not None and calls.ended(replica.stats):
+            self._count_gone(replica)
+        elif age > _GRACE_S + _LEAVE_S:
+            self._say(
+                f"{self.name}: a replica that is not needed did not publish within {_LEAVE_S:g} s; it is ended"
+            )
+        else:
+            return
+        self._retired.remove(replica)
+        calls.stop([replica.actor])
+
+    def _count_gone(self, replica: _Replica) -> None:
+        for call, what in ((replica.publish, "publish its answers"), (replica.stats, "be counted")):
             try:
-                ray.get(description)
+                result = self._calls.result(call)
             except RayError as error:
                 self._say(
-                    f"{self.name}: another replica could not be started ({type(error).__name__})"
+                    f"{self.name}: a replica that is not needed could not {what} ({last_line(error)})"
                 )
-                stop_replicas([actor])
-                return False
-            self.actors.append(actor)
-            return True
-        if now - since > _ROOM_S:
-            self._say(
-                f"{self.name}: there is no room for another replica; it stays at {len(self.actors)}"
-            )
-            self._scaler = Scaler(len(self.actors), len(self.actors))
-            self._starting = None
-            stop_replicas([actor])
-        return False
+                continue
+            for key, value in (result or {}).items():
+                self._gone[key] = self._gone.get(key, 0.0) + value
 
     def _load(self, seconds: float) -> Load | None:
         """Since the last look; None as long as that is not known."""
-        asked, self._asked_stats = self._asked_stats, [a.stats.remote() for a in self.actors]
-        try:
-            busy = sum(stats["busy_s"] for stats in ray.get(asked, timeout=0)) if asked else None
-        except (GetTimeoutError, RayError):
-            busy = None
+        calls = self._calls
+        asked, self._asked_stats = (
+            self._asked_stats,
+            [calls.ask(actor, "stats") for actor in self.actors],
+        )
+        busy = None
+        if asked and all(calls.ended(call) for call in asked):
+            try:
+                busy = sum(calls.result(call)["busy_s"] for call in asked)
+            except RayError:
+                busy = None
         before, self._busy_before = self._busy_before, busy
         waited = {
             rank: max(0.0, s - self._waited_before.get(rank, 0.0))
@@ -126,24 +222,25 @@ class ReplicaKeeper:
             return None
         return Load(seconds, waited, max(0.0, busy - before))
 
-    def _let_go(self, actor: Any) -> None:
-        publish_replicas([actor])
-        for key, value in replica_stats([actor]).items():
-            self._gone[key] = self._gone.get(key, 0.0) + value
-        stop_replicas([actor])
-
     def stats(self) -> Mapping[str, float]:
         """Sums over all replicas that there were."""
         total = dict(self._gone)
-        everyone = [*self.actors, *(actor for actor, _ in self._retired)]
-        for key, value in replica_stats(everyone).items():
+        everyone = [*self.actors, *(replica.actor for replica in self._retired)]
+        for key, value in self._calls.stats(everyone).items():
             total[key] = total.get(key, 0.0) + value
         return total
 
     def stop(self) -> None:
-        """Publish and end them all."""
-        everyone = [*self.actors, *(actor for actor, _ in self._retired)]
-        publish_replicas(everyone)
-        if self._starting is not None:
-            everyone.append(self._starting[0])
-        stop_replicas(everyone)
+        """Publish and end them all; those that have not loaded have nothing to publish."""
+        everyone = [*self._serving, *self._retired]
+        loaded = [replica for replica in everyone if self._described(replica) is not None]
+        self._drop_starting()
+        self._end([replica for replica in everyone if replica not in loaded])
+        failed = self._calls.publish([replica.actor for replica in loaded], _STOP_S)
+        for why in failed:
+            self._say(f"{self.name}: a replica could not publish its answers ({why})")
+        self._end(loaded)
+
+    def _end(self, replicas: Sequence[_Replica]) -> None:
+        for why in self._calls.stop([replica.actor for replica in replicas]):
+            self._say(f"{self.name}: a replica could not be ended ({why})")

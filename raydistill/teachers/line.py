@@ -25,6 +25,7 @@ class StoreLine:
         codecs: How it is stored.
         about: Said in `raydistill store list`.
         max_bytes: Limit of the whole store.
+        segment_bytes: Of one file.
     """
 
     uri: str
@@ -32,6 +33,7 @@ class StoreLine:
     codecs: Codecs
     about: Mapping[str, str]
     max_bytes: int | None
+    segment_bytes: int
 
     def open(self, teacher: str, say: Callable[[str], None] = lambda _: None) -> ShelfStore:
         """For this process."""
@@ -42,6 +44,7 @@ class StoreLine:
             teacher=teacher,
             about=self.about,
             max_bytes=self.max_bytes,
+            segment_bytes=self.segment_bytes,
             say=say,
         )
 
@@ -94,7 +97,9 @@ def open_source(
     """
     store = line.store.open(name, say) if line.store is not None else None
     if line.inline is not None:
-        return StoreSource(name, None, Memory(line.memory_bytes), _inline(line, line.inline, store))
+        # What it computed is in this process already, in the store that it writes.
+        memory = Memory(line.memory_bytes if store is None else 0)
+        return StoreSource(name, store, memory, _inline(line, line.inline, store))
     pool = None
     if line.actors:
         pool = TeacherPool(

@@ -3,8 +3,9 @@
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Literal
 
 from raydistill.errors import NotFiniteError
@@ -61,14 +62,19 @@ class MergingTeacher:
         """As the teacher would answer it alone.
 
         Raises:
-            NotFiniteError: As the teacher raises it, for this request only.
+            Exception: What the teacher raised for this request, or for all that it was merged with.
         """
         mine = _Waiting(request)
         self._line.append(mine)
-        while not mine.done:
-            with self._computing:
-                if not mine.done:
-                    self._compute(self._take())
+        try:
+            while not mine.done:
+                with self._computing:
+                    if not mine.done:
+                        self._compute(self._take())
+        except BaseException:  # an interrupt: nobody waits for this request any more
+            with suppress(ValueError):
+                self._line.remove(mine)
+            raise
         if mine.error is not None:
             raise mine.error
         assert mine.signal is not None
@@ -89,32 +95,44 @@ class MergingTeacher:
         return taken
 
     def _compute(self, taken: list[_Waiting]) -> None:
-        if len(taken) == 1:
-            self._compute_one(taken[0])
-            if (alone := taken[0].signal) is not None:
-                self._row_bytes = alone.num_bytes / max(1, len(alone.row_ids))
-            return
+        """Each of them is done afterwards, or in line again if an interrupt came."""
         try:
-            signal = self._teacher.answer(merge_requests([w.request for w in taken]))
+            if len(taken) == 1:
+                self._compute_one(taken[0])
+            else:
+                self._compute_merged(taken)
+        except BaseException:
+            self._line.extendleft(waiting for waiting in reversed(taken) if not waiting.done)
+            raise
+
+    def _compute_merged(self, taken: list[_Waiting]) -> None:
+        try:
+            together = self._teacher.answer(merge_requests([w.request for w in taken]))
+            signals = _apart(together, [w.request.num_rows for w in taken])
         except NotFiniteError:  # whose rows they are: each by itself
             for waiting in taken:
                 self._compute_one(waiting)
             return
-        except BaseException as error:  # every caller must hear of it
+        except Exception as error:  # every caller must hear of it
             for waiting in taken:
                 waiting.error = error
-            raise
-        begin = 0
-        for waiting in taken:
-            end = begin + waiting.request.num_rows
-            waiting.signal = select_rows(signal, begin, end)
-            begin = end
+            return
+        for waiting, signal in zip(taken, signals, strict=True):
+            waiting.signal = signal
 
     def _compute_one(self, waiting: _Waiting) -> None:
         try:
-            waiting.signal = self._teacher.answer(waiting.request)
+            signal = self._teacher.answer(waiting.request)
         except Exception as error:
             waiting.error = error
+            return
+        waiting.signal = signal
+        self._row_bytes = signal.num_bytes / max(1, len(signal.row_ids))
+
+
+def _apart(signal: TeacherSignal, num_rows: list[int]) -> list[TeacherSignal]:
+    ends = list(accumulate(num_rows))
+    return [select_rows(signal, end - rows, end) for rows, end in zip(num_rows, ends, strict=True)]
 
 
 def merge_requests(requests: list[Request]) -> Request:

@@ -23,14 +23,14 @@ from raydistill.teachers.routing import Decision, Failure, Router, decide
 __all__ = ["ReplicaLost", "ReplicaSlow", "TeacherPool", "Ticket", "Transport"]
 
 
-_REMEMBERED = 32  # latencies of the last answers
+_REMEMBERED = 32  # latencies of the last answers that were waited for
 _ENOUGH = 8  # of them tell what is usual
 _SHORTEST_S = 0.05  # below that nothing is late
 _RIVALS = 2  # replicas that hedging needs
 
 
 class ReplicaLost(Exception):  # noqa: N818 - a status, caught by the pool, never shown
-    """The replica or its node died, or is being restarted."""
+    """The replica or its node died, or is being restarted; as its text, why it cannot start again."""
 
 
 class ReplicaSlow(Exception):  # noqa: N818
@@ -137,6 +137,7 @@ class TeacherPool:
         self._router = Router(transport.num_replicas, offset)
         self._lives = [0] * transport.num_replicas
         self._in_flight: list[Ticket] = []  # in the order of asking
+        self._losers: list[Ticket] = []  # of races, at replicas that still compute them
         self._hedge_after = hedge_after
         self._latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self.asked = self.answered = self.retried = self.hedged = 0
@@ -149,6 +150,7 @@ class TeacherPool:
     def ask(self, request: Request) -> Ticket:
         """Send a request to the least loaded replica; returns at once."""
         self._look_at_suspects()
+        self._look_at_losers()
         replica = self._router.pick(request.load)
         pending = self._submit(replica, request)
         ticket = Ticket(request, replica, self._lives[replica], pending, self._clock())
@@ -203,22 +205,27 @@ class TeacherPool:
     def _fetch(self, ticket: Ticket) -> TeacherSignal:
         if ticket.pending is None:
             raise ReplicaLost
-        if self._is_late(ticket):
+        # How long ago an answer came that lies ready, nobody knows.
+        waits = self._may_hedge and not self._arrived(ticket)
+        if waits and self._is_late(ticket):
             self._hedge(ticket)
         if ticket.rival is not None:
             self._race(ticket, ticket.rival)
         signal = self._transport.fetch(ticket.pending, self._remaining(ticket))
-        self._latencies.append(self._clock() - ticket.asked_at)
+        if waits:
+            self._latencies.append(self._clock() - ticket.asked_at)
         return signal
+
+    @property
+    def _may_hedge(self) -> bool:
+        return self._hedge_after is not None and len(self._lives) >= _RIVALS
 
     def _remaining(self, ticket: Ticket) -> float:
         return max(0.0, ticket.asked_at + self._timeout_s - self._clock())
 
     def _is_late(self, ticket: Ticket) -> bool:
         """Whether it takes much longer than others did; waits as long as it does not."""
-        if self._hedge_after is None or len(self._lives) < _RIVALS or ticket.rival is not None:
-            return False
-        if len(self._latencies) < _ENOUGH:
+        if self._hedge_after is None or len(self._latencies) < _ENOUGH:
             return False
         usual = max(_SHORTEST_S, statistics.median(self._latencies))
         patience = ticket.asked_at + self._hedge_after * usual - self._clock()
@@ -229,11 +236,15 @@ class TeacherPool:
         others = self._router.others(ticket.replica)
         if not others:
             return
+        self._look_at_losers()
         # What has arrived and waits to be collected is no work any more.
         open_work = dict.fromkeys([ticket.replica, *others], 0)
         for asked in self._in_flight:
             if asked.replica in open_work and not self._arrived(asked):
                 open_work[asked.replica] += asked.request.load
+        for loser in self._losers:
+            if loser.replica in open_work:
+                open_work[loser.replica] += loser.request.load
         other = min(others, key=lambda replica: open_work[replica])
         if open_work[other] + ticket.request.load > open_work[ticket.replica]:
             return
@@ -246,13 +257,22 @@ class TeacherPool:
         self.hedged += 1
 
     def _race(self, ticket: Ticket, rival: Ticket) -> None:
-        """The ticket becomes the rival's if that has an answer first; the loser is forgotten."""
+        """The ticket becomes the rival's if that has an answer first."""
         ended = self._transport.first([ticket.pending, rival.pending], self._remaining(ticket))
         if ended == 1 and self._transport.arrived(rival.pending):
             ticket.replica, rival.replica = rival.replica, ticket.replica
-            ticket.life, ticket.pending = rival.life, rival.pending
-        self._router.done(rival.replica, ticket.request.load)
+            ticket.life, rival.life = rival.life, ticket.life
+            ticket.pending, rival.pending = rival.pending, ticket.pending
         ticket.rival = None
+        self._losers.append(rival)
+        self._look_at_losers()
+
+    def _look_at_losers(self) -> None:
+        """A replica that lost a race computes on: its load counts until that has ended, well or not."""
+        for loser in list(self._losers):
+            if self._transport.first([loser.pending], 0.0) is not None:
+                self._losers.remove(loser)
+                self._router.done(loser.replica, loser.request.load)
 
     def _submit(self, replica: int, request: Request) -> Any:
         try:
@@ -317,10 +337,11 @@ class TeacherPool:
         try:
             replica = self._transport.await_alive(self._router.suspects(), self._start_timeout_s)
             self._router.trust(replica)
-        except ReplicaLost:
+        except ReplicaLost as lost:
+            why = f" ({lost})" if str(lost) else ""
             raise TeacherLostError(
                 self.name,
-                "all its replicas died and cannot be started again",
+                f"all its replicas died and cannot be started again{why}",
                 "Look at the node's memory and at the teacher's model.",
             ) from None
         except ReplicaSlow:

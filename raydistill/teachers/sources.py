@@ -25,7 +25,7 @@ from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.merging import merge_requests
 from raydistill.teachers.pool import TeacherPool
 from raydistill.teachers.stored import StoredTeacher
-from raydistill.teachers.teacher import Teacher
+from raydistill.teachers.teacher import Teacher, TeacherDescription
 
 __all__ = ["InlineSource", "Memory", "Source", "StoreSource"]
 
@@ -105,6 +105,10 @@ class InlineSource:
 
     def bring_here(self) -> None:
         """It is here."""
+
+    def describe(self) -> TeacherDescription:
+        """The teacher's own description."""
+        return self._teacher.describe()
 
     def stats(self) -> Mapping[str, float]:
         """What this process computed."""
@@ -215,6 +219,10 @@ class StoreSource:
         """Ask these from now on for what is missing."""
         if isinstance(self._inner, TeacherPool):
             self._inner.set_replicas(handles)
+
+    def describe(self) -> TeacherDescription | None:
+        """Of a teacher in this process; None: it is elsewhere."""
+        return self._inner.describe() if isinstance(self._inner, InlineSource) else None
 
     def stats(self) -> Mapping[str, float]:
         """What was computed in this process."""

@@ -17,8 +17,9 @@ from raydistill.models import ModelSource, ModelTraits, load_classifier, load_to
 from raydistill.models.describe import traits_of_config
 from raydistill.models.outputs import select_parts
 from raydistill.signals import Ask, HiddenAsk, Request, TeacherSignal, pack_signal
-from raydistill.signals.signal import TORCH_DTYPES, select_rows, vectors_per_row
-from raydistill.teachers.shapes import Pass, plan_passes
+from raydistill.signals.signal import TORCH_DTYPES, vectors_per_row
+from raydistill.teachers.shapes import STEP, Pass, plan_full_passes, plan_passes
+from raydistill.teachers.steadiness import is_steady, plan_probes
 
 __all__ = [
     "LocalTeacher",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 _CPU_TOKENS = 4096  # of a forward pass
+# Tokens of padding that cost what a pass more costs: launching its kernels, or next to nothing.
+_PADDING = {"cuda": 1024, "cpu": 64}
 # What a configuration says about how it was saved or is called, not about what is computed.
 _NOT_THE_MODEL = {
     "dtype", "output_attentions", "output_hidden_states", "return_dict", "transformers_version", "use_cache",
@@ -123,7 +126,8 @@ class LocalTeacher:
         self._fixed_passes = False
         self._batch_rows = settings.batch_rows
         if self._device.type == "cpu":  # more do not stay in its caches
-            self._batch_rows = min(settings.batch_rows, -(-_CPU_TOKENS // settings.max_tokens))
+            most = max(STEP, -(-_CPU_TOKENS // settings.max_tokens))
+            self._batch_rows = min(settings.batch_rows, most)
         self._model: Any = model.requires_grad_(False).eval().to(self._device)
 
     def describe(self) -> TeacherDescription:
@@ -139,31 +143,30 @@ class LocalTeacher:
             steady=self._make_steady(traits.num_layers),
         )
 
+    @property
+    def _may_be_steady(self) -> bool:
+        """Never on a GPU, nor in half precision, nor where four rows do not fit."""
+        exact = self._device.type == "cpu" and self.settings.dtype == "float32"
+        return exact and self._batch_rows >= STEP
+
     def _make_steady(self, layers: int) -> bool:
         """Whether rows have the same bits in any company, if need be in passes of four."""
         self._fixed_passes = False
+        if not self._may_be_steady:
+            return False
         steady = self._is_steady(layers)
-        if not steady and self._device.type == "cpu" and self.settings.dtype == "float32":
+        if not steady:
             self._fixed_passes = True
             steady = self._fixed_passes = self._is_steady(layers)
         return steady
 
     def _is_steady(self, layers: int) -> bool:
-        """Try it: rows of several lengths at once, and in small companies in another order."""
-        texts = tuple("a b c d e f g h i j k l m n o p"[: 2 * (i % 16) + 1] for i in range(40))
-        ask = Ask((HiddenAsk(layers),))
-        whole = Request(tuple(range(len(texts))), (texts,), ask)
-        try:
-            together = self.answer(whole)
-            for rows in (range(39, 29, -1), range(5), (7, 30, 11)):
-                few = self.answer(whole.select(rows))
-                for i, row in enumerate(rows):
-                    one = select_rows(few, i, i + 1), select_rows(together, row, row + 1)
-                    if not np.array_equal(one[0].buffer, one[1].buffer):
-                        return False
-        except NotFiniteError:  # to be said of real rows
-            return False
-        return True
+        probes = plan_probes(
+            batch_rows=self._batch_rows,
+            max_tokens=self.settings.max_tokens,
+            num_parameters=sum(p.numel() for p in self._model.parameters()),
+        )
+        return is_steady(self._answer, Ask((HiddenAsk(layers),)), probes)
 
     def _fingerprint(self, traits: ModelTraits) -> str:
         digest = hashlib.sha256()
@@ -182,25 +185,24 @@ class LocalTeacher:
         digest.update(f"{traits} {self.settings.max_tokens} {self.settings.dtype}".encode())
         return digest.hexdigest()
 
-    @torch.inference_mode()
     def answer(self, request: Request) -> TeacherSignal:
-        """Run the model over the rows, those of one width together; the answer is in their order.
+        """Run the model over the rows, those of like width together; the answer is in their order.
 
         Raises:
             NotFiniteError: A part of the answer is NaN or infinite, before or after rounding to the
                 dtype asked for.
         """
-        max_tokens = self.settings.max_tokens
+        return self._answer(request, self.settings.max_tokens)
+
+    @torch.inference_mode()
+    def _answer(self, request: Request, cut: int) -> TeacherSignal:
         encoded = self._tokenizer(
-            *[list(column) for column in request.texts], truncation=True, max_length=max_tokens
+            *[list(column) for column in request.texts],
+            truncation=True,
+            max_length=min(cut, self.settings.max_tokens),
         )
         lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int32)
-        passes = plan_passes(
-            lengths.tolist(),
-            batch_rows=self._batch_rows,
-            max_tokens=max_tokens,
-            fixed=self._fixed_passes,
-        )
+        passes = self._plan(lengths.tolist())
         pieces = [self._forward(request, encoded, one) for one in passes]
         order = [row for one in passes for row in one.rows]
         back = np.argsort(order)
@@ -212,6 +214,13 @@ class LocalTeacher:
         return pack_signal(
             self.settings.name, request.row_ids, lengths.tolist(), parts, request.ask.dtype
         )
+
+    def _plan(self, lengths: list[int]) -> list[Pass]:
+        rows, most = self._batch_rows, self.settings.max_tokens
+        if self._may_be_steady:
+            return plan_passes(lengths, batch_rows=rows, max_tokens=most, fixed=self._fixed_passes)
+        padding = _PADDING[self._device.type]
+        return plan_full_passes(lengths, batch_rows=rows, max_tokens=most, padding=padding)
 
     def _forward(self, request: Request, encoded: Any, one: Pass) -> dict[str, Tensor]:
         rows = [*one.rows, *([one.rows[-1]] * one.fill)]

@@ -10,6 +10,8 @@ from typing import Any
 
 import ray
 
+from raydistill.teachers.teacher import TeacherDescription
+
 __all__ = ["Recorder", "RecorderClient", "start_recorder"]
 
 
@@ -72,6 +74,10 @@ class RecorderClient:
     def waited(self, rank: int, seconds: Mapping[str, float]) -> None:
         """What a worker waited for each teacher so far."""
         self._send({"kind": "waited", "rank": rank, "values": dict(seconds)})
+
+    def described(self, teacher: str, description: TeacherDescription) -> None:
+        """What a teacher in this worker's own process says about itself."""
+        self._send({"kind": "described", "teacher": teacher, "description": description})
 
     def say(self, sentence: str) -> None:
         """A line for the user."""

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from raydistill.config import DistillConfig
+from raydistill.prepare import prepare
+from raydistill.storing import cached_faults
 from tests.e2e.conftest import KillAtStep, losses_of, run, settings_of, weights_hash
 
 pytestmark = pytest.mark.e2e
@@ -130,8 +133,13 @@ def test_a_teacher_in_the_workers_process_answers_the_same(base, tiny, tmp_path)
     for teacher in settings["teachers"].values():
         teacher["placement"] = "inline"
     found = run(settings)
-    assert found.metrics["teachers/wide/rows_computed"] == 128
+    assert found.metrics["teachers/wide/rows_computed"] == 168
     assert weights_hash(tmp_path / "run") == weights_hash(folder)
+    for teacher in settings["teachers"].values():
+        teacher["placement"] = "cached"
+    prepared, _ = prepare(DistillConfig.model_validate(settings))
+    assert prepared is not None
+    assert cached_faults(prepared) == []
 
 
 def test_killed_worker_changes_nothing(undisturbed, tiny, tmp_path):

@@ -1,5 +1,6 @@
 """The transport against real actors: killed, hanging, failing."""
 
+import dataclasses
 import os
 import signal
 import time
@@ -14,14 +15,14 @@ import torch
 from raydistill.errors import NotFiniteError, TeacherError, TeacherLostError
 from raydistill.models import ModelSource, ModelTraits
 from raydistill.signals import Ask, HiddenAsk, Request, TeacherSignal, pack_signal
+from raydistill.store import Codecs, Place, Shelf, ShelfStore
 from raydistill.teachers import LocalTeacher, TeacherDescription, TeacherPool, TeacherSettings
 from raydistill.teachers.actor import (
     ActorTransport,
     describe_replicas,
-    replica_stats,
     start_replicas,
-    stop_replicas,
 )
+from raydistill.teachers.calls import publish_replicas, replica_stats, stop_replicas
 from raydistill.training.recorder import RecorderClient, start_recorder
 from tests.conftest import make_rows
 
@@ -62,6 +63,29 @@ class Light:
         return pack_signal(
             self.name, request.row_ids, lengths, {"logits": torch.tensor(sums)}, "float32"
         )
+
+
+class Reweighted(Light):
+    """Its weights are what stands in a file when it starts."""
+
+    def __init__(self, settings: TeacherSettings) -> None:
+        super().__init__(settings)
+        self.weights = Path(settings.source.location, "weights").read_text()
+
+    def describe(self) -> TeacherDescription:
+        return dataclasses.replace(super().describe(), fingerprint=self.weights)
+
+
+class AnyShelf:
+    """A shelf whose name says nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def open(self, teacher: str) -> ShelfStore:
+        said: Any = dict.fromkeys((field.name for field in dataclasses.fields(Shelf)), "any")
+        shelf = Shelf(**said | {"signal_dtype": "float32"})
+        return ShelfStore(Place(str(self.folder)), shelf, Codecs(), teacher=teacher)
 
 
 class Slow(LocalTeacher):
@@ -219,6 +243,25 @@ def test_a_replica_gone_for_good_ends_the_run_with_its_name(tiny: dict[str, Path
     with pytest.raises(TeacherLostError, match=r"teachers\.wide: all its replicas died"):
         pool.collect(pool.ask(REQUESTS[0]))
     assert time.monotonic() - begin < 20
+
+
+def test_a_replica_that_restarts_with_other_weights_is_refused(tmp_path: Path) -> None:
+    """It would answer the rest of the rows as another teacher, and fill the store with that."""
+    (tmp_path / "weights").write_text("first")
+    actors = start_replicas(
+        settings_of(tmp_path), replicas=1, num_cpus=0.25, num_gpus=0, make_teacher=Reweighted,
+        store=AnyShelf(tmp_path / "store"),
+    )  # fmt: skip
+    describe_replicas("wide", actors, 60)
+    pool, plain = make_pool(actors, []), [dataclasses.replace(r, ask=Ask()) for r in REQUESTS]
+    pool.collect(pool.ask(plain[0]))
+    assert publish_replicas(actors) == []
+    (tmp_path / "weights").write_text("second")
+    os.kill(pid_of(actors[0]), signal.SIGKILL)
+    time.sleep(0.5)
+    with pytest.raises(TeacherLostError, match=r"cannot be started again .*files changed"):
+        pool.collect(pool.ask(plain[1]))
+    stop_replicas(actors)
 
 
 def test_events_arrive_in_order_and_stop_is_heard() -> None:

@@ -468,8 +468,61 @@ def test_a_late_request_is_sent_to_a_second_replica_and_its_answer_counts() -> N
     assert [pool.collect(ticket).row_ids for ticket in tickets] == [(200, 201), (210, 211)]
     assert transport.clock.now - before == pytest.approx(0.4)
     assert pool.hedged == 1
-    assert [pool._router.outstanding(r) for r in (0, 1)] == [0, 0]
     assert pool.in_flight == 0
+
+
+def test_who_lost_a_race_is_busy_until_it_has_ended() -> None:
+    """A slow replica that looks idle gets the next request, too, and makes it late."""
+    transport = FakeTransport(2)
+    pool = warmed(transport)
+    transport.hanging.add(0)
+    tickets = [pool.ask(request(number)) for number in (20, 21)]
+    transport.answer_all()
+    collect_all(pool, tickets)
+    load = tickets[0].request.load
+    assert [pool._router.outstanding(r) for r in (0, 1)] == [load, 0]
+    assert pool.ask(request(22)).replica == 1
+    transport.hanging.clear()
+    assert pool.ask(request(23)).replica == 0
+    assert [pool._router.outstanding(r) for r in (0, 1)] == [load, load]
+
+
+def test_what_lay_ready_says_nothing_about_what_is_usual() -> None:
+    """A student that is slow would make every teacher look slow, and nothing late."""
+    transport = FakeTransport(2)
+    pool = make_pool(transport, hedge_after=4.0)
+    tickets = [pool.ask(request(number)) for number in range(20)]
+    transport.answer_all()
+    transport.clock.now += 500.0
+    collect_all(pool, tickets)
+    assert len(pool._latencies) == 0
+    for number in range(8):
+        ticket = pool.ask(request(number))
+        transport.clock.now += 0.1
+        pool.collect(ticket)
+    assert list(pool._latencies) == pytest.approx([0.1] * 8)
+    transport.hanging.add(0)
+    before = transport.clock.now
+    tickets = [pool.ask(request(number)) for number in (30, 31)]
+    transport.answer_all()
+    collect_all(pool, tickets)
+    assert pool.hedged == 1
+    assert transport.clock.now - before == pytest.approx(0.4)
+
+
+def test_why_replicas_cannot_start_again_is_said() -> None:
+    """Weights that changed under a run would be sought in the node's memory."""
+    transport = FakeTransport(1)
+    pool = make_pool(transport)
+    ticket = pool.ask(request(0))
+    transport.kill(0)
+
+    def await_alive(replicas: Sequence[int], timeout_s: float) -> int:
+        raise ReplicaLost("other weights")
+
+    transport.await_alive = await_alive  # type: ignore[method-assign]
+    with pytest.raises(TeacherLostError, match=r"cannot be started again \(other weights\)"):
+        pool.collect(ticket)
 
 
 def test_no_hedge_without_a_replica_that_has_less_to_do() -> None:

@@ -1,21 +1,28 @@
 """Where answers come from never changes them: merged, stored, remembered or asked."""
 
+import re
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raydistill.errors import NotFiniteError, TeacherError
-from raydistill.models import ModelTraits
+from raydistill.models import ModelSource, ModelTraits
 from raydistill.signals import Ask, Request, TeacherSignal
-from raydistill.store import row_keys
+from raydistill.store import ShelfStore, row_keys
+from raydistill.teachers import merging
+from raydistill.teachers.actor import TeacherActor
 from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.merging import MergingTeacher
 from raydistill.teachers.placement import Trial, choose_placement
 from raydistill.teachers.sources import InlineSource, Memory, StoreSource
-from raydistill.teachers.stored import StoredTeacher, description_from
-from raydistill.teachers.teacher import TeacherDescription
+from raydistill.teachers.stored import Publisher, StoredTeacher, description_from
+from raydistill.teachers.teacher import TeacherDescription, TeacherSettings
 from tests.unit.test_store import ASK, answer, assert_same, open_store, texts_of
 
 
@@ -112,6 +119,65 @@ def test_a_fault_in_one_request_does_not_fail_the_others() -> None:
     assert found[2].rows == (8,)
 
 
+class Failing(Slow):
+    """Raises what it is told, once, when more than one row comes."""
+
+    error: BaseException | None = None
+
+    def answer(self, request: Request) -> TeacherSignal:
+        assert self.gate.wait(30)
+        if request.num_rows > 2 and self.error is not None:
+            self.error, error = None, self.error
+            raise error
+        return super().answer(request)
+
+
+def test_an_error_of_merged_requests_is_raised_to_each_of_them() -> None:
+    """Raised through whoever computed, it leaves that one's own request in line for nobody."""
+    slow = Failing()
+    teacher = MergingTeacher(slow, window_rows=100)
+    teacher.answer(request_of(texts_of(1)))
+    slow.error = RuntimeError("out of memory")
+    found: list[Any] = []
+
+    def one(request: Request) -> None:
+        try:
+            found.append(teacher.answer(request).row_ids)
+        except RuntimeError as error:
+            found.append(str(error))
+
+    with teacher.free():
+        threads = [
+            threading.Thread(target=one, args=(request_of(texts_of(2, 2 * i), first=10 * i),))
+            for i in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        while len(teacher._line) < 3:
+            threading.Event().wait(0.01)
+    for thread in threads:
+        thread.join(30)
+    assert found == ["out of memory"] * 3
+    assert not teacher._line
+    assert teacher.answer(request_of(texts_of(3))).row_ids == (0, 1, 2)
+
+
+@pytest.mark.parametrize("own_too", [True, False])
+def test_an_interrupt_passes_and_the_others_are_answered(own_too: bool) -> None:
+    """What was taken from the line and not computed would be waited for for ever."""
+    slow = Failing()
+    teacher = MergingTeacher(slow, window_rows=4)
+    teacher.answer(request_of(texts_of(1)))
+    slow.error = KeyboardInterrupt()
+    others = [merging._Waiting(request_of(texts_of(2, 2 * i))) for i in range(1 if own_too else 2)]
+    teacher._line.extend(others)
+    with pytest.raises(KeyboardInterrupt):
+        teacher.answer(request_of(texts_of(2, 8), first=80))
+    assert list(teacher._line) == others
+    assert teacher.answer(request_of(texts_of(2, 8), first=80)).row_ids == (80, 81)
+    assert all(waiting.signal is not None for waiting in others)
+
+
 def test_answers_too_large_for_the_window_are_not_merged() -> None:
     """Attention maps of 256 long rows would not fit into memory."""
     slow = Slow()
@@ -120,6 +186,98 @@ def test_answers_too_large_for_the_window_are_not_merged() -> None:
     teacher.answer(request_of(texts_of(1)))
     ask_all(teacher, [request_of(texts_of(2, 2 * i)) for i in range(3)], slow)
     assert slow.sizes == [1, 2, 2, 2]
+
+
+class Other(Slow):
+    """With other weights."""
+
+    def describe(self) -> TeacherDescription:
+        return replace(super().describe(), fingerprint="g")
+
+
+def test_a_teacher_with_other_weights_writes_to_no_shelf_of_the_first(tmp_path: Path) -> None:
+    """A replica that restarts after the files changed would answer otherwise, and fill the store."""
+    teacher = StoredTeacher(Slow(), open_store(tmp_path))
+    teacher.answer(request_of(texts_of(4)))
+    teacher.publish()
+    StoredTeacher(Slow(), open_store(tmp_path))
+    store = open_store(tmp_path)
+    folder = re.escape(str(tmp_path / store.shelf.name))
+    with pytest.raises(TeacherError, match=rf"teachers\.wide: .*files changed.*{folder}"):
+        StoredTeacher(Other(), store)
+
+
+class Opens:
+    """A shelf as an actor gets it."""
+
+    def __init__(self, folder: Path, publish_s: float) -> None:
+        self.folder, self.publish_s = folder, publish_s
+
+    def open(self, _: str) -> ShelfStore:
+        return open_store(self.folder, publish_s=self.publish_s)
+
+
+def test_what_was_computed_is_published_though_nobody_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that dies after a pause would lose all that it computed before."""
+    monkeypatch.setattr(Publisher.__init__, "__defaults__", (0.02,))
+    name = TeacherSettings("wide", ModelSource("m", "m", "m"), "float32", 32, 8)
+    actor = TeacherActor(lambda _: Slow(), name, store=Opens(tmp_path, 0.3))
+    actor.answer(request_of(texts_of(4)))
+    assert not list(tmp_path.glob("*/*.arrow"))
+    deadline = time.monotonic() + 20
+    while not list(tmp_path.glob("*/*.arrow")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(list(tmp_path.glob("*/*.arrow"))) == 1
+    assert all(t.daemon for t in threading.enumerate() if t.name == "publisher")
+
+
+def test_the_publisher_waits_for_the_computation_and_outlives_an_error() -> None:
+    """A store that is written while it is read loses rows; a disk that is full may be emptied."""
+    lock, looks = threading.Lock(), []
+
+    class Stored:
+        def publish_due(self) -> None:
+            looks.append(lock.locked())
+            if len(looks) == 1:
+                raise OSError("disk full")
+
+    @contextmanager
+    def free() -> Iterator[None]:
+        with lock:
+            yield
+
+    publisher = Publisher(Stored(), free, look_s=0.01)  # type: ignore[arg-type]
+    publisher.start()
+    deadline = time.monotonic() + 20
+    while len(looks) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    publisher.end()
+    assert len(looks) >= 3
+    assert all(looks)
+
+
+def test_a_replica_describes_and_counts_itself_while_it_computes() -> None:
+    """Whoever looks whether more replicas are needed would wait for the slowest."""
+    slow = Slow()
+    name = TeacherSettings("wide", ModelSource("m", "m", "m"), "float32", 32, 8)
+    actor = TeacherActor(lambda _: slow, name)
+    slow.gate.clear()
+    computing = threading.Thread(target=actor.answer, args=(request_of(texts_of(2)),))
+    computing.start()
+    while not actor._teacher._computing.locked():
+        time.sleep(0.01)
+    assert actor.stats()["rows_computed"] == 0
+    assert actor.describe().fingerprint == "f"
+    pinged = threading.Event()
+    ping = threading.Thread(target=lambda: (actor.ping(), pinged.set()))
+    ping.start()
+    assert not pinged.wait(0.1)
+    slow.gate.set()
+    assert pinged.wait(30)
+    computing.join(30)
+    ping.join(30)
 
 
 def test_a_stored_teacher_computes_each_text_once(tmp_path: Path) -> None:

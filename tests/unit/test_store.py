@@ -52,7 +52,7 @@ def answer(texts: tuple[str, ...], ask: Ask = ASK) -> TeacherSignal:
 
 def open_store(folder: Path | str, codecs: Codecs | None = None, **options: Any) -> ShelfStore:
     codecs = codecs or Codecs()
-    shelf = Shelf("weights", "float32", 32, True, "float32", codecs.label)
+    shelf = Shelf("weights", "float32", 32, True, "float32", codecs.label, "cpu", "2.13", "tokens")
     place = options.pop("place", None) or Place(str(folder))
     return ShelfStore(place, shelf, codecs, teacher="wide", **options)
 

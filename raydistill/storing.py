@@ -1,0 +1,164 @@
+"""A run and the signal store: where it lies, which shelf a teacher has, what is in it and what is missing."""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from raydistill.config import DistillConfig
+from raydistill.errors import Fault
+from raydistill.output import OutputFolder
+from raydistill.prepare import Prepared
+from raydistill.signals import Ask
+from raydistill.store import Codecs, Place, Shelf, place_faults, row_keys
+from raydistill.tasks import TextClassification
+from raydistill.teachers.line import StoreLine
+from raydistill.teachers.stored import description_from
+from raydistill.teachers.teacher import TeacherDescription
+
+__all__ = [
+    "cached_faults",
+    "known_shelf",
+    "missing_rows",
+    "needed_answers",
+    "store_faults",
+    "store_line",
+    "store_uri",
+]
+
+_LOOK = 4096  # rows looked up at once
+
+
+def store_uri(config: DistillConfig) -> str:
+    """Where the store lies: as written, else beside the output folder."""
+    path = config.store.path
+    if path is None:
+        return str(OutputFolder.of(config).path.parent / "store")
+    return path if "://" in path else str(Path(path).expanduser().resolve())
+
+
+def store_faults(config: DistillConfig) -> list[Fault]:
+    """Why the store cannot lie where it should."""
+    if not config.store.enabled:
+        return []
+    uri = store_uri(config)
+    if uri == str(OutputFolder.of(config).path):
+        return [
+            Fault(
+                "run.name",
+                f"makes {uri} the folder of the run and of the store. Name the run otherwise, or set store.path.",
+                rests_on=("run.name", "run.output_dir", "store.path"),
+            )
+        ]
+    return [Fault("store.path", message) for message in place_faults(uri)]
+
+
+def store_line(prepared: Prepared, name: str, *, inline: bool) -> StoreLine | None:
+    """A teacher's shelf; None without a store.
+
+    Args:
+        prepared: The run.
+        name: Of the teacher.
+        inline: Whether workers compute, on their devices, or replicas on theirs.
+    """
+    config = prepared.config
+    if not config.store.enabled:
+        return None
+    section, codecs = config.teachers[name], Codecs(**config.store.codecs.model_dump())
+    gpus = config.training.gpus_per_worker if inline else section.num_gpus
+    shelf = Shelf(
+        weights=prepared.weights[name],
+        dtype=section.dtype,
+        max_tokens=prepared.teacher_max_tokens(name),
+        attention_maps=bool(prepared.objective.asks[name].attention),
+        signal_dtype=section.signal_dtype,
+        codec=codecs.label,
+        device="cuda" if gpus > 0 else "cpu",
+        software=" ".join(
+            f"{name} {'.'.join(version(name).split('.')[:2])}" for name in ("torch", "transformers")
+        ),
+        tokenizer=prepared.traits[name].tokenizer,
+    )
+    return StoreLine(
+        store_uri(config),
+        shelf,
+        codecs,
+        about={"model": section.model},
+        max_bytes=config.store.max_bytes,
+        segment_bytes=config.store.segment_bytes,
+    )
+
+
+def needed_answers(prepared: Prepared, name: str) -> Iterator[tuple[TextClassification, Ask]]:
+    """What a run asks of a teacher: everything in training, logits of the split it is measured on."""
+    ask = prepared.objective.asks[name]
+    for split in ("train", "unlabelled"):
+        if split in prepared.splits:
+            yield TextClassification(prepared.splits[split].table, prepared.labels), ask
+    evaluation = prepared.config.evaluation
+    measured = [split for split in evaluation.splits if split in prepared.splits]
+    if evaluation.teachers and measured:
+        table = prepared.splits[measured[-1]].table
+        yield TextClassification(table, prepared.labels), Ask(dtype=ask.dtype)
+
+
+def missing_rows(prepared: Prepared, name: str, line: StoreLine) -> int:
+    """How many answers a run needs that are not in the store."""
+    store, missing = line.open(name), 0
+    for task, ask in needed_answers(prepared, name):
+        for begin in range(0, task.num_rows, _LOOK):
+            _, texts = task.texts(range(begin, min(begin + _LOOK, task.num_rows)))
+            missing += store.find(row_keys(texts), ask).count(None)
+    return missing
+
+
+def known_shelf(prepared: Prepared, name: str) -> tuple[StoreLine, TeacherDescription] | None:
+    """The shelf that holds all that a run asks of a teacher, and what the teacher said when it was filled.
+
+    Of a teacher whose placement leaves open where it computes, that of replicas comes first.
+    """
+    for line in _shelves(prepared, name):
+        if not Place(line.uri).exists(line.shelf.name):
+            continue
+        description = description_from(line.open(name).about(), prepared.traits[name])
+        if description is not None and not missing_rows(prepared, name, line):
+            return line, description
+    return None
+
+
+def _shelves(prepared: Prepared, name: str) -> list[StoreLine]:
+    """Where its answers may stand."""
+    ways = {"remote": (False,), "inline": (True,)}
+    placement = prepared.config.teachers[name].placement
+    lines = [store_line(prepared, name, inline=way) for way in ways.get(placement, (False, True))]
+    return [line for i, line in enumerate(lines) if line is not None and line not in lines[:i]]
+
+
+def cached_faults(prepared: Prepared) -> list[Fault]:
+    """Teachers that must not run, though answers of theirs are missing."""
+    faults = []
+    for name, section in prepared.config.teachers.items():
+        if section.placement != "cached" or known_shelf(prepared, name) is not None:
+            continue
+        path, lines = f"teachers.{name}.placement", _shelves(prepared, name)
+        if not lines:
+            faults.append(Fault(path, "is cached, but store.enabled is false."))
+            continue
+        missing = min(
+            missing_rows(prepared, name, line)
+            if Place(line.uri).exists(line.shelf.name)
+            else sum(task.num_rows for task, _ in needed_answers(prepared, name))
+            for line in lines
+        )
+        what = (
+            f"{missing:,} of its answers"
+            if missing
+            else f"the description of its shelf {lines[0].shelf.name}"
+        )
+        faults.append(
+            Fault(
+                path,
+                f"is cached, but {what} are not in the store at {lines[0].uri}. "
+                f"Fill it: raydistill cache CONFIG --set teachers.{name}.placement=remote.",
+            )
+        )
+    return faults
