@@ -188,6 +188,14 @@ def _training_faults(config: DistillConfig) -> list[Fault]:
                 rests_on=("training.micro_batch_rows", "training.batch_rows"),
             )
         )
+    if training.sharding == "full" and 0 < training.gpus_per_worker < 1:
+        faults.append(
+            Fault(
+                "training.sharding",
+                f"is full, which needs whole GPUs or none, but training.gpus_per_worker is {training.gpus_per_worker:g}.",
+                rests_on=("training.sharding", "training.gpus_per_worker"),
+            )
+        )
     if training.num_workers > rows:
         faults.append(
             Fault(

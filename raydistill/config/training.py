@@ -70,6 +70,11 @@ class TrainingSection(Section):
     """CPUs of a worker; also the number of its torch threads (at least one)."""
     gpus_per_worker: Gpus = 0.0
     """GPUs of a worker: 0 trains on the CPU; fractions share one."""
+    sharding: Literal["none", "full"] = "none"
+    """none: each worker holds the whole student and its AdamW states. full: they are divided among
+    the workers (FSDP2), for students that do not fit otherwise; results stay the same to rounding.
+    Every forward pass then gathers the weights, block by block, about half as much traffic again and
+    more with several micro-batches. One worker alone trains without."""
     epochs: PositiveInt = 3
     """Passes over the training rows, labelled and not."""
     max_steps: PositiveInt | None = None

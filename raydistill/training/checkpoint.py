@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ import torch
 from torch import nn
 
 from raydistill.errors import CheckpointError
+from raydistill.training import parallel
 
 __all__ = ["Progress", "load_module", "read_progress", "restore", "save_module", "write"]
 # What torch.load and the parts raise when a file is cut off, damaged, or of another shape.
@@ -79,15 +81,28 @@ class Progress:
         return replace(self, since_best=self.since_best + 1)
 
 
-def save_module(module: nn.Module, path: Path) -> None:
-    """Weights as safetensors; tied ones once."""
-    safetensors.torch.save_model(module, str(path))
+def save_module(module: nn.Module, path: Path, *, keep: bool = True) -> None:
+    """Weights as safetensors, whole; tied ones once.
+
+    Args:
+        module: If it is sharded, all workers must call.
+        path: Of the file.
+        keep: Whether this worker writes it.
+    """
+    if parallel.is_sharded(module):
+        state = parallel.whole_state(module, keep=keep)
+        module = SimpleNamespace(state_dict=lambda: state)  # type: ignore[assignment]
+    if keep:
+        safetensors.torch.save_model(module, str(path))
 
 
 def load_module(module: nn.Module, path: Path) -> None:
-    """Weights into a module of the same shape."""
+    """Weights into a module of the same shape, sharded or not."""
     try:
-        safetensors.torch.load_model(module, str(path))
+        if parallel.is_sharded(module):
+            parallel.load_whole(module, safetensors.torch.load_file(path))
+        else:
+            safetensors.torch.load_model(module, str(path))
     except (*_TORN, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path} does not fit the student, or is torn: {error}") from error
 
@@ -102,7 +117,9 @@ def write(
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     best: Path | None,
 ) -> None:
-    """This worker's part of a checkpoint; worker 0 writes what is common.
+    """This worker's part of a checkpoint; worker 0 writes what is common, whole.
+
+    The files are the same whether the module is sharded or not. If it is, all workers must call.
 
     Args:
         folder: An empty folder of this worker.
@@ -114,13 +131,14 @@ def write(
         best: File of the best student, if that is another than the module's.
     """
     torch.save(_random_states(), folder / f"random-{rank}.pt")
+    save_module(module, folder / "module.safetensors", keep=rank == 0)
+    states = parallel.whole_optimizer(optimizer, keep=rank == 0)
     if rank != 0:
         return
-    save_module(module, folder / "module.safetensors")
     if best is not None:
         shutil.copyfile(best, folder / "best.safetensors")
     torch.save(
-        {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()},
+        {"optimizer": states, "scheduler": scheduler.state_dict()},
         folder / "optimizer.pt",
     )
     (folder / "progress.json").write_text(json.dumps(asdict(progress), indent=1), encoding="utf-8")
@@ -168,8 +186,8 @@ def restore(
         )
     load_module(module, folder / "module.safetensors")
     try:
-        states = torch.load(folder / "optimizer.pt", weights_only=True)
-        optimizer.load_state_dict(states["optimizer"])
+        states = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
+        parallel.load_whole_optimizer(optimizer, states["optimizer"])
         scheduler.load_state_dict(states["scheduler"])
         if progress.world == world:
             _set_random_states(torch.load(folder / f"random-{rank}.pt", weights_only=True))

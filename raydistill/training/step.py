@@ -1,11 +1,10 @@
 """One optimizer step: pure torch, the same on one process and on many.
 
-DDP averages gradients over the workers, the objective is a sum over all of them divided by a count
-over all of them; so each worker's share is multiplied by the number of workers before DDP averages.
+DDP and FSDP2 average gradients over the workers, the objective is a sum over all of them divided by
+a count over all of them; so each worker's share is multiplied by the number of workers before.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from raydistill.objective import Objective
 from raydistill.pipeline import Fed
 from raydistill.signals import TeacherSignal
 from raydistill.tasks import Batch
+from raydistill.training.parallel import core_of, rounds, sync_of, whole
 from raydistill.training.schedule import learning_rate_factor
 
 __all__ = ["StepMetrics", "StudentModule", "build_optimizer", "build_scheduler", "train_step"]
@@ -53,6 +53,11 @@ class StudentModule(nn.Module):
         # for a gradient of each.
         touched: Tensor = 0.0 * outputs.logits.float().sum()
         return sums + touched
+
+    def logits(self, batch: Batch) -> Tensor:
+        """The student's answer alone, in its own precision, ``[B, C]`` float32."""
+        answer: Tensor = self.student(**batch.inputs).logits.float()
+        return answer
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def build_optimizer(module: StudentModule, training: TrainingSection) -> torch.o
         biases = [p for p in projections if p.ndim <= 1]
         groups.append({"params": wide, "lr": own, "weight_decay": decay})
         groups.append({"params": biases, "lr": own, "weight_decay": 0.0})
-    return torch.optim.AdamW(groups, lr=rate)
+    return torch.optim.AdamW(groups, lr=rate, fused=True)
 
 
 def build_scheduler(
@@ -122,7 +127,7 @@ def train_step(
     """Forward and backward over the step's micro-batches, then one update.
 
     Args:
-        module: A StudentModule, in DDP if there are several workers.
+        module: A StudentModule, as :func:`raydistill.training.parallel.parallelize` gives it back.
         fed: The step's micro-batches with their signals; the first carries the share's counts.
         optimizer: Over all parameters of the module.
         weights: Of the terms.
@@ -133,7 +138,7 @@ def train_step(
     Raises:
         NotFiniteError: The loss, or the gradient of another worker, is not finite; no update is made.
     """
-    core: StudentModule = module.module if world > 1 else module  # type: ignore[assignment]
+    core: StudentModule = core_of(module)
     factors = torch.tensor(weights, dtype=torch.float32, device=device)
     optimizer.zero_grad(set_to_none=True)
     counts = None
@@ -141,28 +146,30 @@ def train_step(
     total_loss = torch.zeros((), device=device)
     rows = tokens = 0
     row_ids: list[int] = []
-    for item in fed:
-        micro = item.micro_batch
-        if micro.share is not None:
+    for part in rounds(module, fed, device):
+        micro = part.fed.micro_batch
+        if part.counts and micro.share is not None:
             counts = _all_workers(micro.share.clone(), device, world).float()
         if counts is None:
             raise AssertionError("the first micro-batch of a step carries the counts")
         batch = micro.batch.to(device)
-        silent = nullcontext() if world == 1 or micro.last else module.no_sync()  # type: ignore[operator]
-        with silent:
-            sums = module(batch, item.signals)
+        with sync_of(module, last=part.last):
+            sums = module(batch, part.fed.signals)
             # A term that nothing counts for is 0; its sum is 0 too.
             terms = sums / counts.clamp(min=1.0)
             core.objective.require_finite(terms.detach(), micro.batch)
             loss = (factors * terms).sum()
-            (loss * world).backward()
+            (loss * (world if part.counts else 0)).backward()
+        if not part.counts:
+            continue
         total_terms += terms.detach()
         total_loss += loss.detach()
         rows += micro.batch.num_rows
         tokens += int(micro.batch.token_mask[micro.batch.counts].sum())
         row_ids.extend(micro.batch.row_ids)
     parameters = [p for p in module.parameters() if p.grad is not None]
-    grad_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    grads = [p.grad for p in parameters if p.grad is not None]
+    grad_norm = whole(torch.nn.utils.get_total_norm(grads))
     if not torch.isfinite(grad_norm):
         raise NotFiniteError(
             "the gradient", row_ids, "Lower training.learning_rate, or train in float32."

@@ -15,7 +15,7 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from raydistill.config.training import PipelineSection, TrainingSection
 from raydistill.evaluation.metrics import classification_metrics, greater_is_better
@@ -24,9 +24,11 @@ from raydistill.objective import Objective, ObjectivePlan
 from raydistill.pipeline import Fed, Feed, Window, copied_ahead, plan_micro_batches
 from raydistill.tasks import TextClassification
 from raydistill.teachers.line import TeacherLine, open_source
+from raydistill.teachers.sources import StoreSource
 from raydistill.training import checkpoint
 from raydistill.training.checkpoint import Progress
 from raydistill.training.meter import Meter
+from raydistill.training.parallel import is_sharded, parallelize
 from raydistill.training.recorder import RecorderClient
 from raydistill.training.schedule import Steps
 from raydistill.training.step import StudentModule, build_optimizer, build_scheduler, train_step
@@ -100,7 +102,14 @@ class _Worker:
         torch.manual_seed(job.seed)  # the same first weights everywhere
         student = make_student(job.student, self.tokenizer)
         self.core = StudentModule(student, Objective(job.objective), job.training.precision)
-        self.core.to(self.device).train()
+        self.core.train()
+        self.module = parallelize(
+            self.core,
+            device=self.device,
+            world=self.world,
+            sharding=job.training.sharding,
+            example=self.tokenizer(["a"], return_tensors="pt"),
+        )
         self.optimizer = build_optimizer(self.core, job.training)
         self.scheduler = build_scheduler(self.optimizer, job.training, job.steps.total)
         torch.manual_seed(job.seed * 1_000_003 + self.rank + 1)  # dropout differs between workers
@@ -108,13 +117,6 @@ class _Worker:
         self._last_sign = 0.0
         self.best_file = scratch / "best.safetensors"
         self._restore()
-        self.module: nn.Module = self.core
-        if self.world > 1:
-            self.module = nn.parallel.DistributedDataParallel(
-                self.core,
-                device_ids=[self.device] if self.device.type == "cuda" else None,
-                find_unused_parameters=self._some_unused(),
-            )
 
     def _restore(self) -> None:
         latest = ray.train.get_checkpoint()
@@ -135,17 +137,7 @@ class _Worker:
             if best.exists():
                 self.best_file.write_bytes(best.read_bytes())
             elif self.progress.best_step:
-                checkpoint.save_module(self.core.student, self.best_file)
-
-    def _some_unused(self) -> bool:
-        """Whether some parameters do not reach the logits: DDP would wait for their gradients."""
-        states = torch.get_rng_state()
-        inputs = self.tokenizer(["a"], return_tensors="pt").to(self.device)
-        self.core.student(**inputs).logits.sum().backward()
-        unused = any(p.grad is None for p in self.core.student.parameters() if p.requires_grad)
-        self.core.zero_grad(set_to_none=True)
-        torch.set_rng_state(states)  # dropout goes on as if nothing had been
-        return unused
+                self._save_best()
 
     def run(self) -> None:
         """Train to the end, evaluating and saving on the way."""
@@ -219,6 +211,11 @@ class _Worker:
             name: open_source(name, line, offset=self.rank, say=self.recorder.say)
             for name, line in job.teachers.items()
         }
+        if self.rank == 0:
+            for name, source in sources.items():
+                said = source.describe() if isinstance(source, StoreSource) else None
+                if said is not None:
+                    self.recorder.described(name, said)
         plan = plan_micro_batches(
             num_rows=task.num_rows,
             batch_rows=job.training.batch_rows,
@@ -244,7 +241,7 @@ class _Worker:
             dist.all_reduce(flag)
         return bool(flag.item())
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _predict(self, table: pa.Table) -> tuple[Tensor, Tensor]:
         """Logits and labels of a whole table, each worker a slice of it."""
         task = TextClassification(table, self.job.labels)
@@ -256,10 +253,13 @@ class _Worker:
         order = mine.start + np.argsort(task.lengths()[mine.start : mine.stop], kind="stable")
         logits = []
         self.core.eval()
-        for begin in range(0, len(order), self.job.eval_rows):
+        # A sharded student passes forward on all workers or none, so it does for no rows of its own.
+        last = size if is_sharded(self.core) else len(order)
+        for begin in range(0, last, self.job.eval_rows):
             rows = order[begin : begin + self.job.eval_rows].tolist()
-            batch = task.batch(rows, self.tokenizer, self.job.student.max_tokens).to(self.device)
-            logits.append(self.core.student(**batch.inputs).logits.float().cpu())
+            batch = task.batch(rows or [0], self.tokenizer, self.job.student.max_tokens)
+            answer = self.core.logits(batch.to(self.device)).cpu()
+            logits.append(answer[: len(rows)])
         self.core.train()
         part = torch.zeros(len(order), len(self.job.labels))
         if logits:
@@ -287,11 +287,15 @@ class _Worker:
             greater_is_better=greater_is_better(name),
             margin=patience.min_improvement if patience else 0.0,
         )
-        if self.progress.best_step != before and self.rank == 0:
-            checkpoint.save_module(self.core.student, self.best_file)
+        if self.progress.best_step != before:
+            self._save_best()
         if metrics and self.rank == 0:
             self.recorder.metrics(self.progress.step, metrics)
         return patience is not None and self.progress.since_best >= patience.patience
+
+    def _save_best(self) -> None:
+        """Keep the student as it is now, in a file of worker 0."""
+        checkpoint.save_module(self.core.student, self.best_file, keep=self.rank == 0)
 
     def _save(self, summary: Mapping[str, float]) -> None:
         """Report a checkpoint made by all workers together."""

@@ -294,3 +294,37 @@ def test_schema_command_prints_the_schema(place):
     said = real(place, "schema")
     assert said.code == 0
     assert json.loads(said.out)["title"] == "raydistill configuration"
+
+
+def test_a_store_that_cannot_be_is_refused(place, settings, capsys):
+    """Found at the end of a run, its answers would be lost, or another's files taken for a store."""
+    settings |= {"run": {"name": "store"}, "store": {"segment_bytes": 0}}
+    said = here(capsys, "check", write(place, settings))
+    assert (said.code, said.paths) == (2, ["store.segment_bytes"])
+    del settings["store"]
+    said = here(capsys, "check", write(place, settings))
+    assert (said.code, said.paths) == (2, ["run.name"])
+    settings["store"] = {"path": "foo://bar"}
+    said = here(capsys, "check", write(place, settings))
+    assert (said.code, said.paths) == (2, ["store.path"])
+    settings |= {"store": {}, "teachers": {}, "losses": [{"kind": "cross_entropy"}]}
+    said = here(capsys, "cache", write(place, settings))
+    assert (said.code, said.paths) == (2, ["teachers"])
+    assert left(place) == []
+
+
+def test_an_interruption_says_how_to_go_on(place, settings, capsys, monkeypatch):
+    """`cache` has no --resume, and a user who is told so looks for it in vain."""
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("raydistill.cache.cache", interrupted)
+    said = here(capsys, "cache", write(place, settings))
+    assert (said.code, said.lines[-1]) == (
+        130,
+        "interrupted; what was written is in the store; the same command goes on",
+    )
+    monkeypatch.setattr("raydistill.run.distill", interrupted)
+    said = here(capsys, "train", write(place, settings))
+    assert (said.code, said.lines[-1]) == (130, "interrupted; continue with --resume")

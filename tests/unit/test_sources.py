@@ -389,3 +389,17 @@ def test_auto_weighs_computing_against_bringing(
     found, why = choose_placement(Trial(32, seconds, num_bytes), spare=spare)
     assert found == chosen
     assert f"32 rows take {seconds * 1000:.0f} ms" in why
+
+
+def test_an_inline_teacher_is_not_asked_what_the_store_has(tmp_path: Path) -> None:
+    """Rows found would be counted as computed, and `store/misses` could never be 0."""
+    slow = Slow()
+    store = open_store(tmp_path)
+    stored = StoredTeacher(slow, store)
+    inner = InlineSource(stored, 8, CountingTeacher(slow), stored)
+    source = StoreSource("wide", store, Memory(0), inner)
+    for _ in range(2):
+        asked = source.ask(request_of(texts_of(4)))
+        assert_same(source.collect(asked), answer(texts_of(4)))
+    assert (source.hits, source.misses, slow.sizes) == (4, 4, [4])
+    assert source.describe() == slow.describe()
