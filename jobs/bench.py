@@ -31,7 +31,7 @@ OPTIONS = {
     "megabytes": (int, "of answers (store)"),
 }
 DEFAULTS = {
-    "repeats": 5, "steps": 6, "data": None, "rows": 1024, "max_tokens": 128, "peer_rows": 4000,
+    "repeats": 5, "steps": 6, "data": None, "rows": 1024, "max_tokens": 128, "peer_rows": 2000,
     "megabytes": 256,
 }  # fmt: skip
 NAMES = ("overlap", "epochs", "serving", "store", "search", "peer", "growth")

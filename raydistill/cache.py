@@ -18,9 +18,10 @@ from raydistill.teachers.calls import publish_replicas
 from raydistill.teachers.pool import TeacherPool
 from raydistill.ui import Ui
 
-__all__ = ["cache"]
+__all__ = ["REQUEST_ROWS", "cache"]
 
-_REQUEST_ROWS = 1024  # so that nearly all rows of a pass are as long as the longest
+REQUEST_ROWS = 1024
+"""Of a request; so many that nearly all rows of a pass are as long as its longest."""
 _AHEAD = 2  # requests of each replica on their way
 _WRITE_S = 600.0  # for the last segments of all replicas
 
@@ -101,7 +102,7 @@ def _fill(prepared: Prepared, name: str, served: Served, ui: Ui) -> None:
     pool = TeacherPool(
         name,
         ActorTransport(name, line.actors, method="fill"),
-        timeout_s=line.timeout_s * _AHEAD * _REQUEST_ROWS / prepared.config.training.batch_rows,
+        timeout_s=line.timeout_s * _AHEAD * REQUEST_ROWS / prepared.config.training.batch_rows,
         max_retries=line.max_retries,
         start_timeout_s=line.start_timeout_s,
         say=ui.say,
@@ -123,10 +124,10 @@ def _requests(prepared: Prepared, name: str, served: Served) -> Iterator[Request
     for task, ask in needed_answers(prepared, name):
         order = np.argsort(-task.lengths(), kind="stable")
         absent: list[int] = []
-        for begin in range(0, len(order), _REQUEST_ROWS):
-            rows = order[begin : begin + _REQUEST_ROWS]
+        for begin in range(0, len(order), REQUEST_ROWS):
+            rows = order[begin : begin + REQUEST_ROWS]
             picks = store.find(row_keys(task.texts(rows.tolist())[1]), ask)
             absent += [int(row) for row, pick in zip(rows, picks, strict=True) if pick is None]
-        for begin in range(0, len(absent), _REQUEST_ROWS):
-            ids, texts = task.texts(absent[begin : begin + _REQUEST_ROWS])
+        for begin in range(0, len(absent), REQUEST_ROWS):
+            ids, texts = task.texts(absent[begin : begin + REQUEST_ROWS])
             yield Request(ids, texts, ask)

@@ -5,6 +5,7 @@
     config -> prepare (read, check) -> Ray -> teachers -> train -> final figures -> registry -> report
 """
 
+import pickle
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -184,7 +185,9 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
                 tend_replicas(teachers, events, job.recorder)
                 said = [event for event in events if event["kind"] == "described"]
                 if said:
-                    descriptions.update({e["teacher"]: e["description"] for e in said})
+                    descriptions.update(
+                        {e["teacher"]: pickle.loads(e["description"]) for e in said}
+                    )
                     record.teachers(descriptions)
 
             trained = train(

@@ -6,7 +6,9 @@ process's, imports and Ray's start included. ``limit_fraction`` is our ratio ove
 limit E (s + sum t) / (sum t + E s) of the s and t of TextBrewer's own code: the student's step alone,
 and each teacher's forward pass, medians over batches, measured by a third process between the two.
 Memory is the largest sum of proportional set sizes (shared pages divided among those who share them)
-over all processes of each side; ``allowed_mib`` is TextBrewer's and what our store may keep in memory.
+over all processes of each side; ``allowed_mib`` is TextBrewer's and the budget of our store's memory
+(`store.memory_bytes: auto`, a quarter of Ray's object store). Inline teachers use none of it; what is
+above TextBrewer's are Ray's own processes.
 
 Needs TextBrewer: pip install textbrewer==0.2.1.post1
 """
@@ -25,8 +27,6 @@ STUDENT = {
     "intermediate_size": 1200, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
 }  # fmt: skip
 ENCODERS = ("minilm-l6", "minilm-sre", "minilm-l6")
-STORE_MEMORY = 1 << 30
-"""Budget of the memory tier, which inline teachers do not use."""
 _TIMED = 24  # batches for s and t
 
 
@@ -56,7 +56,7 @@ def peer(repeats: int, data: Path | None, rows: int) -> list[dict]:
                     continue
                 times[side].append(found["seconds"])
                 memory[side].append(found["bytes"])
-                store_bytes = found.get("store_bytes", 0)
+                store_bytes, budget = found.get("store_bytes", 0), found.get("budget_bytes", 0)
             limit = EPOCHS * (s + sum(t)) / (sum(t) + EPOCHS * s)
             ratios.append(times["textbrewer"][-1] / times["raydistill"][-1])
             fractions.append(ratios[-1] / limit)
@@ -67,7 +67,7 @@ def peer(repeats: int, data: Path | None, rows: int) -> list[dict]:
         line("peer", what, median(times["raydistill"]), "s", "TextBrewer MultiTeacherDistiller",
              median(times["textbrewer"]), median(ratios), limit_fraction=round(median(fractions), 4)),
         line("peer", f"{what}, peak memory", ours / 2**20, "MiB", "TextBrewer MultiTeacherDistiller",
-             theirs / 2**20, theirs / ours, allowed_mib=round((theirs + STORE_MEMORY) / 2**20),
+             theirs / 2**20, theirs / ours, allowed_mib=round((theirs + budget) / 2**20),
              store_on_disk_mib=round(store_bytes / 2**20, 1)),
     ]  # fmt: skip
 
@@ -90,6 +90,8 @@ def _watched(side: str, folder: Path, turn: int) -> dict:
 def run_raydistill(folder: Path, turn: int) -> dict:
     """As a user would, with the settings that suit one machine without spare cores."""
     from raydistill import DistillConfig, distill
+    from raydistill.prepare import needed_resources
+    from raydistill.runtime import connect_ray, object_store_bytes
     from raydistill.ui import Ui
 
     output = folder / f"ours{turn}"
@@ -110,17 +112,20 @@ def run_raydistill(folder: Path, turn: int) -> dict:
         ],
         "pipeline": {"batches_ahead": 16},
         "training": {
-            "epochs": EPOCHS, "batch_rows": ROWS_A_STEP, "learning_rate": RATE,
+            "epochs": EPOCHS, "batch_rows": ROWS_A_STEP, "micro_batch_rows": 16, "learning_rate": RATE,
             "cpus_per_worker": 2, "checkpoint_every_steps": 10**6, "evaluate_every_steps": 10**6,
         },
-        "store": {"memory_bytes": STORE_MEMORY},
         "tracking": {"enabled": False},
         "evaluation": {"splits": [], "teachers": False, "latency": False},
     }  # fmt: skip
-    metrics = distill(DistillConfig.model_validate(config), ui=Ui()).metrics
+    parsed = DistillConfig.model_validate(config)
+    with connect_ray(parsed.run, needed_resources(parsed)):
+        budget = object_store_bytes() // 4
+        metrics = distill(parsed, ui=Ui()).metrics
     stored = sum(f.stat().st_size for f in (output / "store").rglob("*") if f.is_file())
     return {
         "store_bytes": stored,
+        "budget_bytes": budget,
         "train_s": metrics["train/seconds"],
         "rows_computed": metrics["teachers/t0/rows_computed"],
     }

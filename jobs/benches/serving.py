@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from benches.common import assets, classifier, line, median, real_texts, say, seconds
+from raydistill.cache import REQUEST_ROWS
 from raydistill.models import ModelSource
 from raydistill.signals import Ask, Request
 from raydistill.teachers.sources import InlineSource
@@ -103,11 +104,11 @@ def _window(teacher: LocalTeacher, texts: list[str]) -> torch.Tensor:
 
 
 def _sorted(teacher: LocalTeacher, texts: list[str]) -> torch.Tensor:
-    """All rows by length, a window at a time."""
+    """All rows by length, a request at a time."""
     order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
     logits = torch.empty(len(texts), 2)
-    for begin in range(0, len(order), BATCH * WINDOW):
-        rows = order[begin : begin + BATCH * WINDOW]
+    for begin in range(0, len(order), REQUEST_ROWS):
+        rows = order[begin : begin + REQUEST_ROWS]
         request = Request(tuple(rows), (tuple(texts[row] for row in rows),), Ask())
         logits[torch.tensor(rows)] = teacher.answer(request).logits
     return logits

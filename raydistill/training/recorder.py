@@ -4,13 +4,15 @@ Workers send and go on; the driver empties it every half second, shows progress 
 Only numbers and sentences pass here, never tensors. The way back carries one word: stop.
 """
 
+import pickle
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
-from raydistill.teachers.teacher import TeacherDescription
+if TYPE_CHECKING:  # the actor is small: it must not import torch
+    from raydistill.teachers.teacher import TeacherDescription
 
 __all__ = ["Recorder", "RecorderClient", "start_recorder"]
 
@@ -75,9 +77,10 @@ class RecorderClient:
         """What a worker waited for each teacher so far."""
         self._send({"kind": "waited", "rank": rank, "values": dict(seconds)})
 
-    def described(self, teacher: str, description: TeacherDescription) -> None:
-        """What a teacher in this worker's own process says about itself."""
-        self._send({"kind": "described", "teacher": teacher, "description": description})
+    def described(self, teacher: str, description: "TeacherDescription") -> None:
+        """What a teacher in this worker's own process says about itself; packed, for the actor's sake."""
+        packed = pickle.dumps(description)
+        self._send({"kind": "described", "teacher": teacher, "description": packed})
 
     def say(self, sentence: str) -> None:
         """A line for the user."""

@@ -300,7 +300,7 @@ def test_a_store_that_cannot_be_is_refused(place, settings, capsys):
     """Found at the end of a run, its answers would be lost, or another's files taken for a store."""
     settings |= {"run": {"name": "store"}, "store": {"segment_bytes": 0}}
     said = here(capsys, "check", write(place, settings))
-    assert (said.code, said.paths) == (2, ["store.segment_bytes"])
+    assert (said.code, said.paths) == (2, ["run.name", "store.segment_bytes"])
     del settings["store"]
     said = here(capsys, "check", write(place, settings))
     assert (said.code, said.paths) == (2, ["run.name"])

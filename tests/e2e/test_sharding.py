@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import losses_of, run, settings_of
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]  # minutes, and test_parallel covers most of it
 
 EPOCHS = 12  # of 8 steps
 
