@@ -290,6 +290,8 @@ def _measure(
         objective=prepared.objective,
         evaluation=config.evaluation,
     )
+    if not job.splits:
+        return FinalFigures()
     # No more than a worker had: that much is free again for certain.
     resources = {
         "num_cpus": min(1.0, config.training.cpus_per_worker),

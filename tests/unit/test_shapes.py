@@ -153,11 +153,17 @@ def test_where_company_matters_passes_have_four_rows(
     """A processor whose products depend on the number of rows must not make the store inexact."""
     teacher = make_teacher(tiny["wide"])
     honest = teacher._is_steady
+    monkeypatch.setattr("raydistill.teachers.teacher._STEADY", {})
     monkeypatch.setattr(
         teacher, "_is_steady", lambda layers: teacher._fixed_passes and honest(layers)
     )
     assert teacher.describe().steady
     assert teacher._fixed_passes
+    alike = make_teacher(tiny["wide"])
+    monkeypatch.setattr(alike, "_is_steady", lambda _: pytest.fail("it was tried already"))
+    assert alike.describe().steady
+    assert alike._fixed_passes
+    monkeypatch.setattr("raydistill.teachers.teacher._STEADY", {})
     monkeypatch.setattr(teacher, "_is_steady", lambda _: False)
     assert not teacher.describe().steady
     assert not teacher._fixed_passes
