@@ -28,14 +28,30 @@ class Index:
     def __len__(self) -> int:
         return len(self._first)
 
-    def find(self, keys: NDArray[np.void]) -> list[list[tuple[int, int]]]:
-        """For every key, all places ``(segment, row)`` where it stands."""
+    def first(
+        self, keys: NDArray[np.void]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+        """For every key a place where it stands, and whether there may be others: see `places`.
+
+        Returns:
+            Segment, -1 where the key is not at the first place that it could be at; row; whether there
+            are other places to look at.
+        """
         halves = keys.view(np.uint64).reshape(-1, 2)
         begin = np.searchsorted(self._first, halves[:, 0], "left")
         end = np.searchsorted(self._first, halves[:, 0], "right")
-        return [list(self._places(b, e, h[1])) for b, e, h in zip(begin, end, halves, strict=True)]
+        if not len(self):
+            nowhere = np.full(len(keys), -1, np.int32)
+            return nowhere, nowhere, np.zeros(len(keys), np.bool_)
+        at = np.minimum(begin, len(self) - 1)
+        here = (begin < end) & (self._second[at] == halves[:, 1])
+        return np.where(here, self._segment[at], -1), self._row[at], end - begin > 1
 
-    def _places(self, begin: int, end: int, second: np.uint64) -> Iterator[tuple[int, int]]:
+    def places(self, key: np.void) -> Iterator[tuple[int, int]]:
+        """All places ``(segment, row)`` where a key stands."""
+        first, second = np.frombuffer(key.tobytes(), np.uint64)
+        begin = int(np.searchsorted(self._first, first, "left"))
+        end = int(np.searchsorted(self._first, first, "right"))
         for i in range(begin, end):
             if self._second[i] == second:
                 yield int(self._segment[i]), int(self._row[i])

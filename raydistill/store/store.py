@@ -148,21 +148,42 @@ class ShelfStore:
         self, keys: NDArray[np.void], names: set[str]
     ) -> tuple[list[Pick | None], dict[OpenedSegment, Exception]]:
         """Picks, and segments that could not be used, with the reason."""
-        found: list[Pick | None] = []
         failed: dict[OpenedSegment, Exception] = {}
+        blocks: dict[int, Block | None] = {-1: None}
         now = self._clock()
-        for key, places in zip(keys, self._index.find(keys), strict=True):
-            pick = self._waiting.find(key.tobytes(), names)
-            for number, row in places if pick is None else ():
-                segment = self._segments[number]
-                if names <= segment.names and segment not in failed:
-                    try:
-                        pick = (segment.use(now), row)
-                        break
-                    except (SegmentError, OSError) as error:
-                        failed[segment] = error
-            found.append(pick)
+
+        def usable(number: int) -> Block | None:
+            if number not in blocks:
+                blocks[number] = self._use(self._segments[number], names, now, failed)
+            return blocks[number]
+
+        segments, rows, others = self._index.first(keys)
+        found: list[Pick | None] = []
+        for number, row in zip(segments.tolist(), rows.tolist(), strict=True):
+            block = usable(number)
+            found.append(None if block is None else (block, row))
+        # The others one by one: they stand at several places, or were added and are not published.
+        for i in range(len(keys)) if len(self._waiting) else np.flatnonzero(others).tolist():
+            pick = self._waiting.find(keys[i].tobytes(), names) or found[i]
+            for number, row in self._index.places(keys[i]) if pick is None else ():
+                if (block := usable(number)) is not None:
+                    pick = (block, row)
+                    break
+            found[i] = pick
         return found, failed
+
+    @staticmethod
+    def _use(
+        segment: OpenedSegment, names: set[str], now: float, failed: dict[OpenedSegment, Exception]
+    ) -> Block | None:
+        """A segment's rows, if they have all parts; why not is noted if it cannot be used."""
+        if not names <= segment.names:
+            return None
+        try:
+            return segment.use(now)
+        except (SegmentError, OSError) as error:
+            failed[segment] = error
+            return None
 
     def read(
         self, row_ids: Sequence[int], picks: Sequence[Pick], ask: Ask, *, view: bool = False
