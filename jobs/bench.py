@@ -56,7 +56,7 @@ def run(name: str, options: argparse.Namespace) -> list[dict]:
 def _command(name: str, options: argparse.Namespace) -> str:
     """How to measure it again."""
     changed = [
-        f" --{key.replace('_', '-')} {value}"
+        f" --{key.replace('_', '-')} {value.name if isinstance(value, Path) else value}"
         for key, value in vars(options).items()
         if key not in {"name", "page"} and value != DEFAULTS[key]
     ]
