@@ -14,7 +14,7 @@ from raydistill.signals import Request
 from raydistill.store import row_keys
 from raydistill.storing import missing_rows, needed_answers
 from raydistill.teachers.actor import ActorTransport
-from raydistill.teachers.calls import publish_replicas
+from raydistill.teachers.calls import publish_replicas, replica_sentences
 from raydistill.teachers.pool import TeacherPool
 from raydistill.ui import Ui
 
@@ -76,6 +76,8 @@ def _fill_whole(prepared: Prepared, name: str, served: Served, ui: Ui) -> None:
         with ui.doing(f"writing what {name} answered"):
             for why in publish_replicas(line.actors, _WRITE_S):
                 ui.say(f"{name}: a replica could not write its answers ({why})")
+            for sentence in replica_sentences(line.actors):
+                ui.say(f"{name}: {sentence}")
         missing = missing_rows(prepared, name, line.store)
         if not missing:
             return

@@ -19,7 +19,6 @@ from raydistill.evaluation.metrics import ClassMetrics, agreement_metrics, per_c
 from raydistill.objective import ObjectivePlan
 from raydistill.tasks import TextClassification
 from raydistill.teachers.line import TeacherLine, open_source
-from raydistill.teachers.sources import StoreSource
 from raydistill.teachers.teacher import LocalTeacher, TeacherSettings, time_answers
 
 __all__ = ["FinalFigures", "FinalJob", "final_figures"]
@@ -93,9 +92,8 @@ def final_figures(job: FinalJob) -> FinalFigures:
     dtypes = {name: job.objective.asks[name].dtype for name in sources}
     answers = predict_by_sources(sources, task, job.evaluation.batch_rows, dtypes)
     for name, source in sources.items():
-        if isinstance(source, StoreSource):
-            source.close()  # so that the next run need not start an inline teacher
-            found.computed[name] = source.stats()
+        source.close()  # so that the next run need not start an inline teacher
+        found.computed[name] = source.stats()
     for name, line in job.teachers.items():
         answers[name] = answers[name][:, list(job.objective.columns[name])]
         found.metrics |= metrics_of(answers[name], task, f"{split}/teachers/{name}")

@@ -5,7 +5,6 @@
     config -> prepare (read, check) -> Ray -> teachers -> train -> final figures -> registry -> report
 """
 
-import pickle
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -41,7 +40,7 @@ from raydistill.storing import cached_faults, store_faults
 from raydistill.summary import write_summary
 from raydistill.teachers.line import TeacherLine
 from raydistill.teachers.teacher import TeacherSettings
-from raydistill.training.recorder import start_recorder
+from raydistill.training.recorder import descriptions_in, start_recorder
 from raydistill.training.trainer import Trained, find_cause, one_line, train
 from raydistill.training.worker import WorkerJob
 from raydistill.ui import Ui
@@ -183,11 +182,8 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
                 record.events(told)
                 bar.events(told)
                 tend_replicas(teachers, events, job.recorder)
-                said = [event for event in events if event["kind"] == "described"]
-                if said:
-                    descriptions.update(
-                        {e["teacher"]: pickle.loads(e["description"]) for e in said}
-                    )
+                if said := descriptions_in(events):
+                    descriptions.update(said)
                     record.teachers(descriptions)
 
             trained = train(
@@ -197,8 +193,9 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
                 say=ui.say,
                 wait_for_room=config.run.autoscaling,
             )
-        for name in teachers.keys() - descriptions:  # a resumed run that had no step left to do
-            descriptions[name] = try_inline(prepared, name)[0]
+        for name in teachers:
+            if name not in descriptions:  # a resumed run that had no step left to do
+                descriptions[name] = try_inline(prepared, name)[0]
         with ui.doing("measuring student and teachers"):
             num_parameters = export_student(prepared, trained.checkpoint, folder.student)
             now = {name: teacher.line_now() for name, teacher in teachers.items()}

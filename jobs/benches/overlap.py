@@ -115,13 +115,8 @@ class Case:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.name, self.task, self.teachers, self.rank, self.world = (
-            name,
-            task,
-            teachers,
-            rank,
-            world,
-        )
+        self.name, self.task, self.teachers = name, task, teachers
+        self.rank, self.world = rank, world
         self.tokenizer = load_tokenizer(source)
         torch.manual_seed(0)
         plan = StudentPlan(source, LABELS, TOKENS, 0.0, random_config=STUDENT)
@@ -204,7 +199,7 @@ def _teachers(count: int, seconds: float) -> dict:
 
 
 def _several_workers(world: int, repeats: int, steps: int) -> dict:
-    rendezvous = tempfile.mktemp()  # made by the workers themselves
+    rendezvous = f"{tempfile.mkdtemp()}/rendezvous"  # the file is made by the workers
     worker = ray.remote(_Worker)
     workers = [
         worker.options(num_cpus=0).remote(rank, world, rendezvous, steps) for rank in range(world)

@@ -13,7 +13,7 @@ from raydistill.evaluation.metrics import classification_metrics
 from raydistill.signals import Ask, Request
 from raydistill.signals.ask import SignalDtype
 from raydistill.tasks import TextClassification
-from raydistill.teachers.sources import Source
+from raydistill.teachers.source import Source
 from raydistill.teachers.teacher import Teacher
 
 __all__ = [

@@ -13,8 +13,8 @@ from typing import Any
 from raydistill.pipeline.plan import MicroBatch
 from raydistill.pipeline.window import Window
 from raydistill.signals import Ask, Request, TeacherSignal
-from raydistill.teachers.pool import TeacherPool
-from raydistill.teachers.sources import Source, StoreSource
+from raydistill.teachers.source import Source
+from raydistill.teachers.sources import StoreSource
 
 __all__ = ["Fed", "Feed"]
 
@@ -57,30 +57,27 @@ class Feed:
 
     def figures(self) -> Mapping[str, float]:
         """What this worker received, found in store or memory, and computed itself."""
-        looked = {n: s for n, s in self._sources.items() if isinstance(s, StoreSource)}
+        looked = [s for s in self._sources.values() if isinstance(s, StoreSource)]
         return {
             **{f"teachers/{name}/rows_received": n for name, n in self.rows_received.items()},
             **{f"teachers/{name}/bytes_received": n for name, n in self.bytes_received.items()},
-            "store/hits": sum(source.hits for source in looked.values()),
-            "store/misses": sum(source.misses for source in looked.values()),
+            "store/hits": sum(source.hits for source in looked),
+            "store/misses": sum(source.misses for source in looked),
             **{
                 f"teachers/{name}/{key}": value
-                for name, source in looked.items()
+                for name, source in self._sources.items()
                 for key, value in source.stats().items()
             },
         }
 
     def set_replicas(self, teacher: str, handles: Sequence[Any]) -> None:
         """Ask these replicas of a teacher from now on."""
-        source = self._sources[teacher]
-        if isinstance(source, StoreSource | TeacherPool):
-            source.set_replicas(handles)
+        self._sources[teacher].set_replicas(handles)
 
     def close(self) -> None:
         """Let others find what was computed here."""
         for source in self._sources.values():
-            if isinstance(source, StoreSource):
-                source.close()
+            source.close()
 
     def _fill(self) -> None:
         while self._next is not None:

@@ -196,7 +196,6 @@ class ShelfStore:
             ask: Which parts.
             view: Do not copy where that is possible.
         """
-        self.publish_due()
         names = part_names(ask)
         return read_signal(self.teacher, row_ids, picks, names, ask.dtype, view=view)
 

@@ -75,8 +75,9 @@ class TeacherActor:
         counted = self._counted = CountingTeacher(self._local)
         self._description = counted.describe()
         self._stored: StoredTeacher | None = None
+        self._said: list[str] = []
         if store is not None:
-            self._stored = StoredTeacher(counted, store.open(settings.name))
+            self._stored = StoredTeacher(counted, store.open(settings.name, self._said.append))
         together = merge == "always" or (merge == "auto" and self._description.steady)
         self._teacher = MergingTeacher(self._stored or counted, window_rows if together else 0)
         if self._stored is not None:
@@ -117,6 +118,12 @@ class TeacherActor:
         if self._stored is not None:
             with self._teacher.free():
                 self._stored.publish()
+
+    def said(self) -> list[str]:
+        """What its store has to tell the user since the last call."""
+        said = self._said[:]
+        del self._said[: len(said)]
+        return said
 
 
 def start_replicas(

@@ -1,7 +1,8 @@
 """Calls of replicas beside answers: what they counted, what they may publish, their end."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import ray
@@ -12,6 +13,7 @@ __all__ = [
     "RayCalls",
     "last_line",
     "publish_replicas",
+    "replica_sentences",
     "replica_stats",
     "stop_replicas",
 ]
@@ -34,6 +36,10 @@ class Calls(Protocol):
 
     def stats(self, actors: Sequence[Any]) -> Mapping[str, float]:
         """Sums over the replicas that answer in time."""
+        ...
+
+    def said(self, actors: Sequence[Any]) -> list[str]:
+        """What their stores have to tell the user."""
         ...
 
     def publish(self, actors: Sequence[Any], timeout_s: float) -> list[str]:
@@ -69,6 +75,10 @@ class RayCalls:
         """Sums over the replicas that answer in time."""
         return replica_stats(actors)
 
+    def said(self, actors: Sequence[Any]) -> list[str]:
+        """What their stores have to tell the user."""
+        return replica_sentences(actors)
+
     def publish(self, actors: Sequence[Any], timeout_s: float) -> list[str]:
         """Let others find what was computed."""
         return publish_replicas(actors, timeout_s)
@@ -89,15 +99,30 @@ def replica_stats(actors: Sequence[Any], timeout_s: float = 10.0) -> dict[str, f
         timeout_s: For all of them together.
     """
     total: dict[str, float] = {}
-    deadline = time.monotonic() + timeout_s
-    for call in [_CALLS.ask(actor, "stats") for actor in actors]:
-        try:
-            stats = _CALLS.result(call, max(0.0, deadline - time.monotonic()))
-        except RayError:
-            continue
+    for stats in _answers(actors, "stats", timeout_s):
         for key, value in stats.items():
             total[key] = total.get(key, 0.0) + value
     return total
+
+
+def replica_sentences(actors: Sequence[Any], timeout_s: float = 10.0) -> list[str]:
+    """What the stores of those that answer in time have to tell the user, once each.
+
+    Args:
+        actors: All are asked at once.
+        timeout_s: For all of them together.
+    """
+    return list(dict.fromkeys(chain.from_iterable(_answers(actors, "said", timeout_s))))
+
+
+def _answers(actors: Sequence[Any], method: str, timeout_s: float) -> Iterator[Any]:
+    """Of the replicas that answer before a common deadline."""
+    deadline = time.monotonic() + timeout_s
+    for call in [_CALLS.ask(actor, method) for actor in actors]:
+        try:
+            yield _CALLS.result(call, max(0.0, deadline - time.monotonic()))
+        except RayError:
+            continue
 
 
 def publish_replicas(actors: Sequence[Any], timeout_s: float = 60.0) -> list[str]:

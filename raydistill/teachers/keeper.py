@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,8 @@ class ReplicaKeeper:
         self._waited_before: dict[int, float] = {}
         self._busy_before: float | None = None
         self._asked_stats: list[Any] = []
+        self._hearing: list[Any] = []
+        self._told: set[str] = set()
         self._looked_at = clock()
 
     def _replica(self, actor: Any) -> _Replica:
@@ -90,10 +93,15 @@ class ReplicaKeeper:
         for replica in list(self._retired):
             self._let_go(replica, now)
         changed = self._settle(now)
-        if self._scaler is None or now - self._looked_at < _LOOK_S:
+        seconds = now - self._looked_at
+        if seconds < _LOOK_S:
             return changed
-        load, self._looked_at = self._load(now - self._looked_at), now
-        if load is None or self._starting is not None:
+        self._looked_at = now
+        self._hear()
+        if not self._hearing:
+            self._hearing = [self._calls.ask(actor, "said") for actor in self.actors]
+        load = self._load(seconds) if self._scaler is not None else None
+        if self._scaler is None or load is None or self._starting is not None:
             return changed
         step = self._scaler.decide(len(self._serving), load)
         if step > 0:
@@ -106,6 +114,21 @@ class ReplicaKeeper:
             self._say(f"{self.name}: idle; going on with {len(self.actors)} replica(s)")
             changed = True
         return changed
+
+    def _hear(self) -> None:
+        """What stores had to tell when they were last asked, as far as it has come."""
+        ended = [call for call in self._hearing if self._calls.ended(call)]
+        for call in ended:
+            with suppress(RayError):
+                self._tell(self._calls.result(call))
+        self._hearing = [call for call in self._hearing if call not in ended]
+
+    def _tell(self, sentences: Sequence[str]) -> None:
+        """Each once, whichever replica says it."""
+        for sentence in sentences:
+            if sentence not in self._told:
+                self._told.add(sentence)
+                self._say(f"{self.name}: {sentence}")
 
     def _settle(self, now: float) -> bool:
         """Whether a replica that has loaded joins."""
@@ -239,6 +262,8 @@ class ReplicaKeeper:
         failed = self._calls.publish([replica.actor for replica in loaded], _STOP_S)
         for why in failed:
             self._say(f"{self.name}: a replica could not publish its answers ({why})")
+        self._hear()
+        self._tell(self._calls.said([replica.actor for replica in loaded]))
         self._end(loaded)
 
     def _end(self, replicas: Sequence[_Replica]) -> None:

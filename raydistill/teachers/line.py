@@ -8,7 +8,8 @@ from raydistill.store import Codecs, Place, Shelf, ShelfStore
 from raydistill.teachers.actor import ActorTransport
 from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.pool import TeacherPool
-from raydistill.teachers.sources import InlineSource, Memory, Source, StoreSource
+from raydistill.teachers.source import Source
+from raydistill.teachers.sources import InlineSource, Memory, StoreSource
 from raydistill.teachers.stored import StoredTeacher
 from raydistill.teachers.teacher import LocalTeacher, TeacherSettings
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from raydistill.errors import SignalError, TeacherError, TeacherLostError, TeacherTimeoutError
 from raydistill.signals import Request, TeacherSignal
 from raydistill.teachers.routing import Decision, Failure, Router, decide
+from raydistill.teachers.source import Source
 
 __all__ = ["ReplicaLost", "ReplicaSlow", "TeacherPool", "Ticket", "Transport"]
 
@@ -102,7 +103,7 @@ class Ticket:
     rival: "Ticket | None" = None
 
 
-class TeacherPool:
+class TeacherPool(Source):
     """One teacher's replicas as one worker sees them.
 
     Args:

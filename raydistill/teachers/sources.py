@@ -3,7 +3,7 @@
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,27 +23,11 @@ from raydistill.store import (
 )
 from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.merging import merge_requests
-from raydistill.teachers.pool import TeacherPool
+from raydistill.teachers.source import Source
 from raydistill.teachers.stored import StoredTeacher
 from raydistill.teachers.teacher import Teacher, TeacherDescription
 
-__all__ = ["InlineSource", "Memory", "Source", "StoreSource"]
-
-
-class Source(Protocol):
-    """Ask ahead, collect in order. `TeacherPool` is one."""
-
-    def ask(self, request: Request) -> Any:
-        """Announce rows; returns at once."""
-        ...
-
-    def collect(self, pending: Any) -> TeacherSignal:
-        """The answer to what was announced."""
-        ...
-
-    def bring_here(self) -> None:
-        """Let what is ready elsewhere travel; never waits."""
-        ...
+__all__ = ["InlineSource", "Memory", "StoreSource"]
 
 
 @dataclass(eq=False)
@@ -52,7 +36,7 @@ class _Asked:
     signal: TeacherSignal | None = None
 
 
-class InlineSource:
+class InlineSource(Source):
     """A teacher in the worker's own process: no transport, no overlap.
 
     What was asked ahead is computed together when the first of it is needed, so that rows of like
@@ -102,9 +86,6 @@ class InlineSource:
             end = begin + asked.request.num_rows
             asked.signal = signal if len(taken) == 1 else select_rows(signal, begin, end)
             begin = end
-
-    def bring_here(self) -> None:
-        """It is here."""
 
     def describe(self) -> TeacherDescription:
         """The teacher's own description."""
@@ -163,7 +144,7 @@ class _Looked:
     pending: Any = field(default=None, repr=False)
 
 
-class StoreSource:
+class StoreSource(Source):
     """What the store or memory has is not asked; the rest is, and is kept in memory.
 
     Args:
@@ -217,20 +198,20 @@ class StoreSource:
 
     def set_replicas(self, handles: Sequence[Any]) -> None:
         """Ask these from now on for what is missing."""
-        if isinstance(self._inner, TeacherPool):
+        if self._inner is not None:
             self._inner.set_replicas(handles)
 
     def describe(self) -> TeacherDescription | None:
         """Of a teacher in this process; None: it is elsewhere."""
-        return self._inner.describe() if isinstance(self._inner, InlineSource) else None
+        return self._inner.describe() if self._inner is not None else None
 
     def stats(self) -> Mapping[str, float]:
         """What was computed in this process."""
-        return self._inner.stats() if isinstance(self._inner, InlineSource) else {}
+        return self._inner.stats() if self._inner is not None else {}
 
     def close(self) -> None:
         """Let others find what was computed in this process."""
-        if isinstance(self._inner, InlineSource):
+        if self._inner is not None:
             self._inner.close()
 
     def bring_here(self) -> None:

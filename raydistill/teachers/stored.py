@@ -128,5 +128,5 @@ class Publisher:
             try:
                 with self._free():
                     self._stored.publish_due()
-            except Exception:
-                continue  # nothing is lost: the next answer that is filed, or the end, raises it
+            except OSError:  # a disk may be emptied; the store itself says what is wrong
+                continue

@@ -86,7 +86,7 @@ class TeacherSettings:
         dtype: Weights and computation.
         max_tokens: Longer rows are cut.
         batch_rows: At most that many rows of ``max_tokens`` in a forward pass.
-        num_threads: Of torch on the CPU; fixed, since sums depend on it in the last bit.
+        num_threads: Of torch on the CPU; fixed, since sums may depend on it in the last bit.
         use_gpu: Whether it has (a share of) a GPU.
         attention_maps: Whether maps will be asked for.
     """

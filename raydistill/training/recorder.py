@@ -6,7 +6,7 @@ Only numbers and sentences pass here, never tensors. The way back carries one wo
 
 import pickle
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -14,7 +14,7 @@ import ray
 if TYPE_CHECKING:  # the actor is small: it must not import torch
     from raydistill.teachers.teacher import TeacherDescription
 
-__all__ = ["Recorder", "RecorderClient", "start_recorder"]
+__all__ = ["Recorder", "RecorderClient", "descriptions_in", "start_recorder"]
 
 
 class Recorder:
@@ -47,6 +47,15 @@ class Recorder:
     def ask_to_stop(self) -> None:
         """From now on every worker that sends something is told to stop."""
         self._stop = True
+
+
+def descriptions_in(events: Sequence[Mapping[str, Any]]) -> "dict[str, TeacherDescription]":
+    """What workers told with `RecorderClient.described`, by teacher."""
+    return {
+        event["teacher"]: pickle.loads(event["description"])
+        for event in events
+        if event["kind"] == "described"
+    }
 
 
 def start_recorder() -> Any:

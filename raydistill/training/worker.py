@@ -24,7 +24,6 @@ from raydistill.objective import Objective, ObjectivePlan
 from raydistill.pipeline import Fed, Feed, Window, copied_ahead, plan_micro_batches
 from raydistill.tasks import TextClassification
 from raydistill.teachers.line import TeacherLine, open_source
-from raydistill.teachers.sources import StoreSource
 from raydistill.training import checkpoint
 from raydistill.training.checkpoint import Progress
 from raydistill.training.meter import Meter
@@ -213,8 +212,7 @@ class _Worker:
         }
         if self.rank == 0:
             for name, source in sources.items():
-                said = source.describe() if isinstance(source, StoreSource) else None
-                if said is not None:
+                if (said := source.describe()) is not None:
                     self.recorder.described(name, said)
         plan = plan_micro_batches(
             num_rows=task.num_rows,

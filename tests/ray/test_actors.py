@@ -5,7 +5,7 @@ import os
 import signal
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,10 @@ class AnyShelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def open(self, teacher: str) -> ShelfStore:
+    def open(self, teacher: str, say: Callable[[str], None]) -> ShelfStore:
         said: Any = dict.fromkeys((field.name for field in dataclasses.fields(Shelf)), "any")
         shelf = Shelf(**said | {"signal_dtype": "float32"})
-        return ShelfStore(Place(str(self.folder)), shelf, Codecs(), teacher=teacher)
+        return ShelfStore(Place(str(self.folder)), shelf, Codecs(), teacher=teacher, say=say)
 
 
 class Slow(LocalTeacher):

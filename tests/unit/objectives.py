@@ -131,3 +131,7 @@ def make_optimizer(module: StudentModule, **changes: Any) -> tuple[Any, Any]:
     training = TrainingSection(**{"learning_rate": 0.01, "epochs": 1, **changes})
     optimizer = build_optimizer(module, training)
     return optimizer, build_scheduler(optimizer, training, 10)
+
+
+LOSSES = (cross_entropy(), forward_kl(temperature=2.0), hidden_mse(), hidden_mse("mean"))
+"""One of each kind."""

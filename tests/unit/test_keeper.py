@@ -73,6 +73,10 @@ class FakeCalls:
         self.timeouts.append(timeout_s)
         return ["disk full" for actor in actors if actor.answers["publish"] is not None]
 
+    def said(self, actors: Sequence[Replica]) -> list[str]:
+        assert not set(map(id, actors)) & set(map(id, self.stopped))
+        return [sentence for actor in actors for sentence in actor.answers.get("said", [])]
+
     def stop(self, actors: Sequence[Replica]) -> list[str]:
         self.stopped += actors
         return []
@@ -293,3 +297,14 @@ def test_a_teacher_that_finds_no_place_to_be_tried_is_given_up(
             settings, Request((0,), (("a",),), Ask()), num_cpus=1, num_gpus=1, timeout_s=5.0
         )
     assert ray.killed == [ray]
+
+
+def test_what_stores_have_to_tell_is_told_once() -> None:
+    """A disk that is full is full for every replica, and at every look."""
+    pair = [loaded(said=["the disk is full"]), loaded(said=["the disk is full"])]
+    world = World(first=pair, high=2)
+    world.idle(2)
+    assert world.said == ["wide: the disk is full"]
+    pair[0].answers["said"] = ["the disk is full", "and now it burns"]
+    world.keeper.stop()
+    assert world.said == ["wide: the disk is full", "wide: and now it burns"]

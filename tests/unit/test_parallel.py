@@ -18,9 +18,7 @@ from raydistill.training.checkpoint import Progress
 from raydistill.training.parallel import parallelize
 from raydistill.training.step import train_step
 from tests.unit.objectives import (
-    cross_entropy,
-    forward_kl,
-    hidden_mse,
+    LOSSES,
     make_batch,
     make_fed,
     make_module,
@@ -29,7 +27,6 @@ from tests.unit.objectives import (
     make_tokenizer,
 )
 
-LOSSES = (cross_entropy(), forward_kl(temperature=2.0), hidden_mse(), hidden_mse("mean"))
 CPU = torch.device("cpu")
 # One step each: pieces and whether they only fill the place of none. The first worker has a
 # micro-batch more than the second, then fewer, then all the rows there are.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from raydistill.pipeline import Feed, MicroBatch, Window, plan_micro_batches
 from raydistill.signals import Ask, Request, TeacherSignal, pack_signal
 from raydistill.tasks import Batch
+from raydistill.teachers.source import Source
 
 
 def make_batch(rows: list[int], filler: bool) -> Batch:
@@ -137,7 +138,7 @@ def test_window_learns_the_size_of_answers() -> None:
     assert not window.may_ask(1, 2)
 
 
-class FakePool:
+class FakePool(Source):
     """Notes what is asked and collected."""
 
     def __init__(self, name: str, row_bytes: int, on_collect: Callable[[], None]) -> None:

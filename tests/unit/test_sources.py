@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 from raydistill.errors import NotFiniteError, TeacherError
 from raydistill.models import ModelSource, ModelTraits
 from raydistill.signals import Ask, Request, TeacherSignal
-from raydistill.store import ShelfStore, row_keys
+from raydistill.store import Place, ShelfStore, row_keys
 from raydistill.teachers import merging
 from raydistill.teachers.actor import TeacherActor
 from raydistill.teachers.counting import CountingTeacher
@@ -213,8 +213,8 @@ class Opens:
     def __init__(self, folder: Path, publish_s: float) -> None:
         self.folder, self.publish_s = folder, publish_s
 
-    def open(self, _: str) -> ShelfStore:
-        return open_store(self.folder, publish_s=self.publish_s)
+    def open(self, _: str, say: Callable[[str], None]) -> ShelfStore:
+        return open_store(self.folder, publish_s=self.publish_s, say=say)
 
 
 def test_what_was_computed_is_published_though_nobody_asks(
@@ -403,3 +403,20 @@ def test_an_inline_teacher_is_not_asked_what_the_store_has(tmp_path: Path) -> No
         assert_same(source.collect(asked), answer(texts_of(4)))
     assert (source.hits, source.misses, slow.sizes) == (4, 4, [4])
     assert source.describe() == slow.describe()
+
+
+def test_a_replica_tells_what_its_store_cannot_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another node a full disk would cost every later run the teacher, and nobody would know."""
+    settings = TeacherSettings("wide", ModelSource("m", "m", "m"), "float32", 32, 8)
+    actor = TeacherActor(lambda _: Slow(), settings, store=Opens(tmp_path, 0.0))
+    assert actor.said() == []
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Place, "publish", full)
+    assert_same(actor.answer(request_of(texts_of(2))), answer(texts_of(2)))
+    assert "No space left on device" in "".join(actor.said())
+    assert actor.said() == []

@@ -15,9 +15,7 @@ from raydistill.errors import NotFiniteError
 from raydistill.pipeline import Fed
 from raydistill.training.step import StepMetrics, StudentModule, train_step
 from tests.unit.objectives import (
-    cross_entropy,
-    forward_kl,
-    hidden_mse,
+    LOSSES,
     make_fed,
     make_module,
     make_optimizer,
@@ -25,7 +23,6 @@ from tests.unit.objectives import (
     make_tokenizer,
 )
 
-LOSSES = (cross_entropy(), forward_kl(temperature=2.0), hidden_mse(), hidden_mse("mean"))
 CPU = torch.device("cpu")
 WHOLE = [list(range(8))]
 UNEVEN = [[0], [1, 2, 3], [4, 5], [6, 7]]

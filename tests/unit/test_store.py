@@ -17,6 +17,7 @@ from pyarrow import fs
 from raydistill.signals import Ask, HiddenAsk, TeacherSignal, pack_signal
 from raydistill.signals.signal import select_rows
 from raydistill.store import Codecs, Place, Shelf, ShelfStore, row_keys
+from raydistill.store.index import Index
 from raydistill.store.store import SET_ASIDE
 from raydistill.store.upkeep import list_shelves, prune, verify
 
@@ -356,3 +357,20 @@ def test_many_writers_one_of_them_killed_again_and_again(tmp_path: Path) -> None
     store = open_store(tmp_path)
     assert_same(read(store, texts_of(300)), answer(texts_of(300)))
     assert select_rows(read(store, texts_of(3)), 1, 2).lengths.tolist() == [1 + len("row 1") % 5]
+
+
+def test_keys_that_are_alike_in_their_first_half_are_told_apart() -> None:
+    """A row would get the answer to another; and one that stands twice must be found twice."""
+
+    def keys(*pairs: tuple[int, int]) -> Any:
+        return np.array(pairs, np.uint64).view("V16").ravel()
+
+    index = Index([keys((7, 1), (7, 2), (9, 1)), keys((7, 2), (3, 3))])
+    segments, rows, others = index.first(keys((9, 1), (9, 2), (3, 3), (8, 0)))
+    assert segments.tolist() == [0, -1, 1, -1]
+    assert (rows[0], rows[2]) == (2, 1)
+    assert others.tolist() == [False] * 4
+    assert index.first(keys((7, 2)))[2].tolist() == [True]
+    assert list(index.places(keys((7, 2))[0])) == [(0, 1), (1, 0)]
+    assert list(index.places(keys((7, 9))[0])) == []
+    assert Index([]).first(keys((1, 1)))[0].tolist() == [-1]

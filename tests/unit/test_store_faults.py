@@ -193,17 +193,14 @@ def test_a_sound_segment_is_not_set_aside_for_its_forerunner(tmp_path: Path) -> 
 
 def test_what_is_due_is_written_though_nothing_is_added(tmp_path: Path) -> None:
     """A teacher that is only asked for what it has would keep its last answers for itself."""
-    for look in ("find", "read", "publish_due"):
+    for look in ("find", "publish_due"):
         now, folder = [0.0], tmp_path / look
         store = open_store(folder, clock=lambda now=now: now[0])
         add(store, 2)
-        picks = [pick for pick in store.find(row_keys((texts_of(2),)), ASK) if pick]
         assert not segments(folder)
         now[0] = 21.0
         if look == "find":
             store.find(row_keys((texts_of(2),)), ASK)
-        elif look == "read":
-            store.read(range(2), picks, ASK)
         else:
             store.publish_due()
         assert len(segments(folder)) == 1
