@@ -5,7 +5,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ASSETS = Path("outputs/demo")
@@ -42,6 +42,45 @@ def _short(number: float) -> float:
 def median(values: Sequence[float]) -> float:
     """Of repeats."""
     return statistics.median(values)
+
+
+def spread(values: Sequence[float]) -> list[float]:
+    """Between what the middle half of the repeats lies."""
+    import numpy as np
+
+    return [round(float(value), 3) for value in np.percentile(values, (25, 75))]
+
+
+class Alternating:
+    """Ratios of several cases to one rival, which is measured once more between any two of them.
+
+    A machine that is slower for some seconds is so for both sides of a ratio.
+
+    Args:
+        rival: Seconds of the rival.
+        cases: Seconds of each case, by name.
+    """
+
+    def __init__(
+        self, rival: Callable[[], float], cases: Mapping[str, Callable[[], float]]
+    ) -> None:
+        self._rival, self._cases = rival, cases
+        self._before: float | None = None
+        self.rival_s: dict[str, list[float]] = {name: [] for name in cases}
+        self.seconds: dict[str, list[float]] = {name: [] for name in cases}
+        self.ratios: dict[str, list[float]] = {name: [] for name in cases}
+
+    def turn(self) -> None:
+        """Each case once, between two measurements of the rival."""
+        before = self._rival() if self._before is None else self._before
+        for name, case in self._cases.items():
+            took = case()
+            after = self._rival()
+            by_itself, before = (before + after) / 2, after
+            self.rival_s[name].append(by_itself)
+            self.seconds[name].append(took)
+            self.ratios[name].append(by_itself / took)
+        self._before = before
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -6,14 +6,17 @@ and accompanied stretches alternate in one process; in each the store is opened 
 """
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from benches.common import line, median, say
+from benches.common import Alternating, line, median, say, spread
 from benches.overlap import LABELS, ROWS, TOKENS, WIDTH, Case, rows_of_words, word_tokenizer
+from raydistill.models import ModelSource
 from raydistill.signals import Request
 from raydistill.store import Codecs, Place, Shelf, ShelfStore
+from raydistill.tasks import TextClassification
 from raydistill.teachers.simulated import SimulatedSettings, SimulatedTeacher
 from raydistill.teachers.sources import Memory, StoreSource
 from raydistill.teachers.stored import StoredTeacher
@@ -28,43 +31,45 @@ def epochs(repeats: int, steps: int) -> list[dict]:
         task = rows_of_words(ROWS * (steps + 2))
         alone = Case("alone", source, task, {}, hidden=False)
         alone.seconds_per_step(steps)
-        found = []
-        for hidden in (False, True):
-            case = Case(
-                "warm", source, task, {f"t{i}": None for i in range(TEACHERS)}, hidden=hidden
+        cases = {
+            f"{TEACHERS} teachers, {what}, epoch 2 from local disk": _warm(
+                Path(scratch), source, task, hidden, steps
             )
-            stores = {
-                name: _filled(Path(scratch) / f"{name}-{hidden}", name, case, i)
-                for i, name in enumerate(case.teachers)
-            }
-            speeds, by_itself, ratios = [], [], []
-            for turn in range(repeats):
-                before = alone.seconds_per_step(steps)
-                case.sources = {
-                    name: StoreSource(name, _open(folder, name, case), Memory(0), None)
-                    for name, folder in stores.items()
-                }
-                warm = case.seconds_per_step(steps)
-                after = alone.seconds_per_step(steps)
-                by_itself.append(2 * ROWS / (before + after))
-                speeds.append(ROWS / warm)
-                ratios.append(speeds[-1] / by_itself[-1])
-                say(
-                    f"{turn + 1}/{repeats} {'hidden' if hidden else 'logits'}: {ratios[-1]:.3f} (waiting {case.wait_fraction:.1%})"
-                )
-            what = "logits and 2 hidden layers" if hidden else "logits"
-            found.append(
-                line(
-                    "epochs",
-                    f"{TEACHERS} teachers, {what}, epoch 2 from local disk",
-                    median(speeds),
-                    "rows/s",
-                    "the same student without teachers",
-                    median(by_itself),
-                    median(ratios),
-                )
+            for what, hidden in (("logits", False), ("logits and 2 hidden layers", True))
+        }
+        found = Alternating(lambda: alone.seconds_per_step(steps, warm=1), cases)
+        for turn in range(repeats):
+            found.turn()
+            for name in cases:
+                say(f"{turn + 1}/{repeats} {name}: {found.ratios[name][-1]:.3f}")
+        return [
+            line(
+                "epochs", name, ROWS / median(found.seconds[name]), "rows/s",
+                "the same student without teachers", ROWS / median(found.rival_s[name]),
+                median(found.ratios[name]), middle_half=spread(found.ratios[name]),
             )
-        return found  # fmt: skip
+            for name in cases
+        ]  # fmt: skip
+
+
+def _warm(
+    folder: Path, source: ModelSource, task: TextClassification, hidden: bool, steps: int
+) -> Callable[[], float]:
+    """A case whose store is filled; it is opened anew for every stretch."""
+    case = Case("warm", source, task, {f"t{i}": None for i in range(TEACHERS)}, hidden=hidden)
+    stores = {
+        name: _filled(folder / f"{name}-{hidden}", name, case, i)
+        for i, name in enumerate(case.teachers)
+    }
+
+    def stretch() -> float:
+        case.sources = {
+            name: StoreSource(name, _open(folder, name, case), Memory(0), None)
+            for name, folder in stores.items()
+        }
+        return case.seconds_per_step(steps)
+
+    return stretch
 
 
 def _open(folder: Path, name: str, case: Case) -> ShelfStore:

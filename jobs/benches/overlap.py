@@ -4,11 +4,11 @@
 and three teachers with 2 and 4 data-parallel workers that share the cores and the batch. The teachers
 only sleep, 0.8 of the student's step: they stand for GPUs elsewhere. Pool, feed, objective and step
 are the package's own; alone and accompanied stretches alternate in the same processes, medians of the
-ratios are given. The store is left out: every answer is asked for.
+ratios are given, and between what the middle half of them lies. The store is left out: every answer
+is asked for.
 """
 
 import os
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow as pa
 import ray
 import torch
 
-from benches.common import line, say
+from benches.common import Alternating, line, median, say, spread
 from raydistill.config.losses import CrossEntropyLoss, ForwardKLLoss, HiddenMSELoss
 from raydistill.config.training import TrainingSection
 from raydistill.models import ModelSource, load_tokenizer
@@ -213,21 +213,23 @@ def _several_workers(world: int, repeats: int, steps: int) -> dict:
     # A request has the rows of one worker: so many are answered in the time of a step.
     teachers = _teachers(SHARED, LATENCY * step_s / world)
     stretch("accompanied", teachers)
-    ratios, speeds, alone = [], [], []
+    name = f"{SHARED} teachers, logits and 2 hidden layers, {world} workers"
+    found = Alternating(
+        lambda: stretch("alone", {}), {name: lambda: stretch("accompanied", teachers)}
+    )
     for turn in range(repeats):
-        before = stretch("alone", {})
-        with_teachers = stretch("accompanied", teachers)
-        by_itself = (before + stretch("alone", {})) / 2
-        alone.append(ROWS / by_itself)
-        speeds.append(ROWS / with_teachers)
-        ratios.append(by_itself / with_teachers)
-        say(f"{turn + 1}/{repeats} {world} workers: {ratios[-1]:.3f}")
+        found.turn()
+        say(f"{turn + 1}/{repeats} {name}: {found.ratios[name][-1]:.3f}")
     for actor in [*workers, *teachers.values()]:
         ray.kill(actor)
+    return _line(found, name, "the same workers without teachers")
+
+
+def _line(found: Alternating, name: str, against: str) -> dict:
     return line(
-        "overlap", f"{SHARED} teachers, logits and 2 hidden layers, {world} workers",
-        statistics.median(speeds), "rows/s", "the same workers without teachers",
-        statistics.median(alone), statistics.median(ratios),
+        "overlap", name, ROWS / median(found.seconds[name]), "rows/s", against,
+        ROWS / median(found.rival_s[name]), median(found.ratios[name]),
+        middle_half=spread(found.ratios[name]),
     )  # fmt: skip
 
 
@@ -247,26 +249,13 @@ def _one_worker(repeats: int, steps: int) -> list[dict]:
              source, task, dict(list(teachers.items())[:count]), hidden)
         for count in TEACHERS for hidden in (False, True)
     ]  # fmt: skip
-    ratios: dict[str, list[float]] = {case.name: [] for case in cases}
-    speeds: dict[str, list[float]] = {case.name: [] for case in cases}
-    alone_speeds: dict[str, list[float]] = {case.name: [] for case in cases}
+    found = Alternating(
+        lambda: alone.seconds_per_step(steps, warm=1),
+        {case.name: lambda case=case: case.seconds_per_step(steps) for case in cases},  # type: ignore[misc]
+    )
     for turn in range(repeats):
+        found.turn()
         for case in cases:
-            before = alone.seconds_per_step(steps)
-            with_teachers = case.seconds_per_step(steps)
-            after = alone.seconds_per_step(steps)
-            by_itself = (before + after) / 2
-            speeds[case.name].append(ROWS / with_teachers)
-            alone_speeds[case.name].append(ROWS / by_itself)
-            ratios[case.name].append(by_itself / with_teachers)
-            say(
-                f"{turn + 1}/{repeats} {case.name}: {ratios[case.name][-1]:.3f} (waiting {case.wait_fraction:.1%})"
-            )
-    return [
-        line(
-            "overlap", case.name, statistics.median(speeds[case.name]), "rows/s",
-            "the same student without teachers", statistics.median(alone_speeds[case.name]),
-            statistics.median(ratios[case.name]),
-        )
-        for case in cases
-    ]  # fmt: skip
+            ratio = found.ratios[case.name][-1]
+            say(f"{turn + 1}/{repeats} {case.name}: {ratio:.3f} (waiting {case.wait_fraction:.1%})")
+    return [_line(found, case.name, "the same student without teachers") for case in cases]
