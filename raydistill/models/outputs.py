@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from raydistill.signals import Ask
-from raydistill.signals.ask import Pooling
+from raydistill.signals.ask import Heads, Pooling
 
-__all__ = ["attention_squares", "pool_hidden", "select_parts", "tokenize"]
+__all__ = ["attention_squares", "gram_squares", "pool_hidden", "select_parts", "tokenize"]
 
 
 def tokenize(tokenizer: Any, texts: Sequence[Sequence[str]], max_tokens: int) -> dict[str, Tensor]:
@@ -39,8 +39,11 @@ def pool_hidden(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
         pooling: ``all`` keeps the tokens of all rows one behind the other.
 
     Returns:
-        ``[T, D]`` with T the number of tokens for ``all``, else ``[B, D]``; a mean is at least float32.
+        ``[T, D]`` with T the number of tokens for ``all``, ``[sum(L * L)]`` for ``gram``, else ``[B, D]``;
+        a mean and a Gram matrix are at least float32.
     """
+    if pooling == "gram":
+        return gram_squares(hidden, mask)
     if pooling == "all":
         # Without padding a view does; the gather and its backward pass cost as much as the loss.
         return hidden.flatten(0, 1) if mask.all() else hidden[mask]
@@ -52,8 +55,35 @@ def pool_hidden(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     return torch.where(mask.unsqueeze(-1), wide, 0.0).sum(1) / mask.sum(1, keepdim=True)
 
 
-def attention_squares(attention: Tensor, mask: Tensor) -> Tensor:
-    """Attention maps ``[B, H, S, S]`` without padding, flat: ``[H, L, L]`` of each row in turn."""
+def gram_squares(hidden: Tensor, mask: Tensor) -> Tensor:
+    r"""Gram matrices of tokens with tokens, flat: ``[L, L]`` of each row in turn.
+
+    .. math:: G = X X^\top / D
+
+    What neuron selectivity transfer (`nst`, TextBrewer's `mmd`) compares: it does not depend on the
+    width, so sides of different widths need no projection.
+
+    Args:
+        hidden: ``[B, S, D]``.
+        mask: Bool, True for tokens, ``[B, S]``.
+    """
+    wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+    # Row by row: each product has the shape of its row alone, so its bits do not depend on others.
+    rows = [states[keep] for states, keep in zip(wide, mask, strict=True)]
+    return torch.cat([(row @ row.T / row.shape[1]).reshape(-1) for row in rows])
+
+
+def attention_squares(attention: Tensor, mask: Tensor, heads: Heads = "all") -> Tensor:
+    """Attention maps without padding, flat: ``[H, L, L]`` of each row in turn.
+
+    Args:
+        attention: ``[B, H, S, S]``.
+        mask: Bool, True for tokens, ``[B, S]``.
+        heads: ``mean`` gives one map a row (H is 1), at least float32.
+    """
+    if heads == "mean":
+        wide = attention.to(torch.promote_types(attention.dtype, torch.float32))
+        attention = wide.mean(1, keepdim=True)
     pieces = [
         maps[:, row][:, :, row].reshape(-1) for maps, row in zip(attention, mask, strict=True)
     ]
@@ -73,7 +103,7 @@ def select_parts(outputs: Any, mask: Tensor, ask: Ask) -> dict[str, Tensor]:
     for hidden in ask.hidden:
         states = outputs.hidden_states[hidden.layer][:rows]
         parts[hidden.key] = pool_hidden(states, mask, hidden.pooling)
-    for layer in ask.attention:
-        maps = outputs.attentions[layer - 1][:rows]
-        parts[f"attention.{layer}"] = attention_squares(maps, mask)
+    for attention in ask.attention:
+        maps = outputs.attentions[attention.layer - 1][:rows]
+        parts[attention.key] = attention_squares(maps, mask, attention.heads)
     return parts

@@ -75,8 +75,13 @@ class Prepared:
         ask, traits = self.objective.asks[name], self.traits[name]
         size = 4 if ask.dtype == "float32" else 2
         tokens = self.teacher_max_tokens(name)
-        hidden = sum((tokens if h.pooling == "all" else 1) * traits.width for h in ask.hidden)
-        maps = len(ask.attention) * traits.num_heads * tokens * tokens
+        vectors = {"all": tokens, "first": 1, "mean": 1}
+        hidden = sum(
+            tokens * tokens if h.pooling == "gram" else vectors[h.pooling] * traits.width
+            for h in ask.hidden
+        )
+        heads = sum(traits.num_heads if a.heads == "all" else 1 for a in ask.attention)
+        maps = heads * tokens * tokens
         return size * (len(traits.labels) + hidden + maps)
 
     def teacher_max_tokens(self, name: str) -> int:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Ask", "HiddenAsk", "Pooling", "Request", "SignalDtype"]
+__all__ = ["Ask", "AttentionAsk", "Heads", "HiddenAsk", "Pooling", "Request", "SignalDtype"]
 
-Pooling = Literal["all", "first", "mean"]
+Pooling = Literal["all", "first", "mean", "gram"]
+Heads = Literal["all", "mean"]
 SignalDtype = Literal["float32", "float16", "bfloat16"]
 
 
@@ -16,8 +17,9 @@ class HiddenAsk:
 
     Attributes:
         layer: 0 is the embeddings, k what comes out of block k; never negative here.
-        pooling: ``all`` tokens, the ``first`` token, or the ``mean`` over the text's tokens. Pooling
-            happens at the teacher, so that one vector a row travels instead of a sequence.
+        pooling: ``all`` tokens, the ``first`` token, the ``mean`` over the text's tokens, or the ``gram``
+            matrix of tokens with tokens, X X^T / D. It happens at the teacher, so that one vector a
+            row travels instead of a sequence, or L numbers a token instead of D.
     """
 
     layer: int
@@ -29,19 +31,36 @@ class HiddenAsk:
         return f"hidden.{self.layer}.{self.pooling}"
 
 
+@dataclass(frozen=True, order=True)
+class AttentionAsk:
+    """One block's attention maps (probabilities).
+
+    Attributes:
+        layer: Counted from 1 as in ``hidden_states``: k is the map inside block k.
+        heads: ``all`` of them, or their ``mean``, which the teacher takes, so that one map travels.
+    """
+
+    layer: int
+    heads: Heads = "all"
+
+    @property
+    def key(self) -> str:
+        """Name of the part in a signal."""
+        return f"attention.{self.layer}.{self.heads}"
+
+
 @dataclass(frozen=True)
 class Ask:
     """Which parts of a teacher's answer are wanted, and what they travel in.
 
     Attributes:
         hidden: Layers, in order.
-        attention: Blocks whose attention maps (probabilities) are wanted, counted from 1 as in
-            ``hidden_states``: k is the map inside block k.
+        attention: Blocks whose maps are wanted, in order.
         dtype: Of every part in the signal's buffer.
     """
 
     hidden: tuple[HiddenAsk, ...] = ()
-    attention: tuple[int, ...] = ()
+    attention: tuple[AttentionAsk, ...] = ()
     dtype: SignalDtype = "float32"
 
 

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raydistill.errors import SignalError
-from raydistill.signals.ask import HiddenAsk, SignalDtype
+from raydistill.signals.ask import AttentionAsk, HiddenAsk, SignalDtype
 
 __all__ = [
     "ALIGNMENT",
     "TORCH_DTYPES",
     "Part",
     "TeacherSignal",
+    "is_square",
     "pack_signal",
     "select_rows",
     "vectors_per_row",
@@ -40,7 +41,7 @@ class Part:
     Attributes:
         offset: In bytes.
         shape: ``[R, C]`` for logits, ``[T, D]`` or ``[R, D]`` for hidden states, ``[H * sum(L * L)]``
-            for attention maps.
+            for attention maps, ``[sum(L * L)]`` for their mean over heads and for Gram matrices.
     """
 
     offset: int
@@ -56,7 +57,7 @@ class TeacherSignal:
         row_ids: The rows, in the order of the request.
         lengths: Tokens of each row as this teacher cuts it, ``[R]`` int32.
         dtype: Of everything in the buffer.
-        parts: ``logits``, ``hidden.<layer>.<pooling>``, ``attention.<layer>``.
+        parts: ``logits``, ``hidden.<layer>.<pooling>``, ``attention.<layer>.<heads>``.
         buffer: All parts, uint8; read-only when it lies in shared memory or in a mapped file, of which
             the parts are then only a piece.
     """
@@ -83,9 +84,16 @@ class TeacherSignal:
         """Hidden states, ``[T, D]`` for all positions, ``[R, D]`` when pooled; a view."""
         return self.part(ask.key)
 
-    def attention(self, layer: int) -> list[Tensor]:
-        """Attention probabilities of one block, a view ``[H, L, L]`` for each row."""
-        flat = self.part(f"attention.{layer}")
+    def gram(self, layer: int) -> list[Tensor]:
+        """Products of a layer's tokens over its width, a view ``[L, L]`` for each row."""
+        return [square[0] for square in self._squares(HiddenAsk(layer, "gram").key)]
+
+    def attention(self, ask: AttentionAsk) -> list[Tensor]:
+        """Attention probabilities of one block, a view ``[H, L, L]`` for each row; H is 1 for a mean."""
+        return self._squares(ask.key)
+
+    def _squares(self, key: str) -> list[Tensor]:
+        flat = self.part(key)
         squares = self.lengths.astype(np.int64) ** 2
         heads = flat.numel() // max(1, int(squares.sum()))
         pieces = torch.split(flat, [int(heads * square) for square in squares])
@@ -143,8 +151,13 @@ def pack_signal(
     )
 
 
+def is_square(name: str) -> bool:
+    """Whether a part holds squares of tokens, flat: numbers of all rows one behind the other."""
+    return name.startswith("attention.") or name.endswith(".gram")
+
+
 def vectors_per_row(name: str, lengths: NDArray[np.int32], total: int) -> NDArray[np.int64]:
-    """How many vectors of a part each row has, ``[R]``; of attention maps, which are flat, numbers.
+    """How many vectors of a part each row has, ``[R]``; of squares, which are flat, numbers.
 
     Args:
         name: Of the part.
@@ -152,7 +165,7 @@ def vectors_per_row(name: str, lengths: NDArray[np.int32], total: int) -> NDArra
         total: Vectors of the whole part.
     """
     tokens = lengths.astype(np.int64)
-    if name.startswith("attention."):
+    if is_square(name):
         squares = tokens**2
         return squares * (total // max(1, int(squares.sum())))
     return tokens if name.endswith(".all") else np.ones_like(tokens)

@@ -11,7 +11,7 @@ from torch import Tensor
 from raydistill.errors import NotFiniteError
 from raydistill.signals import TeacherSignal
 from raydistill.signals.ask import SignalDtype
-from raydistill.signals.signal import ALIGNMENT, TORCH_DTYPES, Part, vectors_per_row
+from raydistill.signals.signal import ALIGNMENT, TORCH_DTYPES, Part, is_square, vectors_per_row
 from raydistill.store.codecs import Codecs, Float
 
 __all__ = ["Block", "Pick", "StoredPart", "encode_signal", "read_signal"]
@@ -184,14 +184,9 @@ def _runs(picks: Sequence[Pick]) -> Iterator[tuple[Block, int, int]]:
     yield block, begin, end
 
 
-def _is_flat(name: str) -> bool:
-    """Attention maps: numbers of all rows one behind the other."""
-    return name.startswith("attention.")
-
-
 def _vectors(name: str, values: Tensor) -> Tensor:
-    return values.view(-1, 1) if _is_flat(name) else values
+    return values.view(-1, 1) if is_square(name) else values
 
 
 def _shape(name: str, count: int, width: int) -> tuple[int, ...]:
-    return (count,) if _is_flat(name) else (count, width)
+    return (count,) if is_square(name) else (count, width)

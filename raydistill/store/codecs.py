@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raydistill.signals.ask import SignalDtype
-from raydistill.signals.signal import TORCH_DTYPES
+from raydistill.signals.signal import TORCH_DTYPES, is_square
 
 __all__ = ["Code", "Codecs", "Float", "Int8", "TopK"]
 
@@ -146,7 +146,7 @@ class Codecs:
 
     Attributes:
         logits: Of logits.
-        hidden: Of hidden states.
+        hidden: Of hidden states; their Gram matrices, which are no vectors, are never int8.
         attention: Of attention maps.
         top_k: Of the code ``topk``.
     """
@@ -168,9 +168,9 @@ class Codecs:
         chosen: str = {"logits": self.logits, "hidden": self.hidden}.get(kind, self.attention)
         if chosen == "topk":
             return TopK(self.top_k)
-        if chosen == "int8":
+        if chosen == "int8" and not is_square(part):
             return Int8()
-        return Float(dtype if chosen == "same" else chosen)  # type: ignore[arg-type]
+        return Float(dtype if chosen in ("same", "int8") else chosen)  # type: ignore[arg-type]
 
 
 def _bytes_of(values: Tensor, num_bytes: int) -> Bytes:

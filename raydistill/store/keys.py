@@ -77,5 +77,5 @@ def part_names(ask: Ask) -> tuple[str, ...]:
     return (
         "logits",
         *(hidden.key for hidden in ask.hidden),
-        *(f"attention.{layer}" for layer in ask.attention),
+        *(attention.key for attention in ask.attention),
     )

@@ -60,8 +60,9 @@ class SimulatedTeacher:
             draw = torch.Generator().manual_seed(s.seed)
             parts = {"logits": torch.randn(rows, len(s.labels), generator=draw)}
             for ask in request.ask.hidden:
-                length = rows * s.row_tokens if ask.pooling == "all" else rows
-                parts[ask.key] = torch.randn(length, s.width, generator=draw)
+                shapes = {"all": (rows * s.row_tokens, s.width), "gram": (rows * s.row_tokens**2,)}
+                shape = shapes.get(ask.pooling, (rows, s.width))
+                parts[ask.key] = torch.randn(shape, generator=draw)
             lengths = [s.row_tokens] * rows
             self._ready[key] = pack_signal(
                 s.name, request.row_ids, lengths, parts, request.ask.dtype

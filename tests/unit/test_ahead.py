@@ -4,6 +4,7 @@ import torch
 
 from raydistill.pipeline import Fed, MicroBatch, copied_ahead
 from raydistill.pipeline.ahead import moved
+from raydistill.signals import AttentionAsk
 from raydistill.tasks import Batch
 from tests.unit.test_store import answer, texts_of
 
@@ -27,7 +28,7 @@ def test_what_is_moved_is_the_same() -> None:
     assert other.row_ids == one.row_ids
     for name in one.parts:
         assert torch.equal(other.part(name), one.part(name))
-    assert len(other.attention(1)) == 2
+    assert len(other.attention(AttentionAsk(1))) == 2
 
 
 def test_on_the_cpu_they_pass_as_they_are() -> None:

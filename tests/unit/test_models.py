@@ -312,7 +312,7 @@ MASKS = {
 
 
 @pytest.mark.parametrize("side", MASKS)
-@pytest.mark.parametrize("pooling", ["all", "first", "mean"])
+@pytest.mark.parametrize("pooling", ["all", "first", "mean", "gram"])
 def test_pool_hidden_reads_no_padding(side: str, pooling: Any) -> None:
     """Padding in a pooled state makes it depend on the other rows of the batch."""
     mask = torch.tensor(MASKS[side]).bool()
@@ -322,6 +322,7 @@ def test_pool_hidden_reads_no_padding(side: str, pooling: Any) -> None:
         "all": torch.cat(rows),
         "first": torch.stack([row[0] for row in rows]),
         "mean": torch.stack([row.mean(0) for row in rows]),
+        "gram": torch.cat([(row[:, None] * row[None]).mean(-1).flatten() for row in rows]),
     }[pooling]
     dirty = torch.where(mask.unsqueeze(-1), hidden, float("nan"))
     torch.testing.assert_close(pool_hidden(dirty, mask, pooling), expected)

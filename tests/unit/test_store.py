@@ -14,7 +14,7 @@ import pytest
 import torch
 from pyarrow import fs
 
-from raydistill.signals import Ask, HiddenAsk, TeacherSignal, pack_signal
+from raydistill.signals import Ask, AttentionAsk, HiddenAsk, TeacherSignal, pack_signal
 from raydistill.signals.signal import select_rows
 from raydistill.store import Codecs, Place, Shelf, ShelfStore, row_keys
 from raydistill.store.index import Index
@@ -22,7 +22,10 @@ from raydistill.store.store import SET_ASIDE
 from raydistill.store.upkeep import list_shelves, prune, verify
 
 WIDTH = 6
-ASK = Ask((HiddenAsk(2), HiddenAsk(3, "mean")), (1,))
+ASK = Ask(
+    (HiddenAsk(2), HiddenAsk(2, "gram"), HiddenAsk(3, "mean")),
+    (AttentionAsk(1), AttentionAsk(1, "mean")),
+)
 
 
 def texts_of(count: int, begin: int = 0) -> tuple[str, ...]:
@@ -39,12 +42,14 @@ def answer(texts: tuple[str, ...], ask: Ask = ASK) -> TeacherSignal:
             "logits": torch.randn(1, 3, generator=draw),
             "hidden.2.all": torch.randn(length, WIDTH, generator=draw),
             "hidden.3.mean": torch.randn(1, WIDTH, generator=draw),
-            "attention.1": torch.rand(2 * length * length, generator=draw),
+            "hidden.2.gram": torch.randn(length * length, generator=draw),
+            "attention.1.all": torch.rand(2 * length * length, generator=draw),
+            "attention.1.mean": torch.rand(length * length, generator=draw),
         }
         for name in (
             "logits",
             *(h.key for h in ask.hidden),
-            *(f"attention.{k}" for k in ask.attention),
+            *(a.key for a in ask.attention),
         ):
             pieces.setdefault(name, []).append(whole[name])
     parts = {name: torch.cat(some) for name, some in pieces.items()}
@@ -259,7 +264,7 @@ def test_an_object_store_serves_as_well(tmp_path: Path) -> None:
     [
         (Codecs(hidden="float16"), "hidden.2.all", 2**-11, 3e-8),
         (Codecs(hidden="bfloat16"), "hidden.2.all", 2**-8, 0),
-        (Codecs(attention="float16"), "attention.1", 2**-11, 3e-8),
+        (Codecs(attention="float16"), "attention.1.all", 2**-11, 3e-8),
         (Codecs(logits="bfloat16"), "logits", 2**-8, 0),
     ],
 )
@@ -285,6 +290,10 @@ def test_int8_errs_by_half_a_step_of_its_vector(tmp_path: Path) -> None:
     found = read(filled(tmp_path, codecs=Codecs(hidden="int8")), texts_of(20)).part("hidden.2.all")
     bound = exact.abs().amax(1, keepdim=True) / 254 * 1.0001
     assert ((found - exact).abs() <= bound).all()
+    gram = read(filled(tmp_path / "gram", codecs=Codecs(hidden="int8")), texts_of(20)).part(
+        "hidden.2.gram"
+    )
+    assert torch.equal(gram, answer(texts_of(20)).part("hidden.2.gram")), "numbers, not vectors"
     zero = Codecs(hidden="int8").of("hidden.1.all", "float32")
     assert not zero.decode(zero.encode(torch.zeros(2, 5)), 5, torch.float32).any()
 

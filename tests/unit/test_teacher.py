@@ -13,7 +13,7 @@ import torch
 
 from raydistill.errors import NotFiniteError
 from raydistill.models import ModelSource
-from raydistill.signals import Ask, HiddenAsk, Request, TeacherSignal
+from raydistill.signals import Ask, AttentionAsk, HiddenAsk, Request, TeacherSignal
 from raydistill.teachers import LocalTeacher, TeacherSettings
 from raydistill.teachers.teacher import rows_not_finite
 from tests.conftest import make_rows
@@ -21,8 +21,14 @@ from tests.conftest import make_rows
 TEXTS = tuple(row["text"] for row in make_rows(7, seed=9))
 ROW_IDS = tuple(range(100, 107))
 ASK = Ask(
-    hidden=(HiddenAsk(0), HiddenAsk(2), HiddenAsk(3, "first"), HiddenAsk(3, "mean")),
-    attention=(1, 3),
+    hidden=(
+        HiddenAsk(0),
+        HiddenAsk(2),
+        HiddenAsk(2, "gram"),
+        HiddenAsk(3, "first"),
+        HiddenAsk(3, "mean"),
+    ),
+    attention=(AttentionAsk(1), AttentionAsk(3), AttentionAsk(3, "mean")),
 )
 
 
@@ -43,8 +49,8 @@ def parts_of(signal: TeacherSignal) -> dict[str, torch.Tensor]:
         "logits": signal.logits,
         **{ask.key: signal.hidden(ask) for ask in ASK.hidden},
         **{
-            f"attention.{k}": torch.cat([m.reshape(-1) for m in signal.attention(k)])
-            for k in ASK.attention
+            ask.key: torch.cat([m.reshape(-1) for m in signal.attention(ask)])
+            for ask in ASK.attention
         },
     }
 
@@ -107,8 +113,9 @@ def test_hidden_states_are_of_the_asked_layers_unpadded(teacher: LocalTeacher, p
     assert set(signal.parts) == {
         "logits",
         *(a.key for a in ASK.hidden),
-        "attention.1",
-        "attention.3",
+        "attention.1.all",
+        "attention.3.all",
+        "attention.3.mean",
     }
     assert signal.lengths.tolist() == mask.sum(1).tolist()
 
@@ -118,11 +125,23 @@ def test_attention_maps_are_of_the_asked_blocks_unpadded(teacher: LocalTeacher, 
     outputs, mask = plain
     signal = teacher.answer(request())
     for block in (1, 3):
-        for row, found in enumerate(signal.attention(block)):
+        for row, found in enumerate(signal.attention(AttentionAsk(block))):
             length = int(mask[row].sum())
             expected = outputs.attentions[block - 1][row, :, :length, :length]
             torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
             torch.testing.assert_close(found.sum(-1), torch.ones(2, length))
+            if block == 3:
+                mean = signal.attention(AttentionAsk(3, "mean"))[row]
+                torch.testing.assert_close(mean, expected.mean(0, keepdim=True), atol=1e-6, rtol=0)
+
+
+def test_gram_matrices_are_products_of_tokens(teacher: LocalTeacher, plain: Any) -> None:
+    """Of another layer, over another width or with padding they describe another geometry."""
+    outputs, mask = plain
+    for row, found in enumerate(teacher.answer(request()).gram(2)):
+        states = outputs.hidden_states[2][row][mask[row]].double()
+        expected = torch.einsum("id,jd->ij", states, states) / states.shape[1]
+        torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_rows_do_not_see_each_other(teacher: LocalTeacher) -> None:
@@ -134,14 +153,17 @@ def test_rows_do_not_see_each_other(teacher: LocalTeacher) -> None:
         length = int(alone.lengths[0])
         tokens = slice(first_token, first_token + length)
         torch.testing.assert_close(together.logits[[row]], alone.logits, atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.gram(2)[row], alone.gram(2)[0], atol=1e-5, rtol=0)
         for ask in ASK.hidden:
+            if ask.pooling == "gram":
+                continue
             place = tokens if ask.pooling == "all" else slice(row, row + 1)
             torch.testing.assert_close(
                 together.hidden(ask)[place], alone.hidden(ask), atol=1e-5, rtol=0
             )
-        for block in ASK.attention:
+        for maps in ASK.attention:
             torch.testing.assert_close(
-                together.attention(block)[row], alone.attention(block)[0], atol=1e-5, rtol=0
+                together.attention(maps)[row], alone.attention(maps)[0], atol=1e-5, rtol=0
             )
         first_token += length
 
@@ -266,7 +288,7 @@ def test_rows_of_a_token_that_is_not_finite_are_named() -> None:
     assert rows_not_finite("hidden.2.mean", tokens[:4], lengths) == [2]
     maps = torch.zeros(2 * (4 + 1 + 9 + 4))
     maps[2 * (4 + 1) + 17] = float("nan")
-    assert rows_not_finite("attention.1", maps, lengths) == [2]
+    assert rows_not_finite("attention.1.all", maps, lengths) == [2]
 
 
 def test_overflow_on_the_way_names_signal_dtype(tiny: dict[str, Path], tmp_path: Path) -> None:
