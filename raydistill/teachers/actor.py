@@ -32,6 +32,7 @@ from raydistill.teachers.teacher import (
     TeacherSettings,
     time_answers,
 )
+from raydistill.teachers.thread import OneThread
 
 __all__ = [
     "ActorTransport",
@@ -53,7 +54,7 @@ _LOST = (
 class TeacherActor:
     """Serves one teacher to many threads; counts what it computes.
 
-    Only one of them computes. `describe` and `stats` answer meanwhile; the others wait for it.
+    One thread loads and computes. `describe` and `stats` answer meanwhile; the others wait for it.
 
     Args:
         make_teacher: From its settings to the teacher.
@@ -71,17 +72,20 @@ class TeacherActor:
         merge: Merge = "never",
         store: Any = None,
     ) -> None:
-        self._local = make_teacher(settings)
+        thread = OneThread()
+        self._local = thread.run(make_teacher, settings)
         counted = self._counted = CountingTeacher(self._local)
-        self._description = counted.describe()
+        self._description = thread.run(counted.describe)
         self._stored: StoredTeacher | None = None
         self._said: list[str] = []
         if store is not None:
             self._stored = StoredTeacher(counted, store.open(settings.name, self._said.append))
         together = merge == "always" or (merge == "auto" and self._description.steady)
-        self._teacher = MergingTeacher(self._stored or counted, window_rows if together else 0)
+        self._teacher = MergingTeacher(
+            self._stored or counted, window_rows if together else 0, thread=thread
+        )
         if self._stored is not None:
-            Publisher(self._stored, self._teacher.free).start()
+            Publisher(self._stored, self._teacher.run).start()
 
     def describe(self) -> TeacherDescription:
         """The teacher's description."""
@@ -94,19 +98,16 @@ class TeacherActor:
     def fill(self, request: Request) -> TeacherSignal:
         """Compute what the store has not; what comes back names the rows and holds nothing."""
         assert self._stored is not None
-        with self._teacher.free():
-            self._stored.fill(request)
+        self._teacher.run(self._stored.fill, request)
         return pack_signal(self._description.fingerprint, request.row_ids, [], {}, "float32")
 
     def ping(self) -> int:
         """Alive, and not hanging in an answer; the process id, which tests use to kill it."""
-        with self._teacher.free():
-            return os.getpid()
+        return self._teacher.run(os.getpid)
 
     def time(self, requests: Sequence[Request]) -> list[float]:
         """Seconds that each answer takes; not counted as work."""
-        with self._teacher.free():
-            return time_answers(self._local, requests)
+        return self._teacher.run(time_answers, self._local, requests)
 
     def stats(self) -> Mapping[str, float]:
         """What was computed since this replica started, and what was found instead."""
@@ -116,8 +117,7 @@ class TeacherActor:
     def publish(self) -> None:
         """Let others find what was computed so far."""
         if self._stored is not None:
-            with self._teacher.free():
-                self._stored.publish()
+            self._teacher.run(self._stored.publish)
 
     def said(self) -> list[str]:
         """What its store has to tell the user since the last call."""

@@ -2,20 +2,23 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 from raydistill.errors import NotFiniteError
 from raydistill.signals import Request, TeacherSignal
 from raydistill.signals.signal import select_rows
 from raydistill.teachers.teacher import Teacher, TeacherDescription
+from raydistill.teachers.thread import OneThread
 
 __all__ = ["Merge", "MergingTeacher", "merge_requests"]
 
 Merge = Literal["auto", "always", "never"]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -32,18 +35,26 @@ class _Waiting:
 class MergingTeacher:
     """Answers many threads, one computation at a time.
 
-    Whoever finds the teacher free computes for all that wait: the oldest first, up to
-    ``window_rows`` rows that ask for the same. There is no thread of its own and no waiting for
-    company: under load company is there.
+    Whoever finds the teacher free has it compute for all that wait: the oldest first, up to
+    ``window_rows`` rows that ask for the same. There is no waiting for company: under load company
+    is there.
 
     Args:
         teacher: Who computes.
         window_rows: At most that many rows at once, but always one request; 0: never merge.
         window_bytes: At most that many bytes of answers, as far as earlier ones tell.
+        thread: Where it computes; best the one that it was made in. None: one of its own.
     """
 
-    def __init__(self, teacher: Teacher, window_rows: int, window_bytes: int = 256 << 20) -> None:
+    def __init__(
+        self,
+        teacher: Teacher,
+        window_rows: int,
+        window_bytes: int = 256 << 20,
+        thread: OneThread | None = None,
+    ) -> None:
         self._teacher, self._window_rows, self._window_bytes = teacher, window_rows, window_bytes
+        self._thread = thread or OneThread()
         self._row_bytes = float(window_bytes)  # until the first answer: one request at a time
         self._line: deque[_Waiting] = deque()
         self._computing = threading.Lock()
@@ -52,11 +63,10 @@ class MergingTeacher:
         """The teacher's own description."""
         return self._teacher.describe()
 
-    @contextmanager
-    def free(self) -> Iterator[None]:
-        """A block in which nothing is computed: entered when the computation under way has ended."""
+    def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Something else where it computes, when the computation under way has ended."""
         with self._computing:
-            yield
+            return self._thread.run(work, *args, **kwargs)
 
     def answer(self, request: Request) -> TeacherSignal:
         """As the teacher would answer it alone.
@@ -70,7 +80,7 @@ class MergingTeacher:
             while not mine.done:
                 with self._computing:
                     if not mine.done:
-                        self._compute(self._take())
+                        self._thread.run(self._compute, self._take())
         except BaseException:  # an interrupt: nobody waits for this request any more
             with suppress(ValueError):
                 self._line.remove(mine)

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -102,17 +101,17 @@ class Publisher:
 
     Args:
         stored: Whose answers.
-        free: Opens a block in which nothing is computed.
+        run: Runs something when nothing is computed.
         look_s: Between two looks.
     """
 
     def __init__(
         self,
         stored: StoredTeacher,
-        free: Callable[[], AbstractContextManager[None]],
+        run: Callable[[Callable[[], None]], None],
         look_s: float = _LOOK_S,
     ) -> None:
-        self._stored, self._free, self._look_s = stored, free, look_s
+        self._stored, self._run, self._look_s = stored, run, look_s
         self._ended = threading.Event()
 
     def start(self) -> None:
@@ -126,7 +125,6 @@ class Publisher:
     def _look(self) -> None:
         while not self._ended.wait(self._look_s):
             try:
-                with self._free():
-                    self._stored.publish_due()
+                self._run(self._stored.publish_due)
             except OSError:  # a disk may be emptied; the store itself says what is wrong
                 continue

@@ -3,8 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,15 +145,18 @@ def test_an_error_of_merged_requests_is_raised_to_each_of_them() -> None:
         except RuntimeError as error:
             found.append(str(error))
 
-    with teacher.free():
-        threads = [
-            threading.Thread(target=one, args=(request_of(texts_of(2, 2 * i), first=10 * i),))
-            for i in range(3)
-        ]
+    threads = [
+        threading.Thread(target=one, args=(request_of(texts_of(2, 2 * i), first=10 * i),))
+        for i in range(3)
+    ]
+
+    def get_in_line() -> None:
         for thread in threads:
             thread.start()
         while len(teacher._line) < 3:
             threading.Event().wait(0.01)
+
+    teacher.run(get_in_line)
     for thread in threads:
         thread.join(30)
     assert found == ["out of memory"] * 3
@@ -176,6 +178,35 @@ def test_an_interrupt_passes_and_the_others_are_answered(own_too: bool) -> None:
     assert list(teacher._line) == others
     assert teacher.answer(request_of(texts_of(2, 8), first=80)).row_ids == (80, 81)
     assert all(waiting.signal is not None for waiting in others)
+
+
+def test_one_thread_loads_and_computes_whoever_asks(tmp_path: Path) -> None:
+    """Each thread that computes with torch gets helpers that stay; more than cores slow all of them."""
+    seen: set[str] = set()
+
+    class Watched(Slow):
+        def __init__(self) -> None:
+            super().__init__()
+            seen.add(threading.current_thread().name)
+
+        def answer(self, request: Request) -> TeacherSignal:
+            seen.add(threading.current_thread().name)
+            return super().answer(request)
+
+    name = TeacherSettings("wide", ModelSource("m", "m", "m"), "float32", 32, 8)
+    actor = TeacherActor(lambda _: Watched(), name, store=Opens(tmp_path, 0.3))
+    askers = [
+        threading.Thread(target=actor.answer, args=(request_of(texts_of(2, 2 * i)),))
+        for i in range(4)
+    ]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join(30)
+    actor.fill(request_of(texts_of(2, 40)))
+    assert actor.stats()["rows_computed"] == 10
+    assert len(seen) == 1
+    assert not seen & {threading.current_thread().name, *(asker.name for asker in askers)}
 
 
 def test_answers_too_large_for_the_window_are_not_merged() -> None:
@@ -243,12 +274,11 @@ def test_the_publisher_waits_for_the_computation_and_outlives_an_error() -> None
             if len(looks) == 1:
                 raise OSError("disk full")
 
-    @contextmanager
-    def free() -> Iterator[None]:
+    def run(work: Callable[[], None]) -> None:
         with lock:
-            yield
+            work()
 
-    publisher = Publisher(Stored(), free, look_s=0.01)  # type: ignore[arg-type]
+    publisher = Publisher(Stored(), run, look_s=0.01)  # type: ignore[arg-type]
     publisher.start()
     deadline = time.monotonic() + 20
     while len(looks) < 3 and time.monotonic() < deadline:
