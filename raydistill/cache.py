@@ -18,7 +18,7 @@ from raydistill.teachers.calls import publish_replicas, replica_sentences
 from raydistill.teachers.pool import TeacherPool
 from raydistill.ui import Ui
 
-__all__ = ["REQUEST_ROWS", "cache"]
+__all__ = ["REQUEST_ROWS", "cache", "only_teachers"]
 
 REQUEST_ROWS = 1024
 """Of a request; so many that nearly all rows of a pass are as long as its longest."""
@@ -45,9 +45,7 @@ def cache(config: DistillConfig, *, ui: Ui | None = None) -> dict[str, int]:
         raise ConfigError.of("store.enabled", "is false: there is no store to fill.")
     if not config.teachers:
         raise ConfigError.of("teachers", "are none: there is nothing to fill the store with.")
-    # It is filled by replicas, wherever a run would put the teachers.
-    remote = {n: t.model_copy(update={"placement": "remote"}) for n, t in config.teachers.items()}
-    config = config.model_copy(update={"teachers": remote})
+    config = only_teachers(config)
     with connect_if_cluster(config):
         prepared = check(config, output=False)
         with (
@@ -65,6 +63,24 @@ def cache(config: DistillConfig, *, ui: Ui | None = None) -> dict[str, int]:
                 computed[name] = int(served.stats()["rows_computed"])
                 ui.say(f"{name}: {computed[name]:,} rows computed")
             return computed
+
+
+def only_teachers(config: DistillConfig) -> DistillConfig:
+    """The run with all teachers as replicas and no worker on a GPU.
+
+    An inline teacher gets what a worker would have: on another device its answers are not the same
+    to the last bit, and the run would look for them on another shelf.
+    """
+    training = config.training
+    workers = {"num_cpus": training.cpus_per_worker, "num_gpus": training.gpus_per_worker}
+    teachers = {
+        name: teacher.model_copy(
+            update={"placement": "remote", **(workers if teacher.placement == "inline" else {})}
+        )
+        for name, teacher in config.teachers.items()
+    }
+    idle = training.model_copy(update={"num_workers": 1, "gpus_per_worker": 0.0})
+    return config.model_copy(update={"teachers": teachers, "training": idle})
 
 
 def _fill_whole(prepared: Prepared, name: str, served: Served, ui: Ui) -> None:
