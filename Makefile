@@ -11,7 +11,7 @@ help:
 	@echo "make demo    distil a student from two real teachers on real reviews (under 10 minutes, 2 CPU cores)"
 	@echo "make test    lint, types, floors, and all tests"
 	@echo "make check   the quick part of it: lint, types, floors, unit tests"
-	@echo "make bench   the benchmarks of jobs/bench.py"
+	@echo "make bench   the benchmarks of jobs/bench.py (three hours on 2 CPU cores)"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -31,7 +30,7 @@ OPTIONS = {
     "megabytes": (int, "of answers (store)"),
 }
 DEFAULTS = {
-    "repeats": 5, "steps": 6, "data": None, "rows": 1024, "max_tokens": 128, "peer_rows": 2000,
+    "repeats": 5, "steps": 6, "data": None, "rows": 1024, "max_tokens": 128, "peer_rows": 4000,
     "megabytes": 256,
 }  # fmt: skip
 NAMES = ("overlap", "epochs", "serving", "store", "search", "peer", "growth")
@@ -63,12 +62,6 @@ def _command(name: str, options: argparse.Namespace) -> str:
     return f"python jobs/bench.py {name}{''.join(changed)}"
 
 
-def lines(options: argparse.Namespace) -> Iterator[dict]:
-    """Of one benchmark, or of all in turn."""
-    for name in NAMES if options.name == "all" else (options.name,):
-        yield from run(name, options)
-
-
 def main() -> None:
     """Parse and print."""
     parser = argparse.ArgumentParser(
@@ -80,15 +73,15 @@ def main() -> None:
         parser.add_argument(f"--{key.replace('_', '-')}", type=kind, default=default, help=text)
     parser.add_argument("--page", type=Path, help="write table and picture into this folder too")
     options = parser.parse_args()
-    found = []
-    for line in lines(options):
-        print(json.dumps(line), flush=True)
-        found.append(line)
-    if options.page is not None:
-        from benches.page import write_page
+    for name in NAMES if options.name == "all" else (options.name,):
+        found = run(name, options)
+        for line in found:
+            print(json.dumps(line), flush=True)
+        if options.page is not None:  # after each: hours may follow
+            from benches.page import write_page
 
-        machine = f"{os.cpu_count()} CPU cores ({platform.machine()}), {platform.system()}"
-        print(write_page(found, options.page, machine), file=sys.stderr)
+            machine = f"{os.cpu_count()} CPU cores ({platform.machine()}), {platform.system()}"
+            print(write_page(found, options.page, machine), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ over all processes of each side; ``allowed_mib`` is TextBrewer's and the budget 
 (`store.memory_bytes: auto`, a quarter of Ray's object store). Inline teachers use none of it; what is
 above TextBrewer's are Ray's own processes.
 
+Some 50 s of ours are start and end, whatever the rows: with 4,000 of them they weigh a tenth. A repeat
+takes half an hour on two cores.
+
 Needs TextBrewer: pip install textbrewer==0.2.1.post1
 """
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raydistill.signals import Ask, HiddenAsk, Request, TeacherSignal, pack_signal
+from raydistill.signals import Ask, AttentionAsk, HiddenAsk, Request, TeacherSignal, pack_signal
 from raydistill.signals.signal import select_rows
 from raydistill.teachers.shapes import plan_full_passes, plan_passes, row_width
 from raydistill.teachers.steadiness import Probe, is_steady, plan_probes
@@ -133,7 +133,14 @@ def test_an_answer_does_not_depend_on_its_company(tiny: dict[str, Path]) -> None
     """Else a store that is half filled, or a request that is merged, changes the student."""
     teacher = make_teacher(tiny["wide"])
     texts = tuple(row["text"] for row in make_rows(60, seed=3))
-    whole = Request(tuple(range(60)), (texts,), Ask((HiddenAsk(1), HiddenAsk(3, "mean")), (2,)))
+    whole = Request(
+        tuple(range(60)),
+        (texts,),
+        Ask(
+            (HiddenAsk(1), HiddenAsk(2, "gram"), HiddenAsk(3, "mean")),
+            (AttentionAsk(2), AttentionAsk(2, "mean")),
+        ),
+    )
     together = teacher.answer(whole)
     order = np.random.default_rng(0).permutation(60)
     for some in (order[:1], order[1:6], order[6:23], order[23:]):
