@@ -4,6 +4,7 @@ import json
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,17 @@ def make_model(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def two_teachers(tiny: dict[str, Path], folder: Path) -> dict[str, Any]:
+    """Settings of a sound run, to be changed."""
+    return {
+        "run": {"name": "tiny", "output_dir": str(folder / "out")},
+        "data": {"folder": str(tiny["data"])},
+        "student": {"model": str(tiny["student"]), "max_tokens": 16},
+        "teachers": {"wide": {"model": str(tiny["wide"])}, "deep": {"model": str(tiny["deep"])}},
+        "losses": [{"kind": "cross_entropy"}, {"kind": "forward_kl"}],
+    }
 
 
 @pytest.fixture(scope="session")

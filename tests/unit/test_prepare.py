@@ -17,7 +17,7 @@ from raydistill.prepare import (
 )
 from raydistill.run import check
 from raydistill.signals import HiddenAsk
-from tests.conftest import make_model, make_rows, write_rows
+from tests.conftest import make_model, make_rows, two_teachers, write_rows
 
 HIDDEN = {"kind": "hidden_mse", "layers": [[-1, -1]], "projection": "linear"}
 
@@ -26,11 +26,7 @@ HIDDEN = {"kind": "hidden_mse", "layers": [[-1, -1]], "projection": "linear"}
 def settings(tiny, tmp_path) -> dict[str, Any]:
     """A sound run of two teachers."""
     return {
-        "run": {"name": "tiny", "output_dir": str(tmp_path / "out")},
-        "data": {"folder": str(tiny["data"])},
-        "student": {"model": str(tiny["student"]), "max_tokens": 16},
-        "teachers": {"wide": {"model": str(tiny["wide"])}, "deep": {"model": str(tiny["deep"])}},
-        "losses": [{"kind": "cross_entropy"}, {"kind": "forward_kl"}],
+        **two_teachers(tiny, tmp_path),
         "training": {"batch_rows": 16, "epochs": 2},
         "tracking": {"enabled": False, "uri": f"sqlite:///{tmp_path / 'mlflow.db'}"},
     }

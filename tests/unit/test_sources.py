@@ -189,6 +189,10 @@ def test_one_thread_loads_and_computes_whoever_asks(tmp_path: Path) -> None:
             super().__init__()
             seen.add(threading.current_thread().name)
 
+        def describe(self) -> TeacherDescription:
+            seen.add(threading.current_thread().name)
+            return super().describe()
+
         def answer(self, request: Request) -> TeacherSignal:
             seen.add(threading.current_thread().name)
             return super().answer(request)

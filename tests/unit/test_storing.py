@@ -8,23 +8,18 @@ from raydistill.cache import only_teachers
 from raydistill.config import DistillConfig
 from raydistill.prepare import Prepared, Resources, needed_resources, prepare
 from raydistill.storing import known_shelf, missing_rows, needed_answers, store_line
+from tests.conftest import two_teachers
 
 
 @pytest.fixture
 def settings(tiny, tmp_path) -> dict[str, Any]:
     """One teacher with the workers, which have a GPU each, and one by itself without."""
-    return {
-        "run": {"name": "tiny", "output_dir": str(tmp_path / "out")},
-        "data": {"folder": str(tiny["data"])},
-        "student": {"model": str(tiny["student"]), "max_tokens": 16},
-        "teachers": {
-            "wide": {"model": str(tiny["wide"]), "placement": "inline"},
-            "deep": {"model": str(tiny["deep"]), "num_cpus": 3},
-        },
-        "losses": [{"kind": "cross_entropy"}, {"kind": "forward_kl"}],
-        "training": {"num_workers": 2, "gpus_per_worker": 1, "cpus_per_worker": 4},
-        "tracking": {"enabled": False},
-    }
+    found = two_teachers(tiny, tmp_path)
+    found["teachers"]["wide"]["placement"] = "inline"
+    found["teachers"]["deep"]["num_cpus"] = 3
+    found["training"] = {"num_workers": 2, "gpus_per_worker": 1, "cpus_per_worker": 4}
+    found["tracking"] = {"enabled": False}
+    return found
 
 
 def prepared(config: DistillConfig) -> Prepared:
