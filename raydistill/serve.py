@@ -70,6 +70,8 @@ def teacher_settings(prepared: Prepared, name: str, *, inline: bool = False) -> 
         num_threads=max(1, int(cpus)),
         use_gpu=gpus > 0,
         attention_maps=bool(prepared.objective.asks[name].attention),
+        backend=section.backend,
+        ask=prepared.objective.asks[name],
     )
 
 

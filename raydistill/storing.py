@@ -73,9 +73,7 @@ def store_line(prepared: Prepared, name: str, *, inline: bool) -> StoreLine | No
         signal_dtype=section.signal_dtype,
         codec=codecs.label,
         device="cuda" if gpus > 0 else "cpu",
-        software=" ".join(
-            f"{name} {'.'.join(version(name).split('.')[:2])}" for name in ("torch", "transformers")
-        ),
+        software=_software(section.backend),
         tokenizer=prepared.traits[name].tokenizer,
     )
     return StoreLine(
@@ -86,6 +84,12 @@ def store_line(prepared: Prepared, name: str, *, inline: bool) -> StoreLine | No
         max_bytes=config.store.max_bytes,
         segment_bytes=config.store.segment_bytes,
     )
+
+
+def _software(backend: str) -> str:
+    """What computes, in which versions."""
+    names = ["torch", "transformers", *(["onnxruntime"] if backend == "onnx" else [])]
+    return " ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in names)
 
 
 def needed_answers(prepared: Prepared, name: str) -> Iterator[tuple[TextClassification, Ask]]:

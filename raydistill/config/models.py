@@ -82,6 +82,9 @@ class TeacherSection(Section):
     """Run Python code that comes with the model. Only for sources you trust."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """What the weights are loaded and computed in."""
+    backend: Literal["torch", "onnx"] = "torch"
+    """What computes it. onnx: ONNX Runtime, faster on CPUs, for float32; each replica exports the
+    model when it starts, which takes some seconds. Needs `pip install 'raydistill[onnx]'`."""
     signal_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """What its answers travel in. Half precision halves the bytes of hidden states."""
     max_tokens: PositiveInt | None = None

@@ -133,6 +133,7 @@ def _teacher_faults(config: DistillConfig) -> list[Fault]:
                     rests_on=(f"teachers.{name}.replicas",),
                 )
             )
+        faults += _backend_faults(config, name)
     terms = _with_teachers(config)
     if config.teachers and not terms:
         faults.append(
@@ -156,6 +157,27 @@ def _teacher_faults(config: DistillConfig) -> list[Fault]:
             for name in idle
         ]
     return faults
+
+
+def _backend_faults(config: DistillConfig, name: str) -> list[Fault]:
+    teacher, path = config.teachers[name], f"teachers.{name}"
+    if teacher.backend == "torch":
+        return []
+    needs: list[tuple[str, str, str]] = [(f"{path}.dtype", teacher.dtype, "float32")]
+    if teacher.placement != "inline":
+        needs.append((f"{path}.num_gpus", f"{teacher.num_gpus:g}", "0"))
+    if teacher.placement in ("inline", "auto"):
+        gpus = config.training.gpus_per_worker
+        needs.append(("training.gpus_per_worker", f"{gpus:g}", "0"))
+    return [
+        Fault(
+            f"{path}.backend",
+            f"is onnx, which computes in float32 on CPUs, but {setting} is {value}. Set backend: torch.",
+            rests_on=(f"{path}.backend", f"{path}.placement", setting),
+        )
+        for setting, value, needed in needs
+        if value != needed
+    ]
 
 
 def _loss_faults(config: DistillConfig) -> list[Fault]:

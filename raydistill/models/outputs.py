@@ -3,7 +3,7 @@
 Used by teachers and student alike, so that both sides mean the same by "first" and "mean".
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -90,20 +90,20 @@ def attention_squares(attention: Tensor, mask: Tensor, heads: Heads = "all") -> 
     return torch.cat(pieces)
 
 
-def select_parts(outputs: Any, mask: Tensor, ask: Ask) -> dict[str, Tensor]:
-    """The asked parts of a Hugging Face output, unpadded, by their keys in a signal.
+def select_parts(found: Mapping[str, Tensor], mask: Tensor, ask: Ask) -> dict[str, Tensor]:
+    """The asked parts of what a model gave out, unpadded, by their keys in a signal.
 
     Args:
-        outputs: Of the model.
+        found: Of a `Backend`.
         mask: Bool, True for tokens, ``[B, S]``; rows of the output behind the B-th are left out.
         ask: What is wanted.
     """
     rows = len(mask)
-    parts = {"logits": outputs.logits[:rows]}
+    parts = {"logits": found["logits"][:rows]}
     for hidden in ask.hidden:
-        states = outputs.hidden_states[hidden.layer][:rows]
+        states = found[f"hidden.{hidden.layer}"][:rows]
         parts[hidden.key] = pool_hidden(states, mask, hidden.pooling)
     for attention in ask.attention:
-        maps = outputs.attentions[attention.layer - 1][:rows]
+        maps = found[f"attention.{attention.layer}"][:rows]
         parts[attention.key] = attention_squares(maps, mask, attention.heads)
     return parts

@@ -16,7 +16,12 @@ from raydistill.objective import ObjectivePlan
 from raydistill.prepare.data import load_data
 from raydistill.prepare.manifest import manifest_of
 from raydistill.prepare.objective import plan_objective
-from raydistill.prepare.sources import head_faults, resolve_source, weights_fingerprint
+from raydistill.prepare.sources import (
+    backend_faults,
+    head_faults,
+    resolve_source,
+    weights_fingerprint,
+)
 from raydistill.prepare.student import plan_student
 from raydistill.training.schedule import Steps, plan_steps
 from raydistill.training.student import StudentPlan
@@ -114,6 +119,7 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
     traits: dict[str, ModelTraits] = {}
     for name, section in config.teachers.items():
         path = f"teachers.{name}.model"
+        faults += backend_faults(f"teachers.{name}.backend", section.backend)
         source = tried(
             lambda path=path, section=section: resolve_source(  # type: ignore[misc]
                 path,

@@ -3,13 +3,20 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from raydistill.errors import Fault
 from raydistill.models import ModelSource
 from raydistill.tracking import resolve_model
 
-__all__ = ["head_faults", "is_registry_uri", "resolve_source", "weights_fingerprint"]
+__all__ = [
+    "backend_faults",
+    "head_faults",
+    "is_registry_uri",
+    "resolve_source",
+    "weights_fingerprint",
+]
 
 _PREFIX = "models:/"
 _CHUNK = 1 << 22
@@ -74,6 +81,25 @@ def head_faults(path: str, source: ModelSource) -> list[Fault]:
             path,
             f"is a {names[0]}, which has no head for labels, so its answers would be random. "
             "Fine-tune it first: raydistill teach.",
+        )
+    ]
+
+
+def backend_faults(path: str, backend: str) -> list[Fault]:
+    """Packages that are not part of every installation.
+
+    Args:
+        path: Where it stands in the configuration.
+        backend: ``torch``, or ``onnx``.
+    """
+    wanted = ("onnx", "onnxruntime") if backend == "onnx" else ()
+    missing = [name for name in wanted if find_spec(name) is None]
+    if not missing:
+        return []
+    return [
+        Fault(
+            path,
+            f"is {backend}, which needs {' and '.join(missing)}: pip install 'raydistill[onnx]', on every node.",
         )
     ]
 

@@ -29,7 +29,8 @@ class Shelf:
         signal_dtype: What its answers are rounded to.
         codec: How they are stored, as `Codecs.label` says it.
         device: ``cpu`` or ``cuda``, whose sums differ in the last bits.
-        software: Versions of torch and transformers, which bring kernels and models.
+        software: Versions of torch and transformers, which bring kernels and models; of ONNX Runtime, if
+            that computes.
         tokenizer: Fingerprint of what it does; one named by a hub id may change under its name.
 
     The number of threads is not among them. Measured with 1, 2 and 4 threads on one machine (2 cores of

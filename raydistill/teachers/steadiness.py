@@ -10,7 +10,7 @@ from raydistill.signals import Ask, Request, TeacherSignal
 from raydistill.signals.signal import select_rows
 from raydistill.teachers.shapes import STEP, row_width
 
-__all__ = ["Probe", "is_steady", "plan_probes"]
+__all__ = ["Probe", "is_steady", "long_text", "plan_probes"]
 
 _FULL_PASSES = 3.25  # what all probes may cost
 _OPERATIONS = 5e11  # the same for large models: some seconds of one core
@@ -81,7 +81,7 @@ def is_steady(
             _is_same(
                 answer,
                 ask,
-                tuple(_long_text(row, probe.length) for row in range(probe.rows)),
+                tuple(long_text(row, probe.length) for row in range(probe.rows)),
                 probe.length,
                 [(probe.rows - 1, probe.rows // 2, 0)],
             )
@@ -109,6 +109,6 @@ def _is_same(
     return True
 
 
-def _long_text(row: int, tokens: int) -> str:
+def long_text(row: int, tokens: int) -> str:
     """Words of one letter, more than the tokens wanted, in another order for each row."""
     return " ".join(_LETTERS[(row + (row // 16 + 1) * i) % 16] for i in range(2 * tokens))

@@ -1,7 +1,5 @@
 """A teacher: describe yourself, answer these rows. No Ray here."""
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,16 +8,18 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from raydistill.errors import NotFiniteError, TeacherError
 from raydistill.models import ModelSource, ModelTraits, load_classifier, load_tokenizer, tokenize
+from raydistill.models.backends import Backend, ExportError, OnnxBackend, TorchBackend
 from raydistill.models.describe import traits_of_config
 from raydistill.models.outputs import select_parts
 from raydistill.signals import Ask, HiddenAsk, Request, TeacherSignal, pack_signal
 from raydistill.signals.signal import TORCH_DTYPES, vectors_per_row
+from raydistill.teachers.fingerprint import deciding_settings, fingerprint
 from raydistill.teachers.shapes import STEP, Pass, plan_full_passes, plan_passes
-from raydistill.teachers.steadiness import is_steady, plan_probes
+from raydistill.teachers.steadiness import is_steady, long_text, plan_probes
 
 __all__ = [
     "LocalTeacher",
@@ -32,14 +32,11 @@ __all__ = [
 
 _CPU_TOKENS = 4096  # of a forward pass
 _NO_SOURCE = ModelSource("", "", "")
+_LOGITS = Ask()
 _STEADY: dict[str, bool] = {}
 """Shapes of teachers found steady in this process, and whether in passes of four."""
 # Tokens of padding that cost what a pass more costs: launching its kernels, or next to nothing.
 _PADDING = {"cuda": 1024, "cpu": 64}
-# What a configuration says about how it was saved or is called, not about what is computed.
-_NOT_THE_MODEL = {
-    "dtype", "output_attentions", "output_hidden_states", "return_dict", "transformers_version", "use_cache",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,8 @@ class TeacherSettings:
         num_threads: Of torch on the CPU; fixed, since sums may depend on it in the last bit.
         use_gpu: Whether it has (a share of) a GPU.
         attention_maps: Whether maps will be asked for.
+        backend: What computes; ``onnx`` only in float32 on the CPU.
+        ask: The most that will be asked for; ``onnx`` gives out nothing else.
     """
 
     name: str
@@ -99,6 +98,8 @@ class TeacherSettings:
     num_threads: int = 1
     use_gpu: bool = False
     attention_maps: bool = False
+    backend: Literal["torch", "onnx"] = "torch"
+    ask: Ask = _LOGITS
 
 
 class LocalTeacher:
@@ -131,20 +132,45 @@ class LocalTeacher:
         if self._device.type == "cpu":  # more do not stay in its caches
             most = max(STEP, -(-_CPU_TOKENS // settings.max_tokens))
             self._batch_rows = min(settings.batch_rows, most)
-        self._model: Any = model.requires_grad_(False).eval().to(self._device)
+        model.requires_grad_(False).eval().to(self._device)
+        weights = list(model.parameters())
+        self._config, self._traits = model.config, traits_of_config(model.config, self._tokenizer)
+        self._description = TeacherDescription(
+            traits=self._traits,
+            fingerprint=fingerprint(model, self._traits, settings.max_tokens, settings.dtype),
+            num_parameters=sum(weight.numel() for weight in weights),
+            num_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
+            device=str(self._device),
+            steady=False,
+        )
+        self._last_layer = Ask((HiddenAsk(self._traits.num_layers),))
+        self._backend: Backend = TorchBackend(model, self._device)
+        if settings.backend == "onnx":
+            self._backend = self._export(model)
 
     def describe(self) -> TeacherDescription:
         """Shape, labels, fingerprint; and how passes must be shaped here for rows to have the same bits."""
-        model: nn.Module = self._model
-        traits = traits_of_config(self._model.config, self._tokenizer)
-        return TeacherDescription(
-            traits=traits,
-            fingerprint=self._fingerprint(traits),
-            num_parameters=sum(p.numel() for p in model.parameters()),
-            num_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
-            device=str(self._device),
-            steady=self._make_steady(traits.num_layers),
-        )
+        return replace(self._description, steady=self._make_steady())
+
+    def _export(self, model: Any) -> OnnxBackend:
+        settings, ask = self.settings, self.settings.ask
+        most = replace(ask, hidden=(*ask.hidden, *self._last_layer.hidden))  # which probes compare
+        examples = [
+            tokenize(
+                self._tokenizer,
+                [[long_text(i, n) for i, n in enumerate(words)]],
+                settings.max_tokens,
+            )
+            for words in ((3, 12, 7), (5,), (settings.max_tokens, 2))
+        ]
+        try:
+            return OnnxBackend(model, examples, most, settings.num_threads)
+        except ExportError as error:
+            raise TeacherError(
+                settings.name,
+                f"cannot be computed by ONNX Runtime: {error}",
+                f"Set teachers.{settings.name}.backend: torch.",
+            ) from error
 
     @property
     def _may_be_steady(self) -> bool:
@@ -152,52 +178,31 @@ class LocalTeacher:
         exact = self._device.type == "cpu" and self.settings.dtype == "float32"
         return exact and self._batch_rows >= STEP
 
-    def _make_steady(self, layers: int) -> bool:
+    def _make_steady(self) -> bool:
         """Whether rows have the same bits in any company, if need be in passes of four."""
         self._fixed_passes = False
         if not self._may_be_steady:
             return False
         # It is a matter of shapes: a second teacher of the same shape in this process need not try.
-        shape = f"{self._decisive()} {replace(self.settings, name='', source=_NO_SOURCE)}"
+        shape = f"{deciding_settings(self._config)} {replace(self.settings, name='', source=_NO_SOURCE)}"
         if shape in _STEADY:
             self._fixed_passes = _STEADY[shape]
             return True
-        steady = self._is_steady(layers)
+        steady = self._is_steady()
         if not steady:
             self._fixed_passes = True
-            steady = self._fixed_passes = self._is_steady(layers)
+            steady = self._fixed_passes = self._is_steady()
         if steady:
             _STEADY[shape] = self._fixed_passes
         return steady
 
-    def _is_steady(self, layers: int) -> bool:
+    def _is_steady(self) -> bool:
         probes = plan_probes(
             batch_rows=self._batch_rows,
             max_tokens=self.settings.max_tokens,
-            num_parameters=sum(p.numel() for p in self._model.parameters()),
+            num_parameters=self._description.num_parameters,
         )
-        return is_steady(self._answer, Ask((HiddenAsk(layers),)), probes)
-
-    def _decisive(self) -> str:
-        """What its configuration says about how it computes."""
-        config = {
-            key: value
-            for key, value in self._model.config.to_dict().items()
-            if not key.startswith("_") and key not in _NOT_THE_MODEL
-        }
-        return json.dumps(config, sort_keys=True, default=str)
-
-    def _fingerprint(self, traits: ModelTraits) -> str:
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self._model.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(
-                tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
-            )
-        # Weights alone do not say which activation or which epsilon.
-        digest.update(self._decisive().encode())
-        digest.update(f"{traits} {self.settings.max_tokens} {self.settings.dtype}".encode())
-        return digest.hexdigest()
+        return is_steady(self._answer, self._last_layer, probes)
 
     def answer(self, request: Request) -> TeacherSignal:
         """Run the model over the rows, those of like width together; the answer is in their order.
@@ -243,14 +248,10 @@ class LocalTeacher:
             padding="max_length",
             max_length=one.width,
             return_tensors="pt",
-        ).to(self._device)
-        outputs = self._model(
-            **inputs,
-            output_hidden_states=bool(request.ask.hidden),
-            output_attentions=bool(request.ask.attention),
         )
+        found = self._backend.run(inputs, request.ask)
         mask = inputs["attention_mask"][: len(one.rows)].bool()
-        return select_parts(outputs, mask, request.ask)
+        return select_parts(found, mask.to(self._device), request.ask)
 
     @torch.inference_mode()
     def run_plainly(self, request: Request) -> Tensor:
@@ -259,9 +260,7 @@ class LocalTeacher:
         A single row is not filled up to four here, as it is where equal bits are wanted.
         """
         inputs = tokenize(self._tokenizer, request.texts, self.settings.max_tokens)
-        inputs = {key: value.to(self._device) for key, value in inputs.items()}
-        logits: Tensor = self._model(**inputs).logits.float().cpu()
-        return logits
+        return self._backend.run(inputs, _LOGITS)["logits"].float().cpu()
 
     def _refuse_not_finite(
         self, request: Request, parts: dict[str, Tensor], lengths: NDArray[np.int32]

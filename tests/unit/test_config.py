@@ -130,6 +130,21 @@ def test_a_fault_is_one_sentence_by_path(path, value, line):
     assert lines(**{path: value}) == [line]
 
 
+def test_onnx_computes_in_float32_on_cpus():
+    """A teacher that is given a GPU and does not use it wastes the GPU."""
+    half = {"model": "x", "backend": "onnx", "dtype": "bfloat16", "num_gpus": 0.5}
+    assert lines(teachers__wide=half) == [
+        "teachers.wide.backend is onnx, which computes in float32 on CPUs, but teachers.wide.dtype is bfloat16. "
+        "Set backend: torch.",
+        "teachers.wide.backend is onnx, which computes in float32 on CPUs, but teachers.wide.num_gpus is 0.5. "
+        "Set backend: torch.",
+    ]
+    inline = {"model": "x", "backend": "onnx", "placement": "inline", "num_gpus": 1}
+    assert lines(teachers__wide=inline) == []
+    (line,) = lines(teachers__wide=inline, training__gpus_per_worker=1)
+    assert "but training.gpus_per_worker is 1." in line
+
+
 def test_unlabelled_rows_need_a_term_that_uses_them():
     """Rows that are read and never learnt from would be a silent waste."""
     found = lines(data__unlabelled="u.jsonl", losses=[{"kind": "cross_entropy"}], teachers={})

@@ -161,17 +161,15 @@ def test_where_company_matters_passes_have_four_rows(
     teacher = make_teacher(tiny["wide"])
     honest = teacher._is_steady
     monkeypatch.setattr("raydistill.teachers.teacher._STEADY", {})
-    monkeypatch.setattr(
-        teacher, "_is_steady", lambda layers: teacher._fixed_passes and honest(layers)
-    )
+    monkeypatch.setattr(teacher, "_is_steady", lambda: teacher._fixed_passes and honest())
     assert teacher.describe().steady
     assert teacher._fixed_passes
     alike = make_teacher(tiny["wide"])
-    monkeypatch.setattr(alike, "_is_steady", lambda _: pytest.fail("it was tried already"))
+    monkeypatch.setattr(alike, "_is_steady", lambda: pytest.fail("it was tried already"))
     assert alike.describe().steady
     assert alike._fixed_passes
     monkeypatch.setattr("raydistill.teachers.teacher._STEADY", {})
-    monkeypatch.setattr(teacher, "_is_steady", lambda _: False)
+    monkeypatch.setattr(teacher, "_is_steady", lambda: False)
     assert not teacher.describe().steady
     assert not teacher._fixed_passes
     passes = plan_passes([3] * 9, batch_rows=64, max_tokens=50, fixed=True)

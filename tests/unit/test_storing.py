@@ -43,6 +43,18 @@ def test_what_cache_fills_is_where_an_inline_teacher_looks(settings):
     assert store_line(run, "deep", inline=False).shelf.device == "cpu"
 
 
+def test_another_backend_has_another_shelf(settings):
+    """Its last bits differ, and a shelf of both would make a run depend on who filled it."""
+    torch_shelf = store_line(prepared(DistillConfig.model_validate(settings)), "deep", inline=False)
+    settings["teachers"]["deep"]["backend"] = "onnx"
+    onnx_shelf = store_line(prepared(DistillConfig.model_validate(settings)), "deep", inline=False)
+    assert torch_shelf is not None
+    assert onnx_shelf is not None
+    assert torch_shelf.shelf.name != onnx_shelf.shelf.name
+    assert "onnxruntime" in onnx_shelf.shelf.software
+    assert "onnxruntime" not in torch_shelf.shelf.software
+
+
 def test_cache_needs_the_teachers_alone(settings):
     """On a machine of one GPU the workers' share would leave none for the teacher."""
     filling = only_teachers(DistillConfig.model_validate(settings))

@@ -1,0 +1,181 @@
+"""What computes a frozen model: torch, or ONNX Runtime on CPUs."""
+
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from raydistill.models.describe import quiet_transformers
+from raydistill.signals import Ask
+
+__all__ = ["Backend", "ExportError", "OnnxBackend", "TorchBackend", "output_names"]
+
+_OPSET = 17
+_TOLERANCE = 1e-3  # of a part's largest value: an export that went wrong is off by much more
+
+
+class Backend(Protocol):
+    """Runs one model."""
+
+    def run(self, inputs: Mapping[str, Tensor], ask: Ask) -> dict[str, Tensor]:
+        """One forward pass.
+
+        Args:
+            inputs: Of the tokenizer, ``[B, S]`` each, on the CPU.
+            ask: What is wanted.
+
+        Returns:
+            By the names of `output_names`: logits ``[B, K]``, hidden states ``[B, S, D]``, maps
+            ``[B, H, S, S]``; those of padding mean nothing.
+        """
+        ...
+
+
+def output_names(ask: Ask) -> list[str]:
+    """What a model must give out for an ask: ``logits``, ``hidden.3``, ``attention.3``, before any reduction."""
+    layers = sorted({hidden.layer for hidden in ask.hidden})
+    blocks = sorted({attention.layer for attention in ask.attention})
+    return [
+        "logits",
+        *(f"hidden.{layer}" for layer in layers),
+        *(f"attention.{block}" for block in blocks),
+    ]
+
+
+class TorchBackend:
+    """The module itself.
+
+    Args:
+        model: A Hugging Face classifier, where it runs.
+        device: Where that is.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.model, self._device = model, device
+
+    def run(self, inputs: Mapping[str, Tensor], ask: Ask) -> dict[str, Tensor]:
+        """One forward pass."""
+        inputs = {name: tensor.to(self._device) for name, tensor in inputs.items()}
+        outputs = self.model(
+            **inputs, output_hidden_states=bool(ask.hidden), output_attentions=bool(ask.attention)
+        )
+        found = {"logits": outputs.logits}
+        for name in output_names(ask)[1:]:
+            kind, layer = name.split(".")
+            if kind == "hidden":
+                found[name] = outputs.hidden_states[int(layer)]
+            else:
+                found[name] = outputs.attentions[int(layer) - 1]
+        return found
+
+
+class ExportError(Exception):
+    """A model cannot be exported, or its export computes something else."""
+
+
+class OnnxBackend:
+    """The module exported to ONNX and computed by ONNX Runtime on CPUs.
+
+    Args:
+        model: A Hugging Face classifier in float32 on the CPU; it is not kept.
+        examples: Inputs of several shapes, ``[B, S]`` each. The first is exported; on all of them
+            the export must give out what the module does.
+        ask: The most that will be asked for.
+        num_threads: Of a pass.
+
+    Raises:
+        ExportError: With what happened.
+    """
+
+    def __init__(
+        self, model: nn.Module, examples: Sequence[Mapping[str, Tensor]], ask: Ask, num_threads: int
+    ) -> None:
+        module = TorchBackend(model, torch.device("cpu"))
+        self._session = _export(module, examples[0], ask, num_threads)
+        # What the model does not need is none of the export's inputs.
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        for inputs in examples:
+            _refuse_other(self.run(inputs, ask), module, inputs, ask)
+
+    def run(self, inputs: Mapping[str, Tensor], ask: Ask) -> dict[str, Tensor]:
+        """One forward pass."""
+        names = output_names(ask)
+        arrays = self._session.run(names, {name: inputs[name].numpy() for name in self._inputs})
+        return dict(zip(names, map(torch.from_numpy, arrays), strict=True))
+
+
+class _Positional(nn.Module):
+    """A model as an exporter wants it: tensors in, tensors out."""
+
+    def __init__(self, module: TorchBackend, names: list[str], ask: Ask) -> None:
+        super().__init__()
+        self.model = module.model  # among the modules of this one, whose weights are exported
+        self._module, self._names, self._ask = module, names, ask
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        inputs = dict(zip(self._names, tensors, strict=True))
+        return tuple(self._module.run(inputs, self._ask).values())
+
+
+def _export(module: TorchBackend, inputs: Mapping[str, Tensor], ask: Ask, num_threads: int) -> Any:
+    """A session of ONNX Runtime."""
+    import onnxruntime
+
+    names, found = list(inputs), output_names(ask)
+    free = {name: {0: "rows", 1: "tokens"} for name in names}
+    free |= {name: {0: "rows"} if name == "logits" else {0: "rows", 1: "tokens"} for name in found}
+    free |= {name: {0: "rows", 2: "tokens", 3: "tokens"} for name in found if "attention." in name}
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
+    # Threads that spin while they wait take the student's share of the CPU.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory(prefix="raydistill-onnx-") as folder:
+        file = Path(folder) / "model.onnx"  # beside it the weights, if they exceed 2 GB
+        try:
+            with warnings.catch_warnings(), quiet_transformers():
+                warnings.simplefilter("ignore")
+                torch.onnx.export(
+                    _Positional(module, names, ask).eval(),
+                    tuple(inputs.values()),
+                    str(file),
+                    input_names=names,
+                    output_names=found,
+                    dynamic_axes=free,
+                    opset_version=_OPSET,
+                    dynamo=False,  # the newer exporter takes five times as long
+                )
+            return onnxruntime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # of either library, of any type
+            raise ExportError(f"{type(error).__name__}: {error}") from error
+
+
+def _refuse_other(
+    found: Mapping[str, Tensor], module: TorchBackend, inputs: Mapping[str, Tensor], ask: Ask
+) -> None:
+    with torch.inference_mode():
+        expected = module.run(inputs, ask)
+    mask = inputs["attention_mask"].bool()
+    for name, true in expected.items():
+        one, other = _without_padding(found[name], mask), _without_padding(true, mask)
+        worst = float((one - other).abs().max())
+        if not worst <= _TOLERANCE * max(1.0, float(other.abs().max())):
+            rows, tokens = mask.shape
+            raise ExportError(
+                f"{name} of the export differs by {worst:.2g} on {rows} x {tokens} tokens"
+            )
+
+
+def _without_padding(tensor: Tensor, mask: Tensor) -> Tensor:
+    if tensor.ndim == 2:  # noqa: PLR2004 - logits
+        return tensor
+    if tensor.ndim == 3:  # noqa: PLR2004 - hidden states
+        return tensor[mask]
+    squares = mask[:, None, :, None] & mask[:, None, None, :]
+    return tensor[squares.expand_as(tensor)]
