@@ -1,7 +1,7 @@
 """What is measured after training, in a task of its own on the cluster: numbers come back, no tensors."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raydistill.config.training import EvaluationSection
@@ -86,7 +86,7 @@ def final_figures(job: FinalJob) -> FinalFigures:
     if not job.evaluation.teachers or not job.teachers:
         return found
     sources = {
-        name: open_source(name, line, timeout_factor=REQUEST_PASSES)
+        name: open_source(name, replace(line, direct=False), timeout_factor=REQUEST_PASSES)
         for name, line in job.teachers.items()
     }
     dtypes = {name: job.objective.asks[name].dtype for name in sources}

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
+from raydistill.config import DistillConfig
 from raydistill.config.models import TeacherSection
 from raydistill.errors import TeacherError
 from raydistill.prepare import Prepared, Resources, needed_resources, replicas_need
@@ -72,7 +74,17 @@ def teacher_settings(prepared: Prepared, name: str, *, inline: bool = False) -> 
         attention_maps=bool(prepared.objective.asks[name].attention),
         backend=section.backend,
         ask=prepared.objective.asks[name],
+        keep_on_device=not inline and is_direct(prepared.config, name),
     )
+
+
+def is_direct(config: DistillConfig, name: str) -> bool:
+    """Whether a teacher's answers go from device to device."""
+    teacher = config.teachers[name]
+    if teacher.transport != "auto":
+        return teacher.transport == "nixl"
+    on_gpus = teacher.num_gpus > 0 and config.training.gpus_per_worker > 0
+    return on_gpus and not config.store.enabled and find_spec("nixl") is not None
 
 
 @contextmanager
@@ -225,4 +237,5 @@ def _line(prepared: Prepared, name: str, object_store: int) -> TeacherLine:
         store=store_line(prepared, name, inline=False),
         memory_bytes=memory,
         hedge_after=section.hedge_after,
+        direct=is_direct(config, name),
     )

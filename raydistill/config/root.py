@@ -134,6 +134,14 @@ def _teacher_faults(config: DistillConfig) -> list[Fault]:
                 )
             )
         faults += _backend_faults(config, name)
+        if teacher.transport == "nixl" and config.store.enabled:
+            faults.append(
+                Fault(
+                    f"teachers.{name}.transport",
+                    "is nixl, which keeps answers on their way from device to device, but the store takes them from host memory. Set store.enabled: false, or transport: auto.",
+                    rests_on=(f"teachers.{name}.transport", "store.enabled"),
+                )
+            )
     terms = _with_teachers(config)
     if config.teachers and not terms:
         faults.append(

@@ -1,54 +1,26 @@
 """On a GPU, the next micro-batch is copied while the student works on this one."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from raydistill.pipeline.feed import Fed
-from raydistill.signals import TeacherSignal
+from raydistill.signals.signal import on_device
 
 __all__ = ["copied_ahead", "moved"]
 
 
-@dataclass(frozen=True)
-class _MovedSignal(TeacherSignal):
-    """A signal whose parts lie on a device."""
-
-    tensors: tuple[tuple[str, Tensor], ...] = ()
-
-    def part(self, key: str) -> Tensor:
-        """One part, on the device."""
-        for name, tensor in self.tensors:
-            if name == key:
-                return tensor
-        return super().part(key)
-
-
 def moved(fed: Fed, device: torch.device) -> Fed:
-    """The same micro-batch with its tensors on a device; through pinned memory if that is a GPU.
-
-    Pinned memory lets the copy run beside kernels; without it ``non_blocking`` blocks all the same.
-    """
+    """The same micro-batch with its tensors on a device; through pinned memory if that is a GPU."""
 
     def move(tensor: Tensor) -> Tensor:
         if device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(device, non_blocking=True)
 
-    signals = {
-        name: _MovedSignal(
-            signal.teacher,
-            signal.row_ids,
-            signal.lengths,
-            signal.dtype,
-            signal.parts,
-            signal.buffer,
-            tuple((part, move(signal.part(part))) for part in signal.parts),
-        )
-        for name, signal in fed.signals.items()
-    }
+    signals = {name: on_device(signal, device) for name, signal in fed.signals.items()}
     batch = fed.micro_batch.batch
     inputs = {name: move(tensor) for name, tensor in batch.inputs.items()}
     ahead = replace(batch, inputs=inputs, labels=move(batch.labels), counts=move(batch.counts))
@@ -65,9 +37,15 @@ def copied_ahead(items: Iterable[Fed], device: torch.device) -> Iterator[Fed]:
         return
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     ready: Fed | None = None
-    for item in items:
+    source = iter(items)
+    while True:
+        # Signals that come from GPU to GPU are written into memory that this stream gives out: memory
+        # of the other might still be read by kernels that wait there.
         with torch.cuda.stream(stream):
-            following = moved(item, device)
+            item = next(source, None)
+            following = moved(item, device) if item is not None else None
+        if following is None:
+            break
         if ready is not None:
             yield ready
         torch.cuda.current_stream(device).wait_stream(stream)

@@ -17,8 +17,8 @@ from raydistill.prepare.data import load_data
 from raydistill.prepare.manifest import manifest_of
 from raydistill.prepare.objective import plan_objective
 from raydistill.prepare.sources import (
-    backend_faults,
     head_faults,
+    package_faults,
     resolve_source,
     weights_fingerprint,
 )
@@ -119,7 +119,8 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
     traits: dict[str, ModelTraits] = {}
     for name, section in config.teachers.items():
         path = f"teachers.{name}.model"
-        faults += backend_faults(f"teachers.{name}.backend", section.backend)
+        faults += package_faults(f"teachers.{name}.backend", section.backend)
+        faults += package_faults(f"teachers.{name}.transport", section.transport)
         source = tried(
             lambda path=path, section=section: resolve_source(  # type: ignore[misc]
                 path,

@@ -11,9 +11,9 @@ from raydistill.models import ModelSource
 from raydistill.tracking import resolve_model
 
 __all__ = [
-    "backend_faults",
     "head_faults",
     "is_registry_uri",
+    "package_faults",
     "resolve_source",
     "weights_fingerprint",
 ]
@@ -85,21 +85,24 @@ def head_faults(path: str, source: ModelSource) -> list[Fault]:
     ]
 
 
-def backend_faults(path: str, backend: str) -> list[Fault]:
-    """Packages that are not part of every installation.
+_EXTRAS = {"onnx": ("onnx", ("onnx", "onnxruntime")), "nixl": ("direct", ("nixl",))}
+
+
+def package_faults(path: str, choice: str) -> list[Fault]:
+    """What is chosen and needs packages that are not part of every installation.
 
     Args:
         path: Where it stands in the configuration.
-        backend: ``torch``, or ``onnx``.
+        choice: ``onnx``, ``nixl``; others need nothing.
     """
-    wanted = ("onnx", "onnxruntime") if backend == "onnx" else ()
-    missing = [name for name in wanted if find_spec(name) is None]
+    extra, packages = _EXTRAS.get(choice, ("", ()))
+    missing = [name for name in packages if find_spec(name) is None]
     if not missing:
         return []
     return [
         Fault(
             path,
-            f"is {backend}, which needs {' and '.join(missing)}: pip install 'raydistill[onnx]', on every node.",
+            f"is {choice}, which needs {' and '.join(missing)}: pip install 'raydistill[{extra}]', on every node.",
         )
     ]
 

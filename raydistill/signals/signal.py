@@ -25,6 +25,7 @@ __all__ = [
     "Part",
     "TeacherSignal",
     "is_square",
+    "on_device",
     "pack_signal",
     "select_rows",
     "vectors_per_row",
@@ -32,6 +33,7 @@ __all__ = [
 
 TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ALIGNMENT = 64  # bytes; what vector loads like
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class TeacherSignal:
         dtype: Of everything in the buffer.
         parts: ``logits``, ``hidden.<layer>.<pooling>``, ``attention.<layer>.<heads>``.
         buffer: All parts, uint8; read-only when it lies in shared memory or in a mapped file, of which
-            the parts are then only a piece.
+            the parts are then only a piece. A tensor when it lies on a device.
     """
 
     teacher: str
@@ -67,7 +69,12 @@ class TeacherSignal:
     lengths: NDArray[np.int32]
     dtype: SignalDtype
     parts: Mapping[str, Part]
-    buffer: NDArray[np.uint8] = field(repr=False)
+    buffer: NDArray[np.uint8] | Tensor = field(repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parts are."""
+        return self.buffer.device if isinstance(self.buffer, Tensor) else CPU
 
     @property
     def num_bytes(self) -> int:
@@ -111,9 +118,11 @@ class TeacherSignal:
         part = self.parts[key]
         dtype = TORCH_DTYPES[self.dtype]
         num_bytes = int(np.prod(part.shape, dtype=np.int64)) * dtype.itemsize
-        with warnings.catch_warnings():  # nobody writes into it: shared memory is read-only
-            warnings.filterwarnings("ignore", message=".*not writable.*")
-            whole = torch.from_numpy(self.buffer)
+        whole = self.buffer
+        if not isinstance(whole, Tensor):
+            with warnings.catch_warnings():  # nobody writes into it: shared memory is read-only
+                warnings.filterwarnings("ignore", message=".*not writable.*")
+                whole = torch.from_numpy(whole)
         return whole[part.offset : part.offset + num_bytes].view(dtype).view(part.shape)
 
 
@@ -123,6 +132,8 @@ def pack_signal(
     lengths: Sequence[int],
     parts: Mapping[str, Tensor],
     dtype: SignalDtype,
+    *,
+    device: torch.device = CPU,
 ) -> TeacherSignal:
     """Put the parts into one buffer.
 
@@ -133,6 +144,7 @@ def pack_signal(
         parts: Tensors of any floating dtype on any device, in the shapes that :class:`Part` states.
         dtype: What they are rounded to. float16 keeps 11 bits of the mantissa, up to 65504;
             bfloat16 keeps 8 bits over the range of float32.
+        device: Where the buffer is made. From pinned memory to a GPU the copies are asynchronous.
     """
     target = TORCH_DTYPES[dtype]
     layout: dict[str, Part] = {}
@@ -140,14 +152,33 @@ def pack_signal(
     for key, tensor in parts.items():
         layout[key] = Part(size, tuple(tensor.shape))
         size += -(-tensor.numel() * target.itemsize // ALIGNMENT) * ALIGNMENT
-    buffer = np.zeros(max(size, ALIGNMENT), dtype=np.uint8)  # torch cannot view an empty one
-    whole = torch.from_numpy(buffer)
+    size = max(size, ALIGNMENT)  # torch cannot view an empty one
+    if device.type == "cpu":
+        buffer: NDArray[np.uint8] | Tensor = np.zeros(size, dtype=np.uint8)
+    else:
+        buffer = torch.zeros(size, dtype=torch.uint8, device=device)
+    whole = torch.as_tensor(buffer)
     for key, tensor in parts.items():
         begin = layout[key].offset
         end = begin + tensor.numel() * target.itemsize
-        whole[begin:end].view(target).copy_(tensor.reshape(-1))
+        whole[begin:end].view(target).copy_(tensor.reshape(-1), non_blocking=device.type == "cuda")
     return TeacherSignal(
         teacher, tuple(row_ids), np.asarray(lengths, dtype=np.int32), dtype, layout, buffer
+    )
+
+
+def on_device(signal: TeacherSignal, device: torch.device) -> TeacherSignal:
+    """The same signal with its buffer on a device; to a GPU through pinned memory, asynchronously.
+
+    Pinned memory lets the copy run beside kernels; without it ``non_blocking`` blocks all the same.
+    """
+    if signal.device == device:
+        return signal
+    parts = {name: signal.part(name) for name in signal.parts}
+    if device.type == "cuda" and signal.device.type == "cpu":
+        parts = {name: part.pin_memory() for name, part in parts.items()}
+    return pack_signal(
+        signal.teacher, signal.row_ids, signal.lengths.tolist(), parts, signal.dtype, device=device
     )
 
 
@@ -184,4 +215,5 @@ def select_rows(signal: TeacherSignal, begin: int, end: int) -> TeacherSignal:
         signal.lengths[begin:end].tolist(),
         parts,
         signal.dtype,
+        device=signal.device,
     )

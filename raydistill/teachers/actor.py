@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -13,6 +13,7 @@ from ray.exceptions import (
     ObjectLostError,
     OutOfMemoryError,
     RayActorError,
+    RayDirectTransportError,
     RayTaskError,
     TaskCancelledError,
     WorkerCrashedError,
@@ -20,8 +21,10 @@ from ray.exceptions import (
 
 from raydistill.errors import RaydistillError, TeacherError
 from raydistill.signals import Request, TeacherSignal, pack_signal
+from raydistill.signals.signal import CPU, on_device
 from raydistill.teachers.calls import last_line
 from raydistill.teachers.counting import CountingTeacher
+from raydistill.teachers.direct import Offered, offer, take, why_unable
 from raydistill.teachers.merging import Merge, MergingTeacher
 from raydistill.teachers.placement import Trial
 from raydistill.teachers.pool import ReplicaLost, ReplicaSlow
@@ -44,6 +47,7 @@ __all__ = [
 
 _PAUSE_S = 0.2  # between looks at a replica that is being restarted
 _TRANSFER_S = 60.0  # for an answer that is ready on another node when its deadline comes
+_TAKE_S = 5.0  # at least, for a buffer that is ready
 _WAITING = 64  # calls that one replica holds at a time, computing one; more wait in Ray
 _DEATHS = 5  # pings in a row that find it dead before it is given up; one may be of the last life
 _LOST = (
@@ -78,6 +82,7 @@ class TeacherActor:
         self._description = thread.run(counted.describe)
         self._stored: StoredTeacher | None = None
         self._said: list[str] = []
+        self._unable: str | None = None  # to send from device to device; nobody tried yet
         if store is not None:
             self._stored = StoredTeacher(counted, store.open(settings.name, self._said.append))
         together = merge == "always" or (merge == "auto" and self._description.steady)
@@ -92,8 +97,17 @@ class TeacherActor:
         return self._description
 
     def answer(self, request: Request) -> TeacherSignal:
-        """The teacher's answer."""
-        return self._teacher.answer(request)
+        """The teacher's answer, in host memory."""
+        return on_device(self._teacher.answer(request), CPU)
+
+    def offer(self, request: Request) -> Offered | TeacherSignal:
+        """The teacher's answer, to be taken from this process's device; if that cannot be, as `answer`."""
+        signal = self._teacher.answer(request)
+        if self._unable is None:
+            self._unable = why_unable() or ""
+            if self._unable:
+                self._said.append(f"answers through host memory: {self._unable}")
+        return on_device(signal, CPU) if self._unable else offer(signal)
 
     def fill(self, request: Request) -> TeacherSignal:
         """Compute what the store has not; what comes back names the rows and holds nothing."""
@@ -218,24 +232,44 @@ def _trial(settings: TeacherSettings, request: Request) -> tuple[TeacherDescript
 
 
 class ActorTransport:
-    """Requests to replicas as calls of actors; what stands for an answer is an object reference."""
+    """Requests to replicas as calls of actors; what stands for an answer is an object reference.
 
-    def __init__(self, name: str, actors: Sequence[Any], method: str = "answer") -> None:
-        self._name, self._actors, self._method = name, list(actors), method
+    Args:
+        name: Of the teacher.
+        actors: Its replicas.
+        method: Of theirs: ``answer``, ``offer``, ``fill``.
+        say: Where it is told that answers cannot be taken from device to device.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        actors: Sequence[Any],
+        method: str = "answer",
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._name, self._actors, self._method, self._say = name, list(actors), method, say
         self.num_replicas = len(self._actors)
         self._pings: dict[int, Any] = {}
+        self._through_host: set[str] = set()
 
     def submit(self, replica: int, request: Request) -> Any:
         """Call without waiting."""
+        actor, method = self._actors[replica], self._method
+        if actor._actor_id.hex() in self._through_host:
+            method = "answer"
         try:
-            return getattr(self._actors[replica], self._method).remote(request)
+            return getattr(actor, method).remote(request)
         except RayActorError as error:
             raise ReplicaLost from error
 
     def fetch(self, pending: Any, timeout_s: float) -> TeacherSignal:
         """Get the signal from the node that made it."""
+        deadline = time.monotonic() + timeout_s
         try:
-            return self._get(pending, timeout_s)
+            answer = self._get(pending, timeout_s)
+            if isinstance(answer, Offered):
+                return self._take(answer, max(_TAKE_S, deadline - time.monotonic()))
         except GetTimeoutError as error:
             ray.cancel(pending)
             raise ReplicaSlow from error
@@ -243,8 +277,23 @@ class ActorTransport:
             raise ReplicaLost from error
         except RayTaskError as error:
             raise _cause(self._name, error) from error
+        return answer
 
-    def _get(self, pending: Any, timeout_s: float) -> TeacherSignal:
+    def _take(self, offered: Offered, timeout_s: float) -> TeacherSignal:
+        """From the replica's device; if that fails, by the object store, as later ones of this replica."""
+        try:
+            return take(offered, timeout_s)
+        except (
+            RayDirectTransportError
+        ) as error:  # e.g. NIXL does not know a replica that was restarted
+            if offered.actor not in self._through_host:
+                self._through_host.add(offered.actor)
+                self._say(
+                    f"teachers.{self._name}: a replica answers through host memory from now on: {last_line(error)}"
+                )
+        return take(offered, timeout_s, through_host=True)
+
+    def _get(self, pending: Any, timeout_s: float) -> TeacherSignal | Offered:
         try:
             return ray.get(pending, timeout=timeout_s)  # type: ignore[no-any-return]
         except GetTimeoutError:

@@ -7,6 +7,7 @@ from typing import Any
 from raydistill.store import Codecs, Place, Shelf, ShelfStore
 from raydistill.teachers.actor import ActorTransport
 from raydistill.teachers.counting import CountingTeacher
+from raydistill.teachers.direct import why_unable
 from raydistill.teachers.pool import TeacherPool
 from raydistill.teachers.source import Source
 from raydistill.teachers.sources import InlineSource, Memory, StoreSource
@@ -65,6 +66,7 @@ class TeacherLine:
         elastic: Whether its replicas may become more or fewer.
         inline: What to load in the worker's own process; None: nothing.
         window_rows: Rows computed together by an inline teacher.
+        direct: Whether workers take answers from its device; only what trains asks so.
     """
 
     actors: tuple[Any, ...]
@@ -77,6 +79,7 @@ class TeacherLine:
     elastic: bool = False
     inline: TeacherSettings | None = None
     window_rows: int = 0
+    direct: bool = False
 
 
 def open_source(
@@ -103,9 +106,13 @@ def open_source(
         return StoreSource(name, store, memory, _inline(line, line.inline, store))
     pool = None
     if line.actors:
+        direct = line.direct
+        if direct and (unable := why_unable()) is not None:
+            say(f"teachers.{name} answers through host memory: {unable}")
+            direct = False
         pool = TeacherPool(
             name,
-            ActorTransport(name, line.actors),
+            ActorTransport(name, line.actors, "offer" if direct else "answer", say),
             timeout_s=line.timeout_s * timeout_factor,
             max_retries=line.max_retries,
             start_timeout_s=line.start_timeout_s,

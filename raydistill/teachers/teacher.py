@@ -16,7 +16,7 @@ from raydistill.models.backends import Backend, ExportError, OnnxBackend, TorchB
 from raydistill.models.describe import traits_of_config
 from raydistill.models.outputs import select_parts
 from raydistill.signals import Ask, HiddenAsk, Request, TeacherSignal, pack_signal
-from raydistill.signals.signal import TORCH_DTYPES, vectors_per_row
+from raydistill.signals.signal import CPU, TORCH_DTYPES, vectors_per_row
 from raydistill.teachers.fingerprint import deciding_settings, fingerprint
 from raydistill.teachers.shapes import STEP, Pass, plan_full_passes, plan_passes
 from raydistill.teachers.steadiness import is_steady, long_text, plan_probes
@@ -88,6 +88,7 @@ class TeacherSettings:
         attention_maps: Whether maps will be asked for.
         backend: What computes; ``onnx`` only in float32 on the CPU.
         ask: The most that will be asked for; ``onnx`` gives out nothing else.
+        keep_on_device: Whether answers stay in the memory of the device that computed them.
     """
 
     name: str
@@ -100,6 +101,7 @@ class TeacherSettings:
     attention_maps: bool = False
     backend: Literal["torch", "onnx"] = "torch"
     ask: Ask = _LOGITS
+    keep_on_device: bool = False
 
 
 class LocalTeacher:
@@ -230,8 +232,14 @@ class LocalTeacher:
             for key in pieces[0]
         }
         self._refuse_not_finite(request, parts, lengths)
+        place = self._device if self.settings.keep_on_device else CPU
         return pack_signal(
-            self.settings.name, request.row_ids, lengths.tolist(), parts, request.ask.dtype
+            self.settings.name,
+            request.row_ids,
+            lengths.tolist(),
+            parts,
+            request.ask.dtype,
+            device=place,
         )
 
     def _plan(self, lengths: list[int]) -> list[Pass]:

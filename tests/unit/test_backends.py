@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from raydistill.errors import TeacherError
 from raydistill.models import ModelSource
 from raydistill.models.backends import ExportError, OnnxBackend, output_names
-from raydistill.prepare.sources import backend_faults
+from raydistill.prepare.sources import package_faults
 from raydistill.signals import Ask, AttentionAsk, HiddenAsk, Request
 from raydistill.signals.signal import select_rows
 from raydistill.teachers import LocalTeacher, TeacherSettings
@@ -123,10 +123,13 @@ def test_a_model_that_cannot_be_exported_names_the_way_out(
 
 
 def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert backend_faults("teachers.a.backend", "onnx") == []
+    assert package_faults("teachers.a.backend", "onnx") == []
     monkeypatch.setattr("raydistill.prepare.sources.find_spec", lambda name: None)
-    assert backend_faults("teachers.a.backend", "torch") == []
-    (fault,) = backend_faults("teachers.a.backend", "onnx")
+    assert package_faults("teachers.a.backend", "torch") == []
+    assert package_faults("teachers.a.transport", "auto") == []
+    (fault,) = package_faults("teachers.a.backend", "onnx")
     assert fault.path == "teachers.a.backend"
     assert "onnx and onnxruntime" in fault.message
     assert "pip install 'raydistill[onnx]'" in fault.message
+    (fault,) = package_faults("teachers.a.transport", "nixl")
+    assert "pip install 'raydistill[direct]'" in fault.message

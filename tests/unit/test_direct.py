@@ -1,0 +1,136 @@
+"""Who answers from device to device, and what happens where that cannot be."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ray.exceptions import RayDirectTransportError
+
+from raydistill.config import DistillConfig
+from raydistill.config.load import parse_config
+from raydistill.models import ModelSource
+from raydistill.serve import is_direct
+from raydistill.signals import Request, TeacherSignal
+from raydistill.signals.signal import CPU, on_device, pack_signal, select_rows
+from raydistill.teachers import TeacherSettings
+from raydistill.teachers.actor import ActorTransport, TeacherActor
+from raydistill.teachers.direct import Offered
+from raydistill.teachers.line import TeacherLine, open_source
+from tests.unit.test_store import ASK, answer, texts_of
+
+SETTINGS = TeacherSettings("wide", ModelSource("m", "m", "m"), "float32", 32, 8)
+REQUEST = Request((0, 1), (texts_of(2),), ASK)
+
+
+class Ready:
+    """Has its answer."""
+
+    def __init__(self, settings: TeacherSettings) -> None:
+        pass
+
+    def describe(self) -> Any:
+        return dataclasses.make_dataclass("D", [("steady", bool, True)])()
+
+    def answer(self, request: Request) -> TeacherSignal:
+        return answer(request.texts[0])
+
+
+def test_a_replica_that_cannot_offer_answers_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a cluster without the package must not stop a run."""
+    monkeypatch.setattr("raydistill.teachers.actor.why_unable", lambda: "no such package")
+    actor = TeacherActor(Ready, SETTINGS)
+    for _ in range(2):
+        signal = actor.offer(REQUEST)
+        assert isinstance(signal, TeacherSignal)
+        assert np.array_equal(signal.buffer, answer(texts_of(2)).buffer)
+    assert actor.said() == ["answers through host memory: no such package"]
+
+
+def test_a_worker_that_cannot_take_asks_for_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would fail at each of them."""
+    said: list[str] = []
+    line = TeacherLine((object(),), 60.0, 3, 60.0, direct=True)
+    monkeypatch.setattr("raydistill.teachers.line.why_unable", lambda: "no such package")
+    pool: Any = open_source("wide", line, say=said.append)
+    assert pool._transport._method == "answer"
+    assert said == ["teachers.wide answers through host memory: no such package"]
+    monkeypatch.setattr("raydistill.teachers.line.why_unable", lambda: None)
+    pool = open_source("wide", line)
+    assert pool._transport._method == "offer"
+
+
+def test_what_cannot_be_taken_comes_through_host_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The replica has computed it: asking again would cost a pass and a retry."""
+    whole, said, ways = answer(texts_of(2)), list[str](), list[bool]()
+
+    def take(offered: Offered, timeout_s: float, *, through_host: bool = False) -> TeacherSignal:
+        ways.append(through_host)
+        if not through_host:
+            raise RayDirectTransportError("no way")
+        return whole
+
+    monkeypatch.setattr("raydistill.teachers.actor.take", take)
+    offered = Offered(dataclasses.replace(whole, buffer=np.empty(0, np.uint8)), [], "a1")
+    monkeypatch.setattr("raydistill.teachers.actor.ray.get", lambda pending, timeout: offered)
+    transport = ActorTransport("wide", [], "offer", said.append)
+    for _ in range(2):
+        assert transport.fetch("pending", 5.0) is whole
+    assert ways == [False, True, False, True]
+    assert len(said) == 1
+    assert "through host memory from now on" in said[0]
+
+
+def test_a_signal_on_a_device_is_the_same_signal() -> None:
+    """Views of a device's buffer must be cut where those of host memory are."""
+    signal = answer(texts_of(3))
+    held = dataclasses.replace(signal, buffer=torch.from_numpy(signal.buffer.copy()))
+    assert on_device(held, CPU) is held
+    for name in signal.parts:
+        assert torch.equal(held.part(name), signal.part(name))
+        assert torch.equal(select_rows(held, 1, 3).part(name), select_rows(signal, 1, 3).part(name))
+    meta = torch.device("meta")
+    parts = {name: signal.part(name) for name in signal.parts}
+    far = pack_signal("wide", (0, 1, 2), signal.lengths.tolist(), parts, "float32", device=meta)
+    assert far.device == meta
+    assert {name: far.part(name).shape for name in far.parts} == {
+        name: part.shape for name, part in parts.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("teacher", "worker_gpus", "store", "installed", "direct"),
+    [
+        ({"num_gpus": 1}, 1, False, True, True),
+        ({"num_gpus": 0.5}, 1, False, True, True),
+        ({"num_gpus": 1}, 1, True, True, False),
+        ({"num_gpus": 1}, 1, False, False, False),
+        ({"num_gpus": 1}, 0, False, True, False),
+        ({}, 1, False, True, False),
+        ({"num_gpus": 1, "transport": "object_store"}, 1, False, True, False),
+        ({"transport": "nixl"}, 0, False, True, True),
+    ],
+)
+def test_direct_is_from_gpu_to_gpu_where_nothing_is_kept(
+    *, monkeypatch, teacher, worker_gpus, store, installed, direct
+) -> None:
+    monkeypatch.setattr("raydistill.serve.find_spec", lambda name: object() if installed else None)
+    settings = {
+        "run": {"name": "r"}, "data": {"train": "t.jsonl"}, "student": {"model": "s"},
+        "teachers": {"a": {"model": "m", **teacher}}, "losses": [{"kind": "forward_kl"}],
+        "store": {"enabled": store}, "training": {"gpus_per_worker": worker_gpus},
+    }  # fmt: skip
+    config, faults = parse_config(settings)
+    assert faults == []
+    assert is_direct(DistillConfig.model_validate(config), "a") is direct
+
+
+def test_a_store_takes_answers_from_host_memory() -> None:
+    settings = {
+        "run": {"name": "r"}, "data": {"train": "t.jsonl"}, "student": {"model": "s"},
+        "teachers": {"a": {"model": "m", "transport": "nixl"}}, "losses": [{"kind": "forward_kl"}],
+    }  # fmt: skip
+    _, (fault,) = parse_config(settings)
+    assert fault.path == "teachers.a.transport"
+    assert "store.enabled: false" in fault.message
