@@ -2,11 +2,16 @@
 
 The plain loop is ``model(**tokenizer(batch, padding=True))`` over shuffled batches of 32. Ours are
 the same rows in the same order asked 8 batches ahead, and the whole set sorted as `raydistill cache`
-does it. Logits must agree to 1e-5; the benchmark stops if they do not.
+does it; both once more with `backend: onnx` where ONNX Runtime is installed. Logits must agree to
+1e-5; the benchmark stops if they do not.
 """
 
 import tempfile
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -26,19 +31,22 @@ def serving(repeats: int, data: Path | None, rows: int, max_tokens: int) -> list
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as scratch:
         folder = str(classifier(assets().models["minilm-l6"], Path(scratch)))
-        teacher = LocalTeacher(
-            TeacherSettings(
-                "minilm-l6", ModelSource(folder, folder, folder), "float32", max_tokens, 64, threads
-            )
-        )
-        steady = teacher.describe().steady  # also decides how passes are shaped on this processor
+        source = ModelSource(folder, folder, folder)
+        settings = TeacherSettings("minilm-l6", source, "float32", max_tokens, 64, threads)
+        backends: list[Literal["torch", "onnx"]] = ["torch"]
+        if find_spec("onnxruntime") is not None:
+            backends.append("onnx")
+        teachers = {b: LocalTeacher(replace(settings, backend=b)) for b in backends}
+        # Also decides how passes are shaped on this processor.
+        steady = {b: teacher.describe().steady for b, teacher in teachers.items()}
         plain = _Plain(folder, texts, max_tokens)
-    ways = {
-        f"{WINDOW} batches asked ahead": lambda: _window(teacher, texts),
-        "whole set sorted, as in cache": lambda: _sorted(teacher, texts),
-    }
+    ways = {}
+    for backend, teacher in teachers.items():
+        mark = "" if backend == "torch" else f", {backend}"
+        ways[f"{WINDOW} batches asked ahead{mark}"] = backend, partial(_window, teacher, texts)
+        ways[f"whole set sorted, as in cache{mark}"] = backend, partial(_sorted, teacher, texts)
     expected = plain.run()
-    for name, way in ways.items():  # warm-up, and whether it is the same work
+    for name, (_, way) in ways.items():  # warm-up, and whether it is the same work
         worst = float((way() - expected).abs().max())
         if worst > TOLERANCE:
             raise SystemExit(f"{name}: logits differ by {worst:.2g}")
@@ -48,7 +56,7 @@ def serving(repeats: int, data: Path | None, rows: int, max_tokens: int) -> list
     ratios: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats):
         before = seconds(plain.run)
-        for name, way in ways.items():
+        for name, (_, way) in ways.items():
             times[name].append(seconds(way))
         after = seconds(plain.run)
         against.append((before + after) / 2)
@@ -60,7 +68,7 @@ def serving(repeats: int, data: Path | None, rows: int, max_tokens: int) -> list
         line(
             "serving", f"{what}, {name}", len(texts) / median(times[name]), "rows/s",
             "model(**tokenizer(batch, padding=True)), shuffled batches of 32",
-            len(texts) / median(against), median(ratios[name]), threads=threads, same_bits=steady,
+            len(texts) / median(against), median(ratios[name]), threads=threads, same_bits=steady[ways[name][0]],
         )
         for name in ways
     ]  # fmt: skip

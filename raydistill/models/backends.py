@@ -131,8 +131,8 @@ def _export(module: TorchBackend, inputs: Mapping[str, Tensor], ask: Ask, num_th
     free |= {name: {0: "rows", 2: "tokens", 3: "tokens"} for name in found if "attention." in name}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
-    # Threads that spin while they wait take the student's share of the CPU.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Between two passes its threads must not spin: that would take the student's share of the CPU.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
     with tempfile.TemporaryDirectory(prefix="raydistill-onnx-") as folder:
         file = Path(folder) / "model.onnx"  # beside it the weights, if they exceed 2 GB
