@@ -30,7 +30,7 @@ from raydistill.losses import (
     cross_entropy,
     forward_kl,
     forward_kl_from_log_p,
-    hidden_mse,
+    hidden_mse_sum,
     masked_sum,
     soft_cross_entropy,
     soft_cross_entropy_from_log_p,
@@ -204,20 +204,24 @@ class Objective(nn.Module):
             layer: pool_hidden(hidden_states[layer], mask, loss.positions)
             for layer in dict.fromkeys(pair.student_layer for pair in term.pairs)
         }
+        matched: dict[tuple[int, str | None], list[HiddenPair]] = {}
         for pair in term.pairs:
-            signal = signals[pair.teacher]
-            teacher = signal.hidden(HiddenAsk(pair.teacher_layer, loss.positions))
-            student = pooled[pair.student_layer]
-            if len(teacher) != len(student):
-                raise SignalError(
-                    f"losses.{term.name}: teachers.{pair.teacher} has {len(teacher)} tokens for rows "
-                    f"{batch.row_ids[0]}…, the student {len(student)}. Both must tokenize alike; else "
-                    "use positions: first or mean."
-                )
-            if pair.projection is not None:
-                student = self.projections(pair.projection, student)
-            values = hidden_mse(student, teacher.to(student.device))
-            total = total + self.plan.weights[pair.teacher] * masked_sum(values, counts)
+            matched.setdefault((pair.student_layer, pair.projection), []).append(pair)
+        for (layer, projection), pairs in matched.items():
+            student, teachers = pooled[layer], []
+            for pair in pairs:
+                states = signals[pair.teacher].hidden(HiddenAsk(pair.teacher_layer, loss.positions))
+                if len(states) != len(student):
+                    raise SignalError(
+                        f"losses.{term.name}: teachers.{pair.teacher} has {len(states)} tokens for rows "
+                        f"{batch.row_ids[0]}…, the student {len(student)}. Both must tokenize alike; else "
+                        "use positions: first or mean."
+                    )
+                teachers.append(states.to(student.device))
+            if projection is not None:
+                student = self.projections(projection, student)
+            weights = [self.plan.weights[pair.teacher] for pair in pairs]
+            total = total + hidden_mse_sum(student, teachers, weights, counts)
         return total
 
     def require_finite(self, sums: Tensor, batch: Batch) -> None:

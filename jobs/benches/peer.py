@@ -31,6 +31,8 @@ STUDENT = {
 }  # fmt: skip
 ENCODERS = ("minilm-l6", "minilm-sre", "minilm-l6")
 _TIMED = 24  # batches for s and t
+# An inline teacher computes what was asked ahead at once: the more rows, the less padding.
+_WINDOW_ROWS, _MICRO_ROWS = 1024, 16
 
 
 def peer(repeats: int, data: Path | None, rows: int) -> list[dict]:
@@ -105,7 +107,9 @@ def run_raydistill(folder: Path, turn: int) -> dict:
             "from_config": STUDENT, "tokenizer": str(folder / "teacher0"), "max_tokens": MAX_TOKENS,
         },
         "teachers": {
-            f"t{i}": {"model": str(folder / f"teacher{i}"), "placement": "inline"}
+            f"t{i}": {
+                "model": str(folder / f"teacher{i}"), "placement": "inline", "window_rows": _WINDOW_ROWS,
+            }
             for i in range(len(ENCODERS))
         },
         "ensemble": {"combine": "logits"},
@@ -113,9 +117,9 @@ def run_raydistill(folder: Path, turn: int) -> dict:
             {"kind": "soft_cross_entropy", "temperature": TEMPERATURE},
             {"kind": "cross_entropy"},
         ],
-        "pipeline": {"batches_ahead": 16},
+        "pipeline": {"batches_ahead": _WINDOW_ROWS // _MICRO_ROWS},
         "training": {
-            "epochs": EPOCHS, "batch_rows": ROWS_A_STEP, "micro_batch_rows": 16, "learning_rate": RATE,
+            "epochs": EPOCHS, "batch_rows": ROWS_A_STEP, "micro_batch_rows": _MICRO_ROWS, "learning_rate": RATE,
             "cpus_per_worker": 2, "checkpoint_every_steps": 10**6, "evaluate_every_steps": 10**6,
         },
         "tracking": {"enabled": False},

@@ -13,7 +13,7 @@ from raydistill.losses.divergence import (
     soft_cross_entropy_from_log_p,
 )
 from raydistill.losses.hard_label import IGNORED_LABEL, cross_entropy
-from raydistill.losses.hidden import hidden_mse
+from raydistill.losses.hidden import hidden_mse, hidden_mse_sum
 from raydistill.losses.reduction import masked_mean, masked_sum, select_counted
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "forward_kl",
     "forward_kl_from_log_p",
     "hidden_mse",
+    "hidden_mse_sum",
     "masked_mean",
     "masked_sum",
     "select_counted",

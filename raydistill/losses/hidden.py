@@ -4,14 +4,16 @@ Dimensions: ``D`` hidden width, ``...`` any number of positions (``[B]`` for one
 ``[B, S]`` for one a token).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from raydistill.losses.inputs import at_least_float32, require_same_shape
 
-__all__ = ["hidden_mse"]
+__all__ = ["hidden_mse", "hidden_mse_sum"]
 
 
 def hidden_mse(student_hidden: Tensor, teacher_hidden: Tensor) -> Tensor:
@@ -57,24 +59,84 @@ def hidden_mse(student_hidden: Tensor, teacher_hidden: Tensor) -> Tensor:
         "Where only the widths differ, set `projection: linear`.",
     )
     teacher = at_least_float32(teacher_hidden).detach()
-    values: Tensor = _MeanSquare.apply(at_least_float32(student_hidden) - teacher)  # type: ignore[no-untyped-call]
-    return values
+    return (at_least_float32(student_hidden) - teacher).square().mean(-1)
 
 
-class _MeanSquare(torch.autograd.Function):
-    """Mean of squares over the last dimension, ``[..., D]`` to ``[...]``.
+def hidden_mse_sum(
+    student_hidden: Tensor,
+    teacher_hidden: Sequence[Tensor],
+    weights: Sequence[float],
+    mask: Tensor | None = None,
+) -> Tensor:
+    r"""Weighted sum of `hidden_mse` over several teachers and the positions that count.
 
-    It is the dearest part of matching hidden states beside the model itself; written out, it makes
-    one tensor of that size forward and one backward instead of two and three.
+    .. math:: \sum_k w_k \sum_i m_i \frac{1}{D} \sum_d (h^S_{id} - h^{T_k}_{id})^2
+
+    The same as summing :func:`hidden_mse`, but matching hidden states is the dearest part of a step
+    beside the model itself: here all teachers of one layer share one pass over the student's
+    states, and one tensor of their size is kept for the backward pass instead of one a teacher.
+
+    Args:
+        student_hidden: ``[N, D]``, any floating dtype, after the projection if there is one.
+        teacher_hidden: Same shape each, any floating dtype; no gradient flows into them.
+        weights: One a teacher.
+        mask: Bool, ``[N]``, True = counts; what is left out is not read, NaN included. None: all count.
+
+    Returns:
+        Squared units of the states, a scalar, float32 (float64 if the student's is).
+
+    Raises:
+        SignalError: two shapes differ.
+
+    Example:
+        >>> import torch
+        >>> student = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
+        >>> teacher = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
+        >>> hidden_mse_sum(student, [teacher, student], [0.5, 2.0])
+        tensor(7.2500)
     """
+    for teacher in teacher_hidden:
+        require_same_shape(
+            student_hidden,
+            teacher,
+            "Hidden states",
+            "Where only the widths differ, set `projection: linear`.",
+        )
+    total: Tensor = _WeightedSquares.apply(  # type: ignore[no-untyped-call]
+        at_least_float32(student_hidden), mask, tuple(weights), *teacher_hidden
+    )
+    return total
+
+
+class _WeightedSquares(torch.autograd.Function):
+    """Forward, the slopes of all teachers are added into one tensor, which is all that backward needs."""
 
     @staticmethod
-    def forward(ctx: Any, difference: Tensor) -> Tensor:
-        ctx.save_for_backward(difference)
-        norm: Tensor = torch.linalg.vector_norm(difference, dim=-1)
-        return norm.square_().div_(difference.shape[-1])
+    def forward(
+        ctx: Any,
+        student: Tensor,
+        mask: Tensor | None,
+        weights: tuple[float, ...],
+        *teachers: Tensor,
+    ) -> Tensor:
+        if mask is not None and not mask.is_cuda and mask.all():
+            mask = None
+        total = student.new_zeros(())
+        slopes = torch.zeros_like(student) if ctx.needs_input_grad[0] else None
+        for weight, teacher in zip(weights, teachers, strict=True):
+            difference = student - teacher
+            if mask is not None:
+                difference.masked_fill_(~mask.unsqueeze(-1), 0.0)
+            total += weight * torch.linalg.vector_norm(difference, dim=1).square_().sum()
+            if slopes is not None:
+                slopes.add_(difference, alpha=weight)
+        if slopes is not None:
+            ctx.save_for_backward(slopes)
+        return total.div_(student.shape[1])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        difference: Tensor = ctx.saved_tensors[0]
-        return difference * (grads[0] * (2 / difference.shape[-1])).unsqueeze(-1)
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        others = [None] * (len(ctx.needs_input_grad) - 1)
+        return slopes * (grads[0] * (2 / slopes.shape[1])), *others

@@ -17,6 +17,7 @@ from raydistill.losses import (
     forward_kl,
     forward_kl_from_log_p,
     hidden_mse,
+    hidden_mse_sum,
     masked_mean,
     masked_sum,
     select_counted,
@@ -229,7 +230,11 @@ def test_temperatures_that_are_not_one_per_position_are_refused():
         forward_kl(torch.ones(2, 3, 4), torch.ones(2, 3, 4), temperature=torch.ones(3))
 
 
-@pytest.mark.parametrize("loss", [*SOFT, *FROM_LOG_P, hidden_mse])
+def hidden_mse_of_one(student, teacher):
+    return hidden_mse_sum(student, [teacher], [1.0])
+
+
+@pytest.mark.parametrize("loss", [*SOFT, *FROM_LOG_P, hidden_mse, hidden_mse_of_one])
 @pytest.mark.parametrize("shape", [(1, 3), (2, 1), (3,), (2, 4)])
 def test_shapes_that_differ_are_refused(loss, shape):
     """A broadcast pair is a plausible number about nothing."""
@@ -251,6 +256,44 @@ def test_soft_cross_entropy_is_the_divergence_plus_the_entropy(student, teacher,
     kl = forward_kl(s, t, temperature=temperature)
     ce = soft_cross_entropy(s, t, temperature=temperature)
     torch.testing.assert_close(ce, kl + entropy, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 70])
+@pytest.mark.parametrize("counted", [None, 1.0, 0.7])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_hidden_mse_of_several_teachers_is_the_sum_of_theirs(rows, counted, dtype):
+    """It has a forward and backward of its own."""
+    draw = torch.Generator().manual_seed(rows)
+    student = torch.randn(rows, 300, generator=draw, dtype=dtype, requires_grad=True)
+    teachers = [torch.randn(rows, 300, generator=draw).to(torch.float16) for _ in range(3)]
+    weights = [0.2, 0.5, 1.3]
+    mask = None if counted is None else torch.rand(rows, generator=draw) < counted
+    found = hidden_mse_sum(student, teachers, weights, mask)
+    (slope,) = torch.autograd.grad(3.0 * found, student)
+    wide = student.detach().double().requires_grad_()
+    expected = sum(
+        weight * masked_sum(((wide - teacher.double()) ** 2).mean(-1), mask)
+        for weight, teacher in zip(weights, teachers, strict=True)
+    )
+    (true,) = torch.autograd.grad(3.0 * expected, wide)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(slope.double(), true, rtol=1e-5, atol=1e-7)
+
+
+def test_hidden_mse_of_several_teachers_does_not_read_what_does_not_count():
+    """Rows that only fill up a micro-batch may hold anything."""
+    student = torch.ones(3, 4, requires_grad=True)
+    teacher = torch.zeros(3, 4)
+    teacher[1] = float("nan")
+    found = hidden_mse_sum(
+        student, [teacher, teacher], [1.0, 1.0], torch.tensor([True, False, True])
+    )
+    found.backward()
+    assert found.item() == 4.0
+    assert student.grad.tolist() == [[1.0] * 4, [0.0] * 4, [1.0] * 4]
+    assert hidden_mse_sum(student, [teacher], [1.0]).isnan()
+    assert not hidden_mse_sum(student.detach(), [teacher], [1.0]).requires_grad
 
 
 def test_forward_kl_is_asymmetric():
