@@ -13,9 +13,9 @@ from raydistill.serve import Served, serve_teachers
 from raydistill.signals import Request
 from raydistill.store import row_keys
 from raydistill.storing import missing_rows, needed_answers
-from raydistill.teachers.actor import ActorTransport
 from raydistill.teachers.calls import publish_replicas, replica_sentences
 from raydistill.teachers.pool import TeacherPool
+from raydistill.teachers.transport import ActorTransport
 from raydistill.ui import Ui
 
 __all__ = ["REQUEST_ROWS", "cache", "only_teachers"]

@@ -73,18 +73,21 @@ def teacher_settings(prepared: Prepared, name: str, *, inline: bool = False) -> 
         use_gpu=gpus > 0,
         attention_maps=bool(prepared.objective.asks[name].attention),
         backend=section.backend,
-        ask=prepared.objective.asks[name],
         keep_on_device=not inline and is_direct(prepared.config, name),
     )
 
 
 def is_direct(config: DistillConfig, name: str) -> bool:
-    """Whether a teacher's answers go from device to device."""
+    """Whether a teacher's answers go from device to device.
+
+    Not if its replicas may become fewer: answers that wait in one would go with it.
+    """
     teacher = config.teachers[name]
     if teacher.transport != "auto":
         return teacher.transport == "nixl"
+    low, high = teacher.replica_bounds
     on_gpus = teacher.num_gpus > 0 and config.training.gpus_per_worker > 0
-    return on_gpus and not config.store.enabled and find_spec("nixl") is not None
+    return on_gpus and low == high and not config.store.enabled and find_spec("nixl") is not None
 
 
 @contextmanager

@@ -88,8 +88,12 @@ def store_line(prepared: Prepared, name: str, *, inline: bool) -> StoreLine | No
 
 def _software(backend: str) -> str:
     """What computes, in which versions."""
-    names = ["torch", "transformers", *(["onnxruntime"] if backend == "onnx" else [])]
-    return " ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in names)
+    found = {name: version(name) for name in ("torch", "transformers")}
+    if backend == "onnx":
+        import onnxruntime  # whatever its distribution is called
+
+        found["onnxruntime"] = onnxruntime.__version__
+    return " ".join(f"{name} {'.'.join(v.split('.')[:2])}" for name, v in found.items())
 
 
 def needed_answers(prepared: Prepared, name: str) -> Iterator[tuple[TextClassification, Ask]]:

@@ -25,9 +25,10 @@ from raydistill.objective import HiddenPair, Objective, ObjectivePlan, Term
 from raydistill.pipeline import Feed, Window, plan_micro_batches
 from raydistill.signals import Ask, HiddenAsk
 from raydistill.tasks import TextClassification
-from raydistill.teachers.actor import ActorTransport, TeacherActor
+from raydistill.teachers.actor import TeacherActor
 from raydistill.teachers.pool import TeacherPool
 from raydistill.teachers.simulated import SimulatedSettings, SimulatedTeacher
+from raydistill.teachers.transport import ActorTransport
 from raydistill.training.step import StudentModule, build_optimizer, train_step
 from raydistill.training.student import StudentPlan, make_student
 from raydistill.training.worker import rest_of_step

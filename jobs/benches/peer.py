@@ -10,8 +10,9 @@ over all processes of each side; ``allowed_mib`` is TextBrewer's and the budget 
 (`store.memory_bytes: auto`, a quarter of Ray's object store). Inline teachers use none of it; what is
 above TextBrewer's are Ray's own processes.
 
-Some 50 s of ours are start and end, whatever the rows: with 4,000 of them they weigh a tenth. A repeat
-takes half an hour on two cores.
+The limit counts teachers' passes as TextBrewer makes them, in the order of the batches; ours pad less, so
+they can come above it. Some 50 s of ours are start and end, whatever the rows: with 4,000 of them they weigh
+a tenth. A repeat takes half an hour on two cores.
 
 Needs TextBrewer: pip install textbrewer==0.2.1.post1
 """
@@ -31,8 +32,9 @@ STUDENT = {
 }  # fmt: skip
 ENCODERS = ("minilm-l6", "minilm-sre", "minilm-l6")
 _TIMED = 24  # batches for s and t
-# An inline teacher computes what was asked ahead at once: the more rows, the less padding.
-_WINDOW_ROWS, _MICRO_ROWS = 1024, 16
+# An inline teacher computes what was asked ahead at once: the more rows, the less padding. Passes of
+# 32 x 64 tokens are as fast as larger ones here, and need less memory.
+_WINDOW_ROWS, _PASS_ROWS, _MICRO_ROWS = 512, 32, 16
 
 
 def peer(repeats: int, data: Path | None, rows: int) -> list[dict]:
@@ -108,7 +110,8 @@ def run_raydistill(folder: Path, turn: int) -> dict:
         },
         "teachers": {
             f"t{i}": {
-                "model": str(folder / f"teacher{i}"), "placement": "inline", "window_rows": _WINDOW_ROWS,
+                "model": str(folder / f"teacher{i}"), "placement": "inline",
+                "window_rows": _WINDOW_ROWS, "batch_rows": _PASS_ROWS,
             }
             for i in range(len(ENCODERS))
         },

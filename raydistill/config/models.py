@@ -110,9 +110,9 @@ class TeacherSection(Section):
     """At most that many rows of `max_tokens` in one forward pass of the teacher; of shorter rows more."""
     transport: Literal["auto", "object_store", "nixl"] = "auto"
     """How answers reach the workers. nixl: from device to device, past host memory, by Ray's direct
-    transport; for answers that are not kept (store.enabled: false). Needs `pip install
-    'raydistill[direct]'`; where it does not work, answers take the object store. auto: nixl, if
-    teacher and workers have GPUs and it is installed."""
+    transport; for answers that are not kept (store.enabled: false), of a fixed number of replicas.
+    Needs `pip install 'raydistill[direct]'`; where it does not work, answers take the object store.
+    auto: nixl, if teacher and workers have GPUs and it is installed."""
     window_rows: PositiveInt = 256
     """Rows of waiting requests that are computed together, like lengths with like lengths."""
     merge_requests: Literal["auto", "always", "never"] = "auto"

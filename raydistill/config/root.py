@@ -134,14 +134,7 @@ def _teacher_faults(config: DistillConfig) -> list[Fault]:
                 )
             )
         faults += _backend_faults(config, name)
-        if teacher.transport == "nixl" and config.store.enabled:
-            faults.append(
-                Fault(
-                    f"teachers.{name}.transport",
-                    "is nixl, which keeps answers on their way from device to device, but the store takes them from host memory. Set store.enabled: false, or transport: auto.",
-                    rests_on=(f"teachers.{name}.transport", "store.enabled"),
-                )
-            )
+        faults += _transport_faults(config, name)
     terms = _with_teachers(config)
     if config.teachers and not terms:
         faults.append(
@@ -185,6 +178,41 @@ def _backend_faults(config: DistillConfig, name: str) -> list[Fault]:
         )
         for setting, value, needed in needs
         if value != needed
+    ]
+
+
+def _transport_faults(config: DistillConfig, name: str) -> list[Fault]:
+    teacher, path = config.teachers[name], f"teachers.{name}.transport"
+    if teacher.transport != "nixl":
+        return []
+    low, high = teacher.replica_bounds
+    worker_gpus = config.training.gpus_per_worker
+    rules = [
+        (
+            config.store.enabled,
+            "store.enabled",
+            "keeps answers on their way from device to device, but the store takes them from host memory. Set store.enabled: false",
+        ),
+        (
+            teacher.placement not in ("remote", "auto"),
+            f"teachers.{name}.placement",
+            f"is for replicas, but teachers.{name}.placement is {teacher.placement}. Set placement: remote",
+        ),
+        (
+            low != high,
+            f"teachers.{name}.replicas",
+            "leaves answers with the replica, and they would go with one that is stopped. Set replicas to a number",
+        ),
+        (
+            (teacher.num_gpus > 0) != (worker_gpus > 0),
+            "training.gpus_per_worker",
+            f"needs the same kind of device on both sides, but teachers.{name}.num_gpus is {teacher.num_gpus:g} and training.gpus_per_worker is {worker_gpus:g}. Give both GPUs",
+        ),
+    ]
+    return [
+        Fault(path, f"is nixl, which {why}, or transport: auto.", rests_on=(path, setting))
+        for broken, setting, why in rules
+        if broken
     ]
 
 

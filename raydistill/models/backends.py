@@ -84,7 +84,8 @@ class OnnxBackend:
         model: A Hugging Face classifier in float32 on the CPU; it is not kept.
         examples: Inputs of several shapes, ``[B, S]`` each. The first is exported; on all of them
             the export must give out what the module does.
-        ask: The most that will be asked for.
+        ask: The most that will be asked for. What is fused depends on what is given out, so it must
+            be the same wherever the same bits are wanted.
         num_threads: Of a pass.
 
     Raises:
@@ -95,11 +96,16 @@ class OnnxBackend:
         self, model: nn.Module, examples: Sequence[Mapping[str, Tensor]], ask: Ask, num_threads: int
     ) -> None:
         module = TorchBackend(model, torch.device("cpu"))
-        self._session = _export(module, examples[0], ask, num_threads)
-        # What the model does not need is none of the export's inputs.
-        self._inputs = [entry.name for entry in self._session.get_inputs()]
-        for inputs in examples:
-            _refuse_other(self.run(inputs, ask), module, inputs, ask)
+        try:
+            self._session = _export(module, examples[0], ask, num_threads)
+            # What the model does not need is none of the export's inputs.
+            self._inputs = [entry.name for entry in self._session.get_inputs()]
+            for inputs in examples:
+                _refuse_other(self.run(inputs, ask), module, inputs, ask)
+        except ExportError:
+            raise
+        except Exception as error:  # of either library, of any type
+            raise ExportError(f"{type(error).__name__}: {error}") from error
 
     def run(self, inputs: Mapping[str, Tensor], ask: Ask) -> dict[str, Tensor]:
         """One forward pass."""
@@ -136,24 +142,19 @@ def _export(module: TorchBackend, inputs: Mapping[str, Tensor], ask: Ask, num_th
     options.log_severity_level = 3
     with tempfile.TemporaryDirectory(prefix="raydistill-onnx-") as folder:
         file = Path(folder) / "model.onnx"  # beside it the weights, if they exceed 2 GB
-        try:
-            with warnings.catch_warnings(), quiet_transformers():
-                warnings.simplefilter("ignore")
-                torch.onnx.export(
-                    _Positional(module, names, ask).eval(),
-                    tuple(inputs.values()),
-                    str(file),
-                    input_names=names,
-                    output_names=found,
-                    dynamic_axes=free,
-                    opset_version=_OPSET,
-                    dynamo=False,  # the newer exporter takes five times as long
-                )
-            return onnxruntime.InferenceSession(
-                str(file), options, providers=["CPUExecutionProvider"]
+        with warnings.catch_warnings(), quiet_transformers():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                _Positional(module, names, ask).eval(),
+                tuple(inputs.values()),
+                str(file),
+                input_names=names,
+                output_names=found,
+                dynamic_axes=free,
+                opset_version=_OPSET,
+                dynamo=False,  # the newer exporter takes five times as long
             )
-        except Exception as error:  # of either library, of any type
-            raise ExportError(f"{type(error).__name__}: {error}") from error
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
 def _refuse_other(

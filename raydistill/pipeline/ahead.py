@@ -37,15 +37,9 @@ def copied_ahead(items: Iterable[Fed], device: torch.device) -> Iterator[Fed]:
         return
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     ready: Fed | None = None
-    source = iter(items)
-    while True:
-        # Signals that come from GPU to GPU are written into memory that this stream gives out: memory
-        # of the other might still be read by kernels that wait there.
+    for item in items:
         with torch.cuda.stream(stream):
-            item = next(source, None)
-            following = moved(item, device) if item is not None else None
-        if following is None:
-            break
+            following = moved(item, device)
         if ready is not None:
             yield ready
         torch.cuda.current_stream(device).wait_stream(stream)

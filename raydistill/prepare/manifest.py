@@ -34,6 +34,7 @@ _FREE = {
         "trust_remote_code",
         "placement",
         "replicas",
+        "transport",
         "window_rows",
         "num_gpus",
         "num_cpus",

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from raydistill.store import Codecs, Place, Shelf, ShelfStore
-from raydistill.teachers.actor import ActorTransport
 from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.direct import why_unable
 from raydistill.teachers.pool import TeacherPool
@@ -13,6 +12,7 @@ from raydistill.teachers.source import Source
 from raydistill.teachers.sources import InlineSource, Memory, StoreSource
 from raydistill.teachers.stored import StoredTeacher
 from raydistill.teachers.teacher import LocalTeacher, TeacherSettings
+from raydistill.teachers.transport import ActorTransport
 
 __all__ = ["StoreLine", "TeacherLine", "open_source"]
 

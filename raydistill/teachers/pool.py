@@ -1,6 +1,6 @@
 """A worker's view of one teacher: ask ahead, collect in order, survive lost and late replicas.
 
-The pool decides by `routing` and acts through a `Transport`, which Ray implements in `actor.py` and
+The pool decides by `routing` and acts through a `Transport`, which Ray implements in `transport.py` and
 tests implement without it. Invariant: ``asked == answered + in flight``; a request that is asked
 again stays the same ticket, so no answer is lost and none is used twice.
 

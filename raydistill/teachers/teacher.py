@@ -15,7 +15,7 @@ from raydistill.models import ModelSource, ModelTraits, load_classifier, load_to
 from raydistill.models.backends import Backend, ExportError, OnnxBackend, TorchBackend
 from raydistill.models.describe import traits_of_config
 from raydistill.models.outputs import select_parts
-from raydistill.signals import Ask, HiddenAsk, Request, TeacherSignal, pack_signal
+from raydistill.signals import Ask, AttentionAsk, HiddenAsk, Request, TeacherSignal, pack_signal
 from raydistill.signals.signal import CPU, TORCH_DTYPES, vectors_per_row
 from raydistill.teachers.fingerprint import deciding_settings, fingerprint
 from raydistill.teachers.shapes import STEP, Pass, plan_full_passes, plan_passes
@@ -46,7 +46,7 @@ class TeacherDescription:
     Attributes:
         traits: Layers, width, labels.
         fingerprint: SHA-256 of weights, configuration, tokenizer and the cut of long texts: equal
-            ones give equal answers.
+            ones give equal answers, but for the last bits, which also depend on what computes.
         num_parameters: Of the whole model.
         num_bytes: Of the weights as loaded.
         device: Where it runs.
@@ -87,7 +87,6 @@ class TeacherSettings:
         use_gpu: Whether it has (a share of) a GPU.
         attention_maps: Whether maps will be asked for.
         backend: What computes; ``onnx`` only in float32 on the CPU.
-        ask: The most that will be asked for; ``onnx`` gives out nothing else.
         keep_on_device: Whether answers stay in the memory of the device that computed them.
     """
 
@@ -100,7 +99,6 @@ class TeacherSettings:
     use_gpu: bool = False
     attention_maps: bool = False
     backend: Literal["torch", "onnx"] = "torch"
-    ask: Ask = _LOGITS
     keep_on_device: bool = False
 
 
@@ -155,8 +153,10 @@ class LocalTeacher:
         return replace(self._description, steady=self._make_steady())
 
     def _export(self, model: Any) -> OnnxBackend:
-        settings, ask = self.settings, self.settings.ask
-        most = replace(ask, hidden=(*ask.hidden, *self._last_layer.hidden))  # which probes compare
+        settings, layers = self.settings, range(1, self._traits.num_layers + 1)
+        # All of it, whatever a run asks for: the answers of every run stand on one shelf.
+        maps = layers if settings.attention_maps else ()
+        most = Ask(tuple(HiddenAsk(k) for k in (0, *layers)), tuple(AttentionAsk(k) for k in maps))
         examples = [
             tokenize(
                 self._tokenizer,

@@ -18,11 +18,11 @@ from raydistill.signals import Ask, HiddenAsk, Request, TeacherSignal, pack_sign
 from raydistill.store import Codecs, Place, Shelf, ShelfStore
 from raydistill.teachers import LocalTeacher, TeacherDescription, TeacherPool, TeacherSettings
 from raydistill.teachers.actor import (
-    ActorTransport,
     describe_replicas,
     start_replicas,
 )
 from raydistill.teachers.calls import publish_replicas, replica_stats, stop_replicas
+from raydistill.teachers.transport import ActorTransport
 from raydistill.training.recorder import RecorderClient, start_recorder
 from tests.conftest import make_rows
 

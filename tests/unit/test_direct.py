@@ -1,12 +1,13 @@
 """Who answers from device to device, and what happens where that cannot be."""
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from ray.exceptions import RayDirectTransportError
+from ray.exceptions import GetTimeoutError, RayDirectTransportError
 
 from raydistill.config import DistillConfig
 from raydistill.config.load import parse_config
@@ -15,9 +16,10 @@ from raydistill.serve import is_direct
 from raydistill.signals import Request, TeacherSignal
 from raydistill.signals.signal import CPU, on_device, pack_signal, select_rows
 from raydistill.teachers import TeacherSettings
-from raydistill.teachers.actor import ActorTransport, TeacherActor
-from raydistill.teachers.direct import Offered
+from raydistill.teachers.actor import TeacherActor
+from raydistill.teachers.direct import Offered, Offers
 from raydistill.teachers.line import TeacherLine, open_source
+from raydistill.teachers.transport import ActorTransport
 from tests.unit.test_store import ASK, answer, texts_of
 
 SETTINGS = TeacherSettings("wide", ModelSource("m", "m", "m"), "float32", 32, 8)
@@ -39,13 +41,51 @@ class Ready:
 
 def test_a_replica_that_cannot_offer_answers_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a cluster without the package must not stop a run."""
-    monkeypatch.setattr("raydistill.teachers.actor.why_unable", lambda: "no such package")
+    monkeypatch.setattr("raydistill.teachers.direct.why_unable", lambda: "no such package")
     actor = TeacherActor(Ready, SETTINGS)
     for _ in range(2):
         signal = actor.offer(REQUEST)
         assert isinstance(signal, TeacherSignal)
         assert np.array_equal(signal.buffer, answer(texts_of(2)).buffer)
     assert actor.said() == ["answers through host memory: no such package"]
+
+
+def test_memory_that_cannot_be_registered_is_found_out_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """NIXL starts on a GPU whose memory it then cannot read."""
+    tried: list[int] = []
+
+    def put(buffer: torch.Tensor, _tensor_transport: str) -> None:
+        tried.append(buffer.nbytes)
+        raise RuntimeError("cannot register")
+
+    monkeypatch.setattr("raydistill.teachers.direct.why_unable", lambda: None)
+    monkeypatch.setattr("raydistill.teachers.direct.ray.put", put)
+    said: list[str] = []
+    offers, whole = Offers(said.append), answer(texts_of(2))
+    assert offers.offer(whole) is whole
+    assert offers.offer(whole) is whole
+    assert len(tried) == 1
+    assert said == ["answers through host memory: RuntimeError: cannot register"]
+
+
+def test_no_more_is_offered_than_a_device_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers asked ahead, by many workers, would fill a GPU that the model needs."""
+    held: list[torch.Tensor] = []
+    monkeypatch.setattr("raydistill.teachers.direct.why_unable", lambda: None)
+    monkeypatch.setattr(
+        "raydistill.teachers.direct.ray.put", lambda buffer, _tensor_transport: held.append(buffer)
+    )
+    whole = answer(texts_of(2))
+    monkeypatch.setattr(
+        "raydistill.teachers.direct._most_bytes", lambda device: 2 * whole.buffer.nbytes
+    )
+    offers = Offers(pytest.fail)
+    kinds = [type(offers.offer(whole)) for _ in range(3)]
+    assert kinds == [Offered, Offered, TeacherSignal]
+    held.pop()
+    assert isinstance(offers.offer(whole), Offered)
 
 
 def test_a_worker_that_cannot_take_asks_for_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,25 +101,38 @@ def test_a_worker_that_cannot_take_asks_for_answers(monkeypatch: pytest.MonkeyPa
     assert pool._transport._method == "offer"
 
 
-def test_what_cannot_be_taken_comes_through_host_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The replica has computed it: asking again would cost a pass and a retry."""
-    whole, said, ways = answer(texts_of(2)), list[str](), list[bool]()
+@pytest.mark.parametrize("error", [RayDirectTransportError("no way"), GetTimeoutError("blocked")])
+def test_what_cannot_be_taken_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A way that is blocked is no fault of the replica, whose retries and restarts are counted."""
+    whole, said, asked = answer(texts_of(2)), list[str](), list[str]()
+    offered = Offered(dataclasses.replace(whole, buffer=np.empty(0, np.uint8)), [])
 
-    def take(offered: Offered, timeout_s: float, *, through_host: bool = False) -> TeacherSignal:
-        ways.append(through_host)
-        if not through_host:
-            raise RayDirectTransportError("no way")
-        return whole
+    class Call:
+        def __init__(self, method: str) -> None:
+            self.method = method
 
-    monkeypatch.setattr("raydistill.teachers.actor.take", take)
-    offered = Offered(dataclasses.replace(whole, buffer=np.empty(0, np.uint8)), [], "a1")
-    monkeypatch.setattr("raydistill.teachers.actor.ray.get", lambda pending, timeout: offered)
-    transport = ActorTransport("wide", [], "offer", said.append)
-    for _ in range(2):
-        assert transport.fetch("pending", 5.0) is whole
-    assert ways == [False, True, False, True]
+        def remote(self, request: Request) -> None:
+            asked.append(self.method)
+
+    actor = SimpleNamespace(_actor_id="a1", offer=Call("offer"), answer=Call("answer"))
+
+    def take(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("raydistill.teachers.transport.take", take)
+    monkeypatch.setattr(
+        "raydistill.teachers.transport.ray.get",
+        lambda call, timeout: whole if asked[-1] == "answer" else offered,
+    )
+    transport = ActorTransport("wide", [actor], "offer", said.append)
+    assert transport.fetch(transport.submit(0, REQUEST), 5.0) is whole
+    assert asked == ["offer", "answer"]
+    assert transport.fetch(transport.submit(0, REQUEST), 5.0) is whole
+    assert asked == ["offer", "answer", "answer"]
     assert len(said) == 1
-    assert "through host memory from now on" in said[0]
+    assert said[0].startswith("teachers.wide: a replica answers through host memory from now on")
 
 
 def test_a_signal_on_a_device_is_the_same_signal() -> None:
@@ -109,6 +162,7 @@ def test_a_signal_on_a_device_is_the_same_signal() -> None:
         ({"num_gpus": 1}, 0, False, True, False),
         ({}, 1, False, True, False),
         ({"num_gpus": 1, "transport": "object_store"}, 1, False, True, False),
+        ({"num_gpus": 1, "replicas": {"min": 1, "max": 3}}, 1, False, True, False),
         ({"transport": "nixl"}, 0, False, True, True),
     ],
 )
@@ -126,11 +180,21 @@ def test_direct_is_from_gpu_to_gpu_where_nothing_is_kept(
     assert is_direct(DistillConfig.model_validate(config), "a") is direct
 
 
-def test_a_store_takes_answers_from_host_memory() -> None:
+@pytest.mark.parametrize(
+    ("teacher", "section", "why"),
+    [
+        ({}, {"store": {}}, "store.enabled: false"),
+        ({"placement": "inline"}, {}, "placement is inline"),
+        ({"replicas": {"min": 1, "max": 2}}, {}, "Set replicas to a number"),
+        ({"num_gpus": 1}, {}, "num_gpus is 1 and training.gpus_per_worker is 0"),
+    ],
+)
+def test_nixl_where_it_cannot_be_is_refused(teacher, section, why) -> None:
     settings = {
         "run": {"name": "r"}, "data": {"train": "t.jsonl"}, "student": {"model": "s"},
-        "teachers": {"a": {"model": "m", "transport": "nixl"}}, "losses": [{"kind": "forward_kl"}],
+        "teachers": {"a": {"model": "m", "transport": "nixl", **teacher}},
+        "losses": [{"kind": "forward_kl"}], "store": {"enabled": False}, **section,
     }  # fmt: skip
     _, (fault,) = parse_config(settings)
     assert fault.path == "teachers.a.transport"
-    assert "store.enabled: false" in fault.message
+    assert why in fault.message
