@@ -111,7 +111,8 @@ class TeacherSection(Section):
     transport: Literal["auto", "object_store", "nixl"] = "auto"
     """How answers reach the workers. nixl: from device to device, past host memory, by Ray's direct
     transport; for answers that are not kept (store.enabled: false), of a fixed number of replicas.
-    Needs `pip install 'raydistill[direct]'`; where it does not work, answers take the object store.
+    Needs `pip install 'raydistill[direct]'` and a spare CPU for each replica and worker, which NIXL
+    keeps busy; where it does not work, answers take the object store.
     auto: nixl, if teacher and workers have GPUs and it is installed."""
     window_rows: PositiveInt = 256
     """Rows of waiting requests that are computed together, like lengths with like lengths."""

@@ -94,12 +94,10 @@ class ActorTransport:
 
     def _take(self, offered: Offered, call: _Call, deadline: float) -> TeacherSignal:
         """From the replica's device; if that fails, asked again, and in host memory from now on."""
-        try:
-            return take(offered, _TAKE_S)
-        except (
-            RayError
-        ) as error:  # a way that is blocked, or a replica that was restarted, unknown to NIXL
-            if call.actor._actor_id not in self._through_host:
+        if call.actor._actor_id not in self._through_host:
+            try:
+                return take(offered, _TAKE_S)
+            except RayError as error:  # a way that is blocked; a replica restarted, unknown to NIXL
                 self._through_host.add(call.actor._actor_id)
                 self._say(
                     f"teachers.{self._name}: a replica answers through host memory from now on: {last_line(error)}"

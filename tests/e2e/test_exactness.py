@@ -18,7 +18,7 @@ from tests.e2e.conftest import KillAtStep, losses_of, run, settings_of, weights_
 pytestmark = pytest.mark.e2e
 
 LONG = {
-    "epochs": 40,
+    "epochs": 80,
     "checkpoint_every_steps": 50,
     "evaluate_every_steps": 100,
     "log_every_steps": 5,
