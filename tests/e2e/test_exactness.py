@@ -187,4 +187,4 @@ def test_stop_and_resume_changes_nothing(undisturbed, tiny, tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     assert weights_hash(folder) == weights_hash(undisturbed)
     steps = [json.loads(line)["step"] for line in history.read_text().splitlines()]
-    assert max(steps) == 320
+    assert max(steps) == 640
