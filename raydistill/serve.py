@@ -8,6 +8,7 @@ from typing import Any
 
 from raydistill.config import DistillConfig
 from raydistill.config.models import TeacherSection
+from raydistill.config.root import direct_faults
 from raydistill.errors import TeacherError
 from raydistill.prepare import Prepared, Resources, needed_resources, replicas_need
 from raydistill.signals import Request
@@ -78,16 +79,12 @@ def teacher_settings(prepared: Prepared, name: str, *, inline: bool = False) -> 
 
 
 def is_direct(config: DistillConfig, name: str) -> bool:
-    """Whether a teacher's answers go from device to device.
-
-    Not if its replicas may become fewer: answers that wait in one would go with it.
-    """
+    """Whether a teacher's answers go from device to device: if it says so, or by itself between GPUs."""
     teacher = config.teachers[name]
     if teacher.transport != "auto":
         return teacher.transport == "nixl"
-    low, high = teacher.replica_bounds
-    on_gpus = teacher.num_gpus > 0 and config.training.gpus_per_worker > 0
-    return on_gpus and low == high and not config.store.enabled and find_spec("nixl") is not None
+    possible = teacher.num_gpus > 0 and not direct_faults(config, name)
+    return possible and find_spec("nixl") is not None
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from raydistill.config.training import (
 )
 from raydistill.errors import Fault
 
-__all__ = ["DistillConfig", "cross_faults"]
+__all__ = ["DistillConfig", "cross_faults", "direct_faults"]
 
 
 class DistillConfig(Section):
@@ -134,7 +134,8 @@ def _teacher_faults(config: DistillConfig) -> list[Fault]:
                 )
             )
         faults += _backend_faults(config, name)
-        faults += _transport_faults(config, name)
+        if teacher.transport == "nixl":
+            faults += direct_faults(config, name)
     terms = _with_teachers(config)
     if config.teachers and not terms:
         faults.append(
@@ -181,10 +182,9 @@ def _backend_faults(config: DistillConfig, name: str) -> list[Fault]:
     ]
 
 
-def _transport_faults(config: DistillConfig, name: str) -> list[Fault]:
+def direct_faults(config: DistillConfig, name: str) -> list[Fault]:
+    """Why a teacher's answers cannot go from device to device, whatever its transport says."""
     teacher, path = config.teachers[name], f"teachers.{name}.transport"
-    if teacher.transport != "nixl":
-        return []
     low, high = teacher.replica_bounds
     worker_gpus = config.training.gpus_per_worker
     rules = [

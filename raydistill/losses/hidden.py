@@ -1,6 +1,6 @@
-"""How far the student's hidden states are from the teacher's: per position, not reduced.
+"""How far the student's hidden states are from the teachers': per position, and summed over all at once.
 
-Dimensions: ``D`` hidden width, ``...`` any number of positions (``[B]`` for one vector a row,
+Dimensions: ``D`` hidden width, ``N`` positions, ``...`` any number of positions (``[B]`` for one vector a row,
 ``[B, S]`` for one a token).
 """
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from raydistill.losses.inputs import at_least_float32, require_same_shape
+from raydistill.losses.reduction import expand_mask
 
 __all__ = ["hidden_mse", "hidden_mse_sum"]
 
@@ -86,7 +87,7 @@ def hidden_mse_sum(
         Squared units of the states, a scalar, float32 (float64 if the student's is).
 
     Raises:
-        SignalError: two shapes differ.
+        SignalError: two shapes differ, or the mask is not bool or does not fit.
 
     Example:
         >>> import torch
@@ -94,6 +95,9 @@ def hidden_mse_sum(
         >>> teacher = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
         >>> hidden_mse_sum(student, [teacher, student], [0.5, 2.0])
         tensor(7.2500)
+
+    References:
+        As :func:`hidden_mse`.
     """
     for teacher in teacher_hidden:
         require_same_shape(
@@ -102,6 +106,8 @@ def hidden_mse_sum(
             "Hidden states",
             "Where only the widths differ, set `projection: linear`.",
         )
+    if mask is not None:
+        mask = expand_mask(mask, student_hidden.shape[:1])
     total: Tensor = _WeightedSquares.apply(  # type: ignore[no-untyped-call]
         at_least_float32(student_hidden), mask, tuple(weights), *teacher_hidden
     )

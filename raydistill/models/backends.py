@@ -105,7 +105,8 @@ class OnnxBackend:
         except ExportError:
             raise
         except Exception as error:  # of either library, of any type
-            raise ExportError(f"{type(error).__name__}: {error}") from error
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            raise ExportError(f"{type(error).__name__}: {lines[0] if lines else ''}") from error
 
     def run(self, inputs: Mapping[str, Tensor], ask: Ask) -> dict[str, Tensor]:
         """One forward pass."""

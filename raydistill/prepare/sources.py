@@ -19,6 +19,8 @@ __all__ = [
 ]
 
 _PREFIX = "models:/"
+# What is chosen, to the extra that brings it and the packages it needs.
+_EXTRAS = {"onnx": ("onnx", ("onnx", "onnxruntime")), "nixl": ("direct", ("nixl",))}
 _CHUNK = 1 << 22
 _DECISIVE = (".safetensors", ".json", ".txt", ".model", ".spm", ".bpe", ".tiktoken")
 _CHECKPOINT = "checkpoint-"  # folders that a trainer leaves in a model's and removes again
@@ -83,9 +85,6 @@ def head_faults(path: str, source: ModelSource) -> list[Fault]:
             "Fine-tune it first: raydistill teach.",
         )
     ]
-
-
-_EXTRAS = {"onnx": ("onnx", ("onnx", "onnxruntime")), "nixl": ("direct", ("nixl",))}
 
 
 def package_faults(path: str, choice: str) -> list[Fault]:

@@ -51,9 +51,8 @@ class Offers:
         self._say = say
         self._unable: str | None = None  # nobody tried yet; empty: able
         self._bytes = 0
-        self._freed: deque[int] = (
-            deque()
-        )  # from whichever thread collects memory, so without a lock
+        # Filled by whichever thread collects memory: that must not wait for the lock.
+        self._freed: deque[int] = deque()
         self._lock = threading.Lock()  # agents are made without one, in Ray
 
     def offer(self, signal: TeacherSignal) -> Offered | TeacherSignal:

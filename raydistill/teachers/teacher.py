@@ -134,16 +134,16 @@ class LocalTeacher:
             self._batch_rows = min(settings.batch_rows, most)
         model.requires_grad_(False).eval().to(self._device)
         weights = list(model.parameters())
-        self._config, self._traits = model.config, traits_of_config(model.config, self._tokenizer)
+        self._config, traits = model.config, traits_of_config(model.config, self._tokenizer)
         self._description = TeacherDescription(
-            traits=self._traits,
-            fingerprint=fingerprint(model, self._traits, settings.max_tokens, settings.dtype),
+            traits=traits,
+            fingerprint=fingerprint(model, traits, settings.max_tokens, settings.dtype),
             num_parameters=sum(weight.numel() for weight in weights),
             num_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
             device=str(self._device),
             steady=False,
         )
-        self._last_layer = Ask((HiddenAsk(self._traits.num_layers),))
+        self._last_layer = Ask((HiddenAsk(traits.num_layers),))
         self._backend: Backend = TorchBackend(model, self._device)
         if settings.backend == "onnx":
             self._backend = self._export(model)
@@ -153,7 +153,7 @@ class LocalTeacher:
         return replace(self._description, steady=self._make_steady())
 
     def _export(self, model: Any) -> OnnxBackend:
-        settings, layers = self.settings, range(1, self._traits.num_layers + 1)
+        settings, layers = self.settings, range(1, self._description.traits.num_layers + 1)
         # All of it, whatever a run asks for: the answers of every run stand on one shelf.
         maps = layers if settings.attention_maps else ()
         most = Ask(tuple(HiddenAsk(k) for k in (0, *layers)), tuple(AttentionAsk(k) for k in maps))

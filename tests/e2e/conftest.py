@@ -13,6 +13,14 @@ from typing import Any
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> Iterator[None]:
+    """A shell's background job ignores Ctrl-C, and hands that down to every command that a test starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """Ray inside this process, with room for two workers and all teachers."""

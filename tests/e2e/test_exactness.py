@@ -18,7 +18,7 @@ from tests.e2e.conftest import KillAtStep, losses_of, run, settings_of, weights_
 pytestmark = pytest.mark.e2e
 
 LONG = {
-    "epochs": 80,
+    "epochs": 40,
     "checkpoint_every_steps": 50,
     "evaluate_every_steps": 100,
     "log_every_steps": 5,
@@ -187,4 +187,4 @@ def test_stop_and_resume_changes_nothing(undisturbed, tiny, tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     assert weights_hash(folder) == weights_hash(undisturbed)
     steps = [json.loads(line)["step"] for line in history.read_text().splitlines()]
-    assert max(steps) == 640
+    assert max(steps) == 320

@@ -11,27 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.errors import TeacherError
-from raydistill.models import ModelSource
 from raydistill.models.backends import ExportError, OnnxBackend, output_names
 from raydistill.prepare.sources import package_faults
 from raydistill.signals import Ask, AttentionAsk, HiddenAsk, Request
 from raydistill.signals.signal import select_rows
-from raydistill.teachers import LocalTeacher, TeacherSettings
+from raydistill.teachers import LocalTeacher
 from tests.conftest import make_rows
+from tests.unit.test_teacher import make_teacher
 
 TEXTS = tuple(row["text"] for row in make_rows(7, seed=9))
 ASK = Ask(
     hidden=(HiddenAsk(0), HiddenAsk(2, "gram"), HiddenAsk(3, "mean")),
     attention=(AttentionAsk(1), AttentionAsk(3, "mean")),
 )
-
-
-def make_teacher(folder: Path, **changes: Any) -> LocalTeacher:
-    settings = TeacherSettings(
-        "wide", ModelSource(str(folder), str(folder), str(folder)), "float32",
-        max_tokens=32, batch_rows=64, attention_maps=True,
-    )  # fmt: skip
-    return LocalTeacher(dataclasses.replace(settings, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +56,12 @@ def test_onnx_runtime_answers_what_torch_does(
         torch.testing.assert_close(signal.part(key), expected.part(key), atol=1e-5, rtol=0)
 
 
+def test_bits_do_not_depend_on_what_else_is_asked(exported: LocalTeacher) -> None:
+    """What is fused depends on what an export gives out, and all runs share a shelf."""
+    alone, beside = exported.answer(request(Ask())), exported.answer(request(ASK))
+    assert torch.equal(alone.part("logits"), beside.part("logits"))
+
+
 def test_the_fingerprint_is_of_the_model_not_of_what_computes(
     teacher: LocalTeacher, exported: LocalTeacher
 ) -> None:
@@ -71,13 +69,17 @@ def test_the_fingerprint_is_of_the_model_not_of_what_computes(
     assert dataclasses.replace(one, steady=other.steady) == other
 
 
-def test_with_onnx_runtime_a_row_has_the_same_bits_in_any_company(exported: LocalTeacher) -> None:
-    if not exported.describe().steady:
-        pytest.skip("on this processor sums depend on shapes, and describe() says so")
-    whole = exported.answer(request())
-    for row in range(7):
-        alone = exported.answer(request(rows=slice(row, row + 1)))
-        assert np.array_equal(alone.buffer, select_rows(whole, row, row + 1).buffer)
+def test_with_onnx_runtime_too_steady_means_the_same_bits(exported: LocalTeacher) -> None:
+    """On another processor sums may depend on shapes; then it must not be called steady."""
+    steady, whole = exported.describe().steady, exported.answer(request())
+    same = [
+        np.array_equal(
+            exported.answer(request(rows=slice(row, row + 1))).buffer,
+            select_rows(whole, row, row + 1).buffer,
+        )
+        for row in range(7)
+    ]
+    assert all(same) or not steady
 
 
 class Classifier(nn.Module):

@@ -33,7 +33,7 @@ class Ready:
         pass
 
     def describe(self) -> Any:
-        return dataclasses.make_dataclass("D", [("steady", bool, True)])()
+        return SimpleNamespace(steady=True)
 
     def answer(self, request: Request) -> TeacherSignal:
         return answer(request.texts[0])
@@ -163,6 +163,7 @@ def test_a_signal_on_a_device_is_the_same_signal() -> None:
         ({}, 1, False, True, False),
         ({"num_gpus": 1, "transport": "object_store"}, 1, False, True, False),
         ({"num_gpus": 1, "replicas": {"min": 1, "max": 3}}, 1, False, True, False),
+        ({"num_gpus": 1, "placement": "cached"}, 1, False, True, False),
         ({"transport": "nixl"}, 0, False, True, True),
     ],
 )

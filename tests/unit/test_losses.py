@@ -230,6 +230,15 @@ def test_temperatures_that_are_not_one_per_position_are_refused():
         forward_kl(torch.ones(2, 3, 4), torch.ones(2, 3, 4), temperature=torch.ones(3))
 
 
+@pytest.mark.parametrize(
+    "mask", [torch.tensor([1, 0, 1]), torch.ones(2).bool(), torch.ones(3, 1).bool()]
+)
+def test_hidden_mse_of_several_teachers_refuses_other_masks(mask):
+    """One of 0 and 1 would be inverted bit by bit, one of another shape broadcast."""
+    with pytest.raises(SignalError, match="mask must"):
+        hidden_mse_sum(torch.ones(3, 4), [torch.ones(3, 4)], [1.0], mask)
+
+
 def hidden_mse_of_one(student, teacher):
     return hidden_mse_sum(student, [teacher], [1.0])
 
