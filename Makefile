@@ -32,7 +32,6 @@ test: check
 	$(BIN)/python -m pytest -m "(ray or e2e) and not slow and not gpu" tests
 
 bench: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check textbrewer==0.2.1.post1
 	$(BIN)/python jobs/bench.py all --page docs
 
 schema: $(READY)

@@ -1,18 +1,48 @@
-"""How far the student is from the right class: per position, not reduced.
+"""How far the student is from the right class: per position, not reduced. And what counts as a label.
 
 Dimensions: ``V`` classes or vocabulary, ``...`` any number of positions (``[B]``, ``[B, S]``).
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from raydistill.errors import SignalError
 from raydistill.losses.inputs import at_least_float32
+from raydistill.losses.softening import IGNORED_LABEL, require_labels
 
-__all__ = ["IGNORED_LABEL", "cross_entropy"]
+__all__ = ["cross_entropy", "has_label", "known_classes"]
 
-IGNORED_LABEL = -100
-"""The label of a position that has none, as in torch and transformers."""
+
+def has_label(labels: Tensor, kind: Literal["class", "classes", "number"] = "class") -> Tensor:
+    """Which positions have a label: the mask that the mean of a loss on labels needs.
+
+    Args:
+        labels: ``[...]``; of ``classes``, ``[..., V]``.
+        kind: ``class``: an integer, -100 is none. ``classes``: a yes or no for each, of which one has to
+            be known. ``number``: NaN is none.
+
+    Returns:
+        Bool, ``[...]``.
+
+    Example:
+        >>> has_label(torch.tensor([3, -100])).tolist()
+        [True, False]
+        >>> has_label(torch.tensor([[1, -100], [-100, -100]]), "classes").tolist()
+        [True, False]
+        >>> has_label(torch.tensor([-100.0, torch.nan]), "number").tolist()
+        [True, False]
+    """
+    if kind == "number":
+        return ~labels.isnan()
+    if kind == "classes":
+        return known_classes(labels).any(-1)
+    return labels != IGNORED_LABEL
+
+
+def known_classes(labels: Tensor) -> Tensor:
+    """Of labels that are a yes or no for each class, ``[..., V]``, which are neither -100 nor NaN."""
+    return (labels != IGNORED_LABEL) & ~labels.isnan()
 
 
 def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
@@ -22,7 +52,7 @@ def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
 
     The truth beside what the teachers think of it; needs labels, asks nothing of a teacher. The
     zeros at ignored positions are placeholders: averaging over them too makes the loss smaller,
-    so use ``labels != IGNORED_LABEL`` as the mask. Logits that are NaN at an ignored position give
+    so use :func:`has_label` as the mask. Logits that are NaN at an ignored position give
     the value 0 but a gradient of NaN; :func:`~raydistill.losses.reduction.select_counted` first.
 
     Args:
@@ -47,27 +77,9 @@ def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
     References:
         :func:`torch.nn.functional.cross_entropy`, equal to it with ``reduction="none"``.
     """
-    _require_labels(student_logits, labels)
-    counted = labels != IGNORED_LABEL
+    require_labels(student_logits, labels)
+    counted = has_label(labels)
     log_q = torch.log_softmax(at_least_float32(student_logits), dim=-1)  # [..., V]
     index = torch.where(counted, labels, 0).long()  # -100 is no index
     log_q_y = log_q.gather(-1, index.unsqueeze(-1)).squeeze(-1)  # [..., V] -> [...]
     return torch.where(counted, -log_q_y, 0.0)
-
-
-def _require_labels(student_logits: Tensor, labels: Tensor) -> None:
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise SignalError(f"labels must be integers, got {labels.dtype}.")
-    if labels.shape != student_logits.shape[:-1]:
-        raise SignalError(
-            f"labels must be one per position, shape {list(student_logits.shape[:-1])}, "
-            f"got {list(labels.shape)}."
-        )
-    # Before the gather: on a GPU an index out of range kills the process, not the call.
-    num_classes = student_logits.shape[-1]
-    wrong = (labels != IGNORED_LABEL) & ((labels < 0) | (labels >= num_classes))
-    if wrong.any():
-        raise SignalError(
-            f"labels must lie between 0 and {num_classes - 1}, or be {IGNORED_LABEL} (ignored), "
-            f"got {labels[wrong][0].item()}. The student has {num_classes} classes."
-        )
