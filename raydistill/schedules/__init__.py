@@ -1,0 +1,37 @@
+"""What changes while the student is trained: weights, temperatures, the balance of the terms.
+
+Reading order: ``weight.py`` (a factor at every step), ``temperature.py`` (by steps done, or from row to
+row), ``learned.py`` (against the student), ``balance.py`` (terms of different scale in one sum).
+"""
+
+from raydistill.schedules.balance import (
+    RelativeBalance,
+    UncertaintyBalance,
+    relative_factors,
+    uncertainty_sum,
+)
+from raydistill.schedules.learned import (
+    LearnedTemperature,
+    reversal_strength,
+    reverse_gradient,
+)
+from raydistill.schedules.temperature import (
+    cwsm_temperature,
+    flsw_temperature,
+    scheduled_temperature,
+)
+from raydistill.schedules.weight import weight_factor
+
+__all__ = [
+    "LearnedTemperature",
+    "RelativeBalance",
+    "UncertaintyBalance",
+    "cwsm_temperature",
+    "flsw_temperature",
+    "relative_factors",
+    "reversal_strength",
+    "reverse_gradient",
+    "scheduled_temperature",
+    "uncertainty_sum",
+    "weight_factor",
+]
