@@ -4,65 +4,63 @@ r"""What is minimised.
     L = \sum_i w_i \, \frac{\sum_{x \in B} \ell_i(x)}{n_i(B)}
 
 over the terms i of ``losses``. B is the *global* batch: all micro-batches of all workers of one
-optimizer step. :math:`n_i(B)` counts what term i averages over: rows with a label, rows, or tokens.
-The objective gives sums and counts; who holds the whole batch divides. So the value does not depend
-on how the batch was cut.
+optimizer step. :math:`n_i(B)` counts what term i averages over: rows with a label, rows, tokens, or pairs
+of tokens. The objective gives sums and counts; who holds the whole batch divides. So the value does not
+depend on how the batch was cut.
+
+How one term is computed stands in :mod:`raydistill.terms`, the formulas in :mod:`raydistill.losses`, how
+weights change during a run and what balances them in :mod:`raydistill.schedules`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from raydistill.alignment import Projections, ProjectionSpec
-from raydistill.config.losses import (
-    CrossEntropyLoss,
-    HiddenMSELoss,
-    LossSection,
-    SoftLoss,
+from raydistill.config.ensemble import FixedWeighting, GateWeighting, WeightingSection
+from raydistill.config.schedules import (
+    BalancingSection,
+    CurriculumTemperature,
+    NoBalancing,
+    RelativeBalancing,
+    UncertaintyBalancing,
+    WeightSchedule,
 )
-from raydistill.ensemble import combine_log_p
-from raydistill.errors import NotFiniteError, SignalError
-from raydistill.losses import (
-    IGNORED_LABEL,
-    cross_entropy,
-    forward_kl,
-    forward_kl_from_log_p,
-    hidden_mse_sum,
-    masked_sum,
-    soft_cross_entropy,
-    soft_cross_entropy_from_log_p,
+from raydistill.ensemble import gate_loss
+from raydistill.errors import NotFiniteError
+from raydistill.losses import IGNORED_LABEL, initial_raw_variance, masked_sum
+from raydistill.schedules import (
+    LearnedTemperature,
+    RelativeBalance,
+    UncertaintyBalance,
+    weight_factor,
 )
-from raydistill.models import pool_hidden
-from raydistill.signals import Ask, HiddenAsk, TeacherSignal
+from raydistill.signals import Ask, TeacherSignal
 from raydistill.tasks import Batch
+from raydistill.terms import (
+    FeatureMatch,
+    HardMatch,
+    SoftMatch,
+    StudentOutputs,
+    TeacherWeighting,
+    View,
+    Weighed,
+    answering,
+    attention_sum,
+    count_features,
+    learned_key,
+    soft_values,
+    states_sum,
+    temperature_of,
+)
 
-__all__ = ["HiddenPair", "Objective", "ObjectivePlan", "Term"]
-
-_FROM_LOGITS = {"soft_cross_entropy": soft_cross_entropy, "forward_kl": forward_kl}
-_FROM_LOG_P = {
-    "soft_cross_entropy": soft_cross_entropy_from_log_p,
-    "forward_kl": forward_kl_from_log_p,
-}
+__all__ = ["Learned", "Moment", "Objective", "ObjectivePlan", "Term"]
 
 
-@dataclass(frozen=True)
-class HiddenPair:
-    """One pair of hidden states that is compared.
-
-    Attributes:
-        teacher: Its name.
-        student_layer: 0 the embeddings, k after block k.
-        teacher_layer: Likewise.
-        projection: Key of its projection; None compares directly.
-    """
-
-    teacher: str
-    student_layer: int
-    teacher_layer: int
-    projection: str | None
+_FIXED, _UNBALANCED = FixedWeighting(), NoBalancing(kind="none")
 
 
 @dataclass(frozen=True)
@@ -71,13 +69,15 @@ class Term:
 
     Attributes:
         name: ``0.cross_entropy``: its place and kind, as it is logged.
-        loss: As configured.
-        pairs: For hidden losses.
+        match: What is computed.
+        weight: Factor in the sum.
+        schedule: How that changes; None: not at all.
     """
 
     name: str
-    loss: LossSection
-    pairs: tuple[HiddenPair, ...] = ()
+    match: HardMatch | SoftMatch | FeatureMatch
+    weight: float = 1.0
+    schedule: WeightSchedule | None = None
 
 
 @dataclass(frozen=True)
@@ -86,30 +86,84 @@ class ObjectivePlan:
 
     Attributes:
         terms: In the order of the configuration.
-        combine: ``probabilities``, ``logits`` or ``losses``.
         weights: Of the teachers, by name, summing to 1.
-        columns: For each teacher the column of each of the student's classes.
+        columns: For each teacher the column of each of the student's classes; -1 where it has none.
         asks: What every teacher is asked for.
+        combine: How several teachers become one target.
+        temperatures: What divides each teacher's logits first; those not named: 1.
+        weighting: How the weights of teachers differ from row to row.
+        balancing: How terms of different scale are brought to one.
         projections: To be learned.
-        seed: Of their first values.
+        group_rows: Rows that losses across rows see beside each other.
+        seed: Of first values, and of choices.
     """
 
     terms: tuple[Term, ...]
-    combine: Literal["probabilities", "logits", "losses"]
     weights: Mapping[str, float]
     columns: Mapping[str, tuple[int, ...]]
     asks: Mapping[str, Ask]
-    projections: tuple[ProjectionSpec, ...]
-    seed: int
+    combine: Literal["probabilities", "logits", "log_probabilities", "best", "losses"] = (
+        "probabilities"
+    )
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    weighting: WeightingSection = _FIXED
+    balancing: BalancingSection = _UNBALANCED
+    projections: tuple[ProjectionSpec, ...] = ()
+    group_rows: int = 16
+    seed: int = 0
 
     @property
     def student_hidden(self) -> bool:
         """Whether the student's hidden states are needed."""
-        return any(term.pairs for term in self.terms)
+        return any(isinstance(t.match, FeatureMatch) and not t.match.on_maps for t in self.terms)
+
+    @property
+    def student_attention(self) -> bool:
+        """Whether the student's attention maps are needed."""
+        return any(isinstance(t.match, FeatureMatch) and t.match.on_maps for t in self.terms)
+
+    @property
+    def names(self) -> list[str]:
+        """Of all that :meth:`Objective.forward` sums, as it is logged."""
+        own = [term.name for term in self.terms]
+        return [*own, "gate"] if self.weighting.kind == "gate" else own
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When in a run.
+
+    Attributes:
+        step: Optimizer steps done.
+        total: Of the run.
+    """
+
+    step: int = 0
+    total: int = 1
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, from 0 to below 1."""
+        return self.step / self.total
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A parameter beside the student's.
+
+    Attributes:
+        parameter: Itself.
+        learning_rate: Its own.
+        weight_decay: Its own.
+    """
+
+    parameter: nn.Parameter
+    learning_rate: float
+    weight_decay: float
 
 
 class Objective(nn.Module):
-    """(student's outputs, batch, signals) -> one sum a term. Holds the projections.
+    """(student's outputs, batch, signals) -> one sum a term. Holds all that is learned beside the student.
 
     Args:
         plan: Terms, teachers, projections.
@@ -119,116 +173,198 @@ class Objective(nn.Module):
         super().__init__()
         self.plan = plan
         self.projections = Projections(plan.projections, seed=plan.seed)
+        self.weighting = TeacherWeighting(plan.weighting, plan.weights, plan.seed)
+        self.temperatures = nn.ModuleDict()
+        self.learned = nn.ParameterDict()
+        for place, term in enumerate(plan.terms):
+            self._prepare(place, term.match)
+        number = len(plan.names)
+        self.balance: UncertaintyBalance | RelativeBalance | None = None
+        match plan.balancing:
+            case UncertaintyBalancing():
+                self.balance = UncertaintyBalance(number)
+            case RelativeBalancing(main=main, max_factor=most, momentum=momentum):
+                self.balance = RelativeBalance(
+                    number, main=main, max_factor=most, momentum=momentum
+                )
+
+    def _prepare(self, place: int, match: HardMatch | SoftMatch | FeatureMatch) -> None:
+        """What a term learns beside the student and its projections."""
+        if isinstance(match, SoftMatch) and isinstance(match.temperature, CurriculumTemperature):
+            setting = match.temperature
+            self.temperatures[str(place)] = LearnedTemperature(
+                start=setting.start,
+                minimum=setting.minimum,
+                maximum=setting.maximum,
+                strength=setting.reverse,
+                rise_fraction=setting.rise_fraction,
+            )
+        if isinstance(match, FeatureMatch) and match.entry.name == "vid":
+            for pair in match.pairs:
+                start = initial_raw_variance(pair.width).float()
+                self.learned[learned_key(match.name, pair)] = nn.Parameter(start)
+
+    def weights(self, moment: Moment) -> list[float]:
+        """Of the terms at one step, schedules included."""
+        found = [
+            term.weight
+            * (1.0 if term.schedule is None else weight_factor(term.schedule, moment.progress))
+            for term in self.plan.terms
+        ]
+        gate = self.plan.weighting
+        return [*found, gate.weight] if gate.kind == "gate" else found
 
     def counts(self, batch: Batch) -> Tensor:
         """What a batch adds to the denominator of each term, ``[terms]`` float64."""
-        rows = batch.counts
+        heard, labelled = self._heard(batch), batch.labels != IGNORED_LABEL
         numbers = []
         for term in self.plan.terms:
-            if isinstance(term.loss, CrossEntropyLoss):
-                numbers.append((rows & (batch.labels != IGNORED_LABEL)).sum())
-            elif isinstance(term.loss, HiddenMSELoss) and term.loss.positions == "all":
-                numbers.append((rows.unsqueeze(1) & batch.token_mask).sum())
-            else:
-                numbers.append(rows.sum())
+            match term.match:
+                case HardMatch():
+                    numbers.append((batch.counts & labelled).sum())
+                case SoftMatch(entry=entry):
+                    numbers.append((heard & labelled if "labels" in entry.needs else heard).sum())
+                case FeatureMatch():
+                    numbers.append(count_features(term.match, batch, heard))
+        if self.plan.weighting.kind == "gate":
+            numbers.append((heard & labelled).sum())
         return torch.stack(numbers).double()
+
+    def _heard(self, batch: Batch) -> Tensor:
+        """Bool ``[B]``: rows that count and that any teacher says something about."""
+        answered = answering(batch.labels, self.plan.columns)
+        return batch.counts if answered is None else batch.counts & answered.any(0)
 
     def forward(
         self,
-        logits: Tensor,
-        hidden_states: Sequence[Tensor] | None,
+        student: StudentOutputs,
         batch: Batch,
         signals: Mapping[str, TeacherSignal],
+        moment: Moment,
     ) -> Tensor:
         """Sums over what counts in this micro-batch, ``[terms]`` float32, unweighted, not divided.
 
         Args:
-            logits: Of the student, ``[B, C]``.
-            hidden_states: Of the student, ``[B, S, D]`` each, index 0 the embeddings.
+            student: What it says about the rows.
             batch: The rows.
             signals: The teachers' answers for the same rows.
+            moment: Of the step.
         """
-        teacher_logits = {
-            name: signal.logits.to(logits.device).float()[:, list(self.plan.columns[name])]
-            for name, signal in signals.items()
-        }
-        sums = []
-        for term in self.plan.terms:
-            loss = term.loss
-            if isinstance(loss, CrossEntropyLoss):
-                mask = batch.counts & (batch.labels != IGNORED_LABEL)
-                sums.append(masked_sum(cross_entropy(logits, batch.labels), mask))
-            elif isinstance(loss, HiddenMSELoss):
-                if hidden_states is None:
-                    raise SignalError(f"losses.{term.name} needs the student's hidden states.")
-                sums.append(self._hidden(term, loss, hidden_states, batch, signals))
+        heard, labelled = self._heard(batch), batch.labels != IGNORED_LABEL
+        logits, weighed = self._teachers(student, batch, signals, moment)
+        view = View(student, batch, heard, signals, logits, weighed.weights, self.plan.group_rows)
+        sums: list[Tensor] = []
+        for place, term in enumerate(self.plan.terms):
+            match = term.match
+            if isinstance(match, HardMatch):
+                values = match.entry.function(student.logits, batch.labels, **match.options)
+                sums.append(masked_sum(values, batch.counts & labelled))
+            elif isinstance(match, SoftMatch):
+                learned = self._learned_temperature(place)
+                tau = temperature_of(match, view, moment.progress, learned)
+                values = soft_values(match, view, combine=self.plan.combine, temperature=tau)
+                counted = heard & labelled if "labels" in match.entry.needs else heard
+                sums.append(masked_sum(values, counted))
+            elif match.on_maps:
+                sums.append(attention_sum(match, view))
             else:
-                sums.append(masked_sum(self._soft(loss, logits, teacher_logits), batch.counts))
+                sums.append(states_sum(match, view, self.projections, self.learned))
+        if weighed.learned is not None and logits is not None:
+            values = gate_loss(weighed.learned, logits, batch.labels)
+            sums.append(masked_sum(values, heard & labelled))
         return torch.stack(sums)
 
-    def _soft(self, loss: SoftLoss, logits: Tensor, teachers: Mapping[str, Tensor]) -> Tensor:
-        """One soft term, ``[B]``, by the ensemble's way of combining."""
-        temperature, squared = loss.temperature, loss.scale_by_temperature_squared
-        weights = [self.plan.weights[name] for name in teachers]
-        if self.plan.combine == "losses":
-            single = _FROM_LOGITS[loss.kind]
-            values = [
-                weight
-                * single(logits, z, temperature=temperature, scale_by_temperature_squared=squared)
-                for weight, z in zip(weights, teachers.values(), strict=True)
-            ]
-            return torch.stack(values).sum(0)
-        log_p = combine_log_p(
-            list(teachers.values()), weights, temperature=temperature, space=self.plan.combine
-        )
-        return _FROM_LOG_P[loss.kind](
-            logits, log_p, temperature=temperature, scale_by_temperature_squared=squared
-        )
+    def _learned_temperature(self, place: int) -> nn.Module | None:
+        key = str(place)
+        return self.temperatures[key] if key in self.temperatures else None  # noqa: SIM401 - it has no get
 
-    def _hidden(
+    def _teachers(
         self,
-        term: Term,
-        loss: HiddenMSELoss,
-        hidden_states: Sequence[Tensor],
+        student: StudentOutputs,
         batch: Batch,
         signals: Mapping[str, TeacherSignal],
-    ) -> Tensor:
-        """Sum over teachers of weight times sum over its pairs; a scalar, summed over positions."""
-        mask = batch.token_mask
-        counts = batch.counts
-        if loss.positions == "all":
-            counts = counts.repeat_interleave(mask.sum(1))
-        total = hidden_states[0].new_zeros((), dtype=torch.float32)
-        # Once a layer, however many teachers: gathering tokens costs as much as comparing them.
-        pooled = {
-            layer: pool_hidden(hidden_states[layer], mask, loss.positions)
-            for layer in dict.fromkeys(pair.student_layer for pair in term.pairs)
-        }
-        matched: dict[tuple[int, str | None], list[HiddenPair]] = {}
-        for pair in term.pairs:
-            matched.setdefault((pair.student_layer, pair.projection), []).append(pair)
-        for (layer, projection), pairs in matched.items():
-            student, teachers = pooled[layer], []
-            for pair in pairs:
-                states = signals[pair.teacher].hidden(HiddenAsk(pair.teacher_layer, loss.positions))
-                if len(states) != len(student):
-                    raise SignalError(
-                        f"losses.{term.name}: teachers.{pair.teacher} has {len(states)} tokens for rows "
-                        f"{batch.row_ids[0]}…, the student {len(student)}. Both must tokenize alike; else "
-                        "use positions: first or mean."
-                    )
-                teachers.append(states.to(student.device))
-            if projection is not None:
-                student = self.projections(projection, student)
-            weights = [self.plan.weights[pair.teacher] for pair in pairs]
-            total = total + hidden_mse_sum(student, teachers, weights, counts)
-        return total
+        moment: Moment,
+    ) -> tuple[Tensor | None, Weighed]:
+        """Logits of all teachers in the student's classes, ``[M, B, C]``, and what each counts."""
+        if not signals:
+            return None, Weighed([])
+        place = student.logits.device
+        logits = torch.stack([
+            _in_classes(signal.logits.to(place).float(), self.plan.columns[name])
+            / self.plan.temperatures.get(name, 1.0)
+            for name, signal in signals.items()
+        ])  # fmt: skip
+        answered = answering(batch.labels, self.plan.columns)
+        return logits, self.weighting(logits, batch.labels, answered, moment.step)
+
+    def total(self, terms: Tensor, moment: Moment, batch: Batch, counts: Tensor) -> Tensor:
+        """This micro-batch's share of what is minimised, a scalar.
+
+        Args:
+            terms: Its shares of the terms' values, ``[terms]``.
+            moment: Of the step.
+            batch: Its rows.
+            counts: What each term averages over in the whole step.
+        """
+        weights = terms.new_tensor(self.weights(moment))
+        if isinstance(self.balance, UncertaintyBalance):
+            share = self.counts(batch).to(terms) / counts.clamp(min=1.0)
+            balanced: Tensor = self.balance(terms, weights, share)
+            return balanced
+        if self.balance is not None:
+            weights = self.balance(weights)
+        return (weights * terms).sum()
+
+    @property
+    def balance_needs_values(self) -> bool:
+        """Whether :meth:`update_balance` must follow each step."""
+        return isinstance(self.balance, RelativeBalance)
+
+    def update_balance(self, values: Tensor, counts: Tensor) -> None:
+        """Take in the terms' values of a step that is done, over all workers."""
+        if isinstance(self.balance, RelativeBalance):
+            self.balance.update(values, counts > 0)
+
+    def learns(self, rate: float, decay: float) -> Iterator[Learned]:
+        """All that is learned here, with rates.
+
+        Args:
+            rate: Of projections without one of their own, and of all that has no rate.
+            decay: Of matrices of projections without one of their own, and of the gate.
+        """
+        for spec in self.projections.specs:
+            own = decay if spec.weight_decay is None else spec.weight_decay
+            for parameter in self.projections.by_key[spec.key].parameters():
+                keeps = parameter.ndim > 1 and spec.kind != "orthogonal"
+                yield Learned(parameter, spec.learning_rate or rate, own if keeps else 0.0)
+        gate = self.plan.weighting
+        if isinstance(gate, GateWeighting):
+            for parameter in self.weighting.parameters():
+                yield Learned(parameter, gate.learning_rate, decay)
+        for place, module in self.temperatures.items():
+            match = self.plan.terms[int(place)].match
+            setting = getattr(match, "temperature", None)
+            own = setting.learning_rate if isinstance(setting, CurriculumTemperature) else rate
+            for parameter in module.parameters():
+                yield Learned(parameter, own, 0.0)
+        for parameter in self.learned.parameters():
+            yield Learned(parameter, rate, 0.0)
+        if isinstance(self.plan.balancing, UncertaintyBalancing) and self.balance is not None:
+            for parameter in self.balance.parameters():
+                yield Learned(parameter, self.plan.balancing.learning_rate, 0.0)
 
     def require_finite(self, sums: Tensor, batch: Batch) -> None:
         """Raise NotFiniteError naming the term and the rows of a micro-batch."""
         bad = (~torch.isfinite(sums)).nonzero().flatten().tolist()
         if bad:
-            names = ", ".join(f"losses.{self.plan.terms[i].name}" for i in bad)
+            names = ", ".join(f"losses.{self.plan.names[i]}" for i in bad)
             raise NotFiniteError(
                 names, batch.row_ids, "Lower training.learning_rate, or train in float32."
             )
+
+
+def _in_classes(logits: Tensor, columns: Sequence[int]) -> Tensor:
+    """A teacher's logits in the student's order of classes; -inf for those it does not know."""
+    if min(columns) < 0:
+        logits = torch.cat([logits, torch.full_like(logits[:, :1], -torch.inf)], dim=1)
+    return logits[:, list(columns)]  # -1 is the last

@@ -3,6 +3,7 @@
 from raydistill.evaluation.table import format_bytes
 from raydistill.output import OutputFolder
 from raydistill.prepare import Prepared, needed_resources
+from raydistill.terms import FeatureMatch
 
 __all__ = ["plan_lines"]
 
@@ -24,7 +25,8 @@ def plan_lines(prepared: Prepared) -> list[str]:
     for name, section in config.teachers.items():
         shape = prepared.traits[name]
         share = prepared.objective.weights[name]
-        parts = ["logits", *(h.key for h in prepared.objective.asks[name].hidden)]
+        ask = prepared.objective.asks[name]
+        parts = ["logits", *(h.key for h in ask.hidden), *(a.key for a in ask.attention)]
         batch = prepared.row_bytes(name) * training.batch_rows
         lines.append(
             f"teacher   {name}: {section.model}, {shape.num_layers} blocks x {shape.width}, weight {share:.3g}, "
@@ -32,8 +34,10 @@ def plan_lines(prepared: Prepared) -> list[str]:
             f"{', '.join(parts)} in {section.signal_dtype}, at most {format_bytes(batch)} a batch"
         )
     for term in prepared.objective.terms:
-        pairs = "".join(f" {p.teacher}:{p.student_layer}<-{p.teacher_layer}" for p in term.pairs)
-        lines.append(f"loss      {term.name}, weight {term.loss.weight:g}{pairs}")
+        pairs = term.match.pairs if isinstance(term.match, FeatureMatch) else ()
+        layers = "".join(f" {p.teacher}:{_few(p.student)}<-{_few(p.layers)}" for p in pairs)
+        course = f", {term.schedule.kind}" if term.schedule is not None else ""
+        lines.append(f"loss      {term.name}, weight {term.weight:g}{course}{layers}")
     per_worker = -(-training.batch_rows // training.num_workers)
     micro = min(training.micro_batch_rows or per_worker, per_worker)
     lines.append(
@@ -44,6 +48,10 @@ def plan_lines(prepared: Prepared) -> list[str]:
     lines.append(f"needs     {need.cpus:g} CPUs, {need.gpus:g} GPUs")
     lines += [f"note      {note}" for note in prepared.notes]
     return lines
+
+
+def _few(layers: tuple[int, ...]) -> str:
+    return "+".join(map(str, layers))
 
 
 def _device(gpus: float, cpus: float) -> str:

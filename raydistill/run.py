@@ -14,6 +14,7 @@ from typing import Any
 
 from raydistill.config import DistillConfig, to_yaml
 from raydistill.config.faults import in_order, without_echoes
+from raydistill.config.rules import group_rows
 from raydistill.errors import ConfigError, Fault, TrainingError
 from raydistill.evaluation.report import write_report
 from raydistill.export import export_student
@@ -255,6 +256,7 @@ def _worker_job(
         labels=prepared.labels,
         max_bytes_ahead=limit,
         row_bytes=sum(prepared.row_bytes(name) for name in config.teachers),
+        group_rows=group_rows(config),
         eval_rows=config.evaluation.batch_rows,
         manifest=dict(prepared.manifest),
         recorder=start_recorder(),

@@ -18,10 +18,10 @@ import ray
 import torch
 
 from benches.common import Alternating, line, median, say, spread
-from raydistill.config.losses import CrossEntropyLoss, ForwardKLLoss, HiddenMSELoss
 from raydistill.config.training import TrainingSection
+from raydistill.losses import CATALOG
 from raydistill.models import ModelSource, load_tokenizer
-from raydistill.objective import HiddenPair, Objective, ObjectivePlan, Term
+from raydistill.objective import Moment, Objective, ObjectivePlan, Term
 from raydistill.pipeline import Feed, Window, plan_micro_batches
 from raydistill.signals import Ask, HiddenAsk
 from raydistill.tasks import TextClassification
@@ -29,6 +29,7 @@ from raydistill.teachers.actor import TeacherActor
 from raydistill.teachers.pool import TeacherPool
 from raydistill.teachers.simulated import SimulatedSettings, SimulatedTeacher
 from raydistill.teachers.transport import ActorTransport
+from raydistill.terms import FeatureMatch, HardMatch, LayerPair, SoftMatch
 from raydistill.training.step import StudentModule, build_optimizer, train_step
 from raydistill.training.student import StudentPlan, make_student
 from raydistill.training.worker import rest_of_step
@@ -82,24 +83,20 @@ def rows_of_words(count: int) -> TextClassification:
 
 def objective_plan(teachers: list[str], hidden: bool) -> ObjectivePlan:
     """Hard labels; with teachers also soft ones, and two pairs of layers a teacher."""
-    terms = [Term("0.cross_entropy", CrossEntropyLoss(kind="cross_entropy"))]
+    terms = [Term("0.cross_entropy", HardMatch(CATALOG["cross_entropy"]))]
     if teachers:
-        terms.append(Term("1.forward_kl", ForwardKLLoss(kind="forward_kl", temperature=2.0)))
+        terms.append(Term("1.forward_kl", SoftMatch(CATALOG["forward_kl"], temperature=2.0)))
     layers = [3, 6] if hidden else []
     if layers:
-        pairs = [[layer, layer] for layer in layers]
-        loss = HiddenMSELoss(kind="hidden_mse", layers=pairs)
-        matches = tuple(HiddenPair(t, layer, layer, None) for t in teachers for layer in layers)
-        terms.append(Term("2.hidden_mse", loss, matches))
+        pairs = tuple(LayerPair(t, (layer,), (layer,)) for t in teachers for layer in layers)
+        name = "2.hidden_mse"
+        terms.append(Term(name, FeatureMatch(name, CATALOG["hidden_mse"], pairs)))
     ask = Ask(tuple(HiddenAsk(layer) for layer in layers), (), "float16")
     return ObjectivePlan(
         terms=tuple(terms),
-        combine="probabilities",
         weights={name: 1 / len(teachers) for name in teachers},
         columns=dict.fromkeys(teachers, (0, 1)),
         asks=dict.fromkeys(teachers, ask),
-        projections=(),
-        seed=0,
     )
 
 
@@ -150,7 +147,7 @@ class Case:
                 begin, waited = time.perf_counter(), feed.wait_s
             train_step(
                 self.module, rest_of_step(next(items), items), optimizer=self.optimizer,
-                weights=[1.0] * len(self.plan.terms), max_grad_norm=1.0, device=torch.device("cpu"), world=world,
+                moment=Moment(done, steps + warm), max_grad_norm=1.0, device=torch.device("cpu"), world=world,
             )  # fmt: skip
         elapsed = time.perf_counter() - begin
         self.wait_fraction = (feed.wait_s - waited) / elapsed

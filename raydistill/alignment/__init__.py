@@ -1,12 +1,13 @@
 """What makes a teacher comparable with the student: classes, layers, widths.
 
 Reading order: ``labels.py`` (which column is which class), ``layers.py`` (which hidden state),
-``projection.py`` (student's width -> teacher's).
+``projection.py`` (one width -> the other).
 """
 
 from raydistill.alignment.labels import label_columns
-from raydistill.alignment.layers import resolve_layer
+from raydistill.alignment.layers import choose_layers, resolve_layer
 from raydistill.alignment.projection import (
+    ProjectionKind,
     Projections,
     ProjectionSpec,
     build_projection,
@@ -14,9 +15,11 @@ from raydistill.alignment.projection import (
 )
 
 __all__ = [
+    "ProjectionKind",
     "ProjectionSpec",
     "Projections",
     "build_projection",
+    "choose_layers",
     "label_columns",
     "projection_key",
     "resolve_layer",

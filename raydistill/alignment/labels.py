@@ -16,6 +16,8 @@ def label_columns(
     teacher_labels: Sequence[str],
     student_labels: Sequence[str],
     label_map: Mapping[str, str] | None = None,
+    *,
+    partial: bool = False,
 ) -> tuple[int, ...]:
     """For every class of the student, the teacher's column.
 
@@ -28,9 +30,11 @@ def label_columns(
         student_labels: Names of the student's classes, in the order of its logits.
         label_map: Teacher's label to student's label, where they differ. It renames: it can neither
             merge classes nor leave one out.
+        partial: Whether the teacher may know only some of the student's classes.
 
     Returns:
-        ``columns`` such that ``teacher_logits[:, columns]`` has the student's classes in order.
+        ``columns`` such that ``teacher_logits[:, columns]`` has the student's classes in order; with
+        ``partial``, -1 for those that the teacher does not know.
 
     Raises:
         ValueError: the number or the names differ, a name is there twice, or the map speaks of
@@ -43,18 +47,23 @@ def label_columns(
         (0, 1)
         >>> label_columns(["neg", "pos"], ["positive", "neg"], {"pos": "positive"})
         (1, 0)
+        >>> label_columns(["pos", "neg"], ["neg", "neutral", "pos"], partial=True)
+        (1, -1, 0)
     """
     both = f"Teacher: {_show(teacher_labels)}. Student: {_show(student_labels)}."
     for side, labels in (("teacher", teacher_labels), ("student", student_labels)):
         if twice := _twice(labels):
             raise ValueError(f"The {side}'s labels must differ, got {twice!r} twice. {both}")
-    if len(teacher_labels) != len(student_labels):
+    few = partial and 1 < len(teacher_labels) < len(student_labels)
+    if len(teacher_labels) != len(student_labels) and not few:
         raise ValueError(
             f"The teacher answers {len(teacher_labels)} classes, the student has "
             f"{len(student_labels)}. Distillation of logits needs the same classes; use a "
             f"hidden-state loss (label_map renames classes, it cannot merge or drop them). {both}"
         )
     renamed = _rename(teacher_labels, student_labels, label_map or {}, both)
+    if few:
+        return _match_some(_fold(renamed), _fold(student_labels), both)
     columns = _match(renamed, student_labels)
     if columns is None:
         columns = _match(_fold(renamed), _fold(student_labels))
@@ -100,6 +109,19 @@ def _match(teacher_labels: Sequence[str], student_labels: Sequence[str]) -> tupl
     if len(column_of) < len(teacher_labels) or column_of.keys() != set(student_labels):
         return None
     return tuple(column_of[label] for label in student_labels)
+
+
+def _match_some(
+    teacher_labels: Sequence[str], student_labels: Sequence[str], both: str
+) -> tuple[int, ...]:
+    """Columns by name, -1 for classes that the teacher does not know; it must know no other ones."""
+    column_of = {label: column for column, label in enumerate(teacher_labels)}
+    if unknown := [label for label in teacher_labels if label not in student_labels]:
+        raise ValueError(
+            f"{_show(unknown)} of the teacher are none of the student's labels. {both} Rename them with "
+            "label_map."
+        )
+    return tuple(column_of.get(label, -1) for label in student_labels)
 
 
 def _is_generic(labels: Sequence[str]) -> bool:

@@ -1,6 +1,4 @@
-"""Learned maps from the student's hidden width to the teacher's; thrown away after training.
-
-Dimensions: ``D_S`` the student's width, ``D_T`` the teacher's.
+"""Learned maps between the hidden widths of student and teacher; thrown away after training.
 
 Their parameters must be found by ``.to()``, the optimiser, the gradient clipping and the
 checkpoint, hence a module of modules. Their start must not depend on what was built
@@ -15,10 +13,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
-__all__ = ["ProjectionSpec", "Projections", "build_projection", "projection_key"]
+__all__ = ["ProjectionKind", "ProjectionSpec", "Projections", "build_projection", "projection_key"]
 
-_ACTIVATIONS: dict[str, type[nn.Module] | None] = {"linear": None, "relu": nn.ReLU, "tanh": nn.Tanh}
+ProjectionKind = Literal["linear", "relu", "tanh", "mlp", "orthogonal"]
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
+_KINDS = ("linear", "relu", "tanh", "mlp", "orthogonal")
 _INIT_STD = 0.02
 
 
@@ -28,25 +29,33 @@ class ProjectionSpec:
 
     Attributes:
         key: Readable and unique, without dots; see :func:`projection_key`.
-        kind: ``linear``, or ``relu`` or ``tanh`` after it.
-        student_width: In.
-        teacher_width: Out.
+        kind: What map it is.
+        width_in: Of the side that is mapped.
+        width_out: Of the other.
+        hidden_width: Of an ``mlp``; None: the larger of the two.
+        learning_rate: Its own; None: that of all projections.
+        weight_decay: Its own; None: that of the student.
     """
 
     key: str
-    kind: Literal["linear", "relu", "tanh"]
-    student_width: int
-    teacher_width: int
+    kind: ProjectionKind
+    width_in: int
+    width_out: int
+    hidden_width: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
 
 
-def projection_key(loss_index: int, teacher: str, student_layer: int, teacher_layer: int) -> str:
+def projection_key(
+    loss_index: int, teacher: str, student_layer: int | str, teacher_layer: int | str
+) -> str:
     """The name of a projection in checkpoints and in the optimiser.
 
     Args:
         loss_index: Place of the loss in the configuration.
         teacher: Its name.
-        student_layer: Resolved, 0 … n.
-        teacher_layer: Resolved, 0 … n.
+        student_layer: Resolved, 0 … n; several as ``2_4``.
+        teacher_layer: Likewise.
 
     Raises:
         ValueError: the teacher's name holds a dot, which a module's name must not.
@@ -60,23 +69,31 @@ def projection_key(loss_index: int, teacher: str, student_layer: int, teacher_la
     return f"loss{loss_index}_{teacher}_student{student_layer}_teacher{teacher_layer}"
 
 
-def build_projection(kind: str, student_width: int, teacher_width: int, seed: int) -> nn.Module:
-    r"""A map from the student's width to the teacher's, for losses that compare coordinates.
+def build_projection(
+    kind: str, width_in: int, width_out: int, seed: int, *, hidden_width: int | None = None
+) -> nn.Module:
+    r"""A map from one width to another, for losses that compare coordinates.
 
-    .. math:: h \mapsto a(W h + b), \qquad W \sim N(0, 0.02^2),\; b = 0,\;
-              a \in \{\mathrm{id}, \mathrm{relu}, \tanh\}
+    .. math::
+        \text{linear, relu, tanh:}\quad & h \mapsto a(W h + b), \qquad W \sim N(0, 0.02^2),\; b = 0,\;
+              a \in \{\mathrm{id}, \mathrm{relu}, \tanh\} \\
+        \text{mlp:}\quad & h \mapsto W_2\, \mathrm{gelu}(W_1 h + b_1) + b_2 \\
+        \text{orthogonal:}\quad & h \mapsto W h, \qquad W^\top W = 1 \text{ or } W W^\top = 1
 
     ``linear`` is the one to take. ``relu`` can only reach states that are never negative, ``tanh``
-    only those within ±1: for teachers whose layer ends in that activation, such as a pooler.
+    only those within ±1: for teachers whose layer ends in that activation, such as a pooler. ``mlp`` may
+    take over what the student should learn. ``orthogonal`` can neither stretch nor bend: distances and
+    angles in the smaller space stay as they are, so the student has to get them right by itself.
 
     Args:
-        kind: ``linear``, ``relu`` or ``tanh``.
-        student_width: ``D_S``.
-        teacher_width: ``D_T``.
+        kind: ``linear``, ``relu``, ``tanh``, ``mlp`` or ``orthogonal``.
+        width_in: Of what comes in.
+        width_out: Of what comes out.
         seed: Of the weights. The global random state is neither read nor moved.
+        hidden_width: Of an ``mlp``, in the middle; None: the larger of the two.
 
     Returns:
-        A module, ``[..., D_S] -> [..., D_T]``, float32 on the CPU.
+        A module, ``[..., width_in] -> [..., width_out]``, float32 on the CPU.
 
     Raises:
         ValueError: the kind is not known, or a width is not positive.
@@ -84,24 +101,52 @@ def build_projection(kind: str, student_width: int, teacher_width: int, seed: in
     Example:
         >>> build_projection("linear", 4, 6, seed=7)(torch.zeros(2, 4)).shape
         torch.Size([2, 6])
+        >>> weight = build_projection("orthogonal", 6, 4, seed=7).weight
+        >>> torch.allclose(weight @ weight.T, torch.eye(4), atol=1e-6)
+        True
 
     References:
-        Yang et al., *TextBrewer*, 2020, arXiv:2002.12620, ``projections.py``: kinds and start.
-        Jiao et al., *TinyBERT*, 2019, arXiv:1909.10351, formula 8: the linear one, without b.
+        Yang et al., *TextBrewer*, 2020, arXiv:2002.12620, ``projections.py``: the first three and their
+        start. Jiao et al., *TinyBERT*, 2019, arXiv:1909.10351, formula 8: the linear one, without b.
+        Miles, Mikolajczyk, *Understanding the Role of the Projector in Knowledge Distillation*, AAAI
+        2024, arXiv:2303.11098: what larger projectors take over. Miles, Elezi, Deng, *VkD*, CVPR 2024,
+        arXiv:2403.06213: orthogonal ones.
     """
-    if kind not in _ACTIVATIONS:
-        raise ValueError(f"projection must be one of {', '.join(_ACTIVATIONS)}, got {kind!r}.")
-    if student_width < 1 or teacher_width < 1:
+    if kind not in _KINDS:
+        raise ValueError(f"projection must be one of {', '.join(_KINDS)}, got {kind!r}.")
+    middle = max(width_in, width_out) if hidden_width is None else hidden_width
+    if min(width_in, width_out, middle) < 1:
         raise ValueError(
-            f"widths of a projection must be positive, got {student_width} and {teacher_width}."
+            f"widths of a projection must be positive, got {width_in}, {middle} and {width_out}."
         )
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "mlp":
+        first = _linear(width_in, middle, generator)
+        return nn.Sequential(first, nn.GELU(), _linear(middle, width_out, generator))
+    if kind == "orthogonal":
+        return _orthogonal(width_in, width_out, generator)
+    linear = _linear(width_in, width_out, generator)
+    return nn.Sequential(linear, _ACTIVATIONS[kind]()) if kind in _ACTIVATIONS else linear
+
+
+def _empty(width_in: int, width_out: int, *, bias: bool) -> nn.Linear:
     # On meta first: the constructor's own start would move the global random state.
-    linear = nn.Linear(student_width, teacher_width, device="meta", dtype=torch.float32)
-    linear = linear.to_empty(device="cpu")
-    nn.init.normal_(linear.weight, std=_INIT_STD, generator=torch.Generator().manual_seed(seed))
+    linear = nn.Linear(width_in, width_out, bias=bias, device="meta", dtype=torch.float32)
+    return linear.to_empty(device="cpu")
+
+
+def _linear(width_in: int, width_out: int, generator: torch.Generator) -> nn.Linear:
+    linear = _empty(width_in, width_out, bias=True)
+    nn.init.normal_(linear.weight, std=_INIT_STD, generator=generator)
     nn.init.zeros_(linear.bias)
-    activation = _ACTIVATIONS[kind]
-    return linear if activation is None else nn.Sequential(linear, activation())
+    return linear
+
+
+def _orthogonal(width_in: int, width_out: int, generator: torch.Generator) -> nn.Module:
+    linear = _empty(width_in, width_out, bias=False)
+    nn.init.orthogonal_(linear.weight, generator=generator)
+    # Without trivialization there is no second matrix beside the weights that checkpoints would carry.
+    return parametrizations.orthogonal(linear, use_trivialization=False)
 
 
 class Projections(nn.Module):
@@ -136,8 +181,13 @@ class Projections(nn.Module):
             if spec.key in self.by_key:
                 raise ValueError(f"key of a projection must be unique, got {spec.key!r} twice.")
             self.by_key[spec.key] = build_projection(
-                spec.kind, spec.student_width, spec.teacher_width, _seed_of(spec.key, seed)
+                spec.kind,
+                spec.width_in,
+                spec.width_out,
+                _seed_of(spec.key, seed),
+                hidden_width=spec.hidden_width,
             )
+        self.specs = tuple(specs)
 
     def __contains__(self, key: str) -> bool:
         return key in self.by_key
@@ -145,20 +195,20 @@ class Projections(nn.Module):
     def __len__(self) -> int:
         return len(self.by_key)
 
-    def forward(self, key: str, student_hidden: Tensor) -> Tensor:
-        """The student's states in the teacher's width.
+    def forward(self, key: str, hidden: Tensor) -> Tensor:
+        """States in the other side's width.
 
         Args:
             key: Of the projection.
-            student_hidden: ``[..., D_S]``; computed in the projection's dtype (half precision in,
+            hidden: ``[..., width_in]``; computed in the projection's dtype (half precision in,
                 float32 out), unless autocast says otherwise.
 
         Returns:
-            ``[..., D_T]``.
+            ``[..., width_out]``.
         """
         projection = self.by_key[key]
         dtype = next(projection.parameters()).dtype
-        projected: Tensor = projection(student_hidden.to(dtype))
+        projected: Tensor = projection(hidden.to(dtype))
         return projected
 
 

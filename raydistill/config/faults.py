@@ -86,7 +86,7 @@ def fault_of(detail: Any, raw: Any) -> tuple[Fault, tuple[Any, ...]]:
         return Fault(_path(loc), message, doubts=doubts), loc
     if kind in {"union_tag_not_found", "union_tag_invalid"}:
         tag = got.get("kind") if isinstance(got, dict) else None
-        known = _kinds_at(loc)
+        known = _kinds_at(loc, raw)
         message = (
             f"{_show(tag)} is not known. {nearest(str(tag), known)}"
             if tag is not None
@@ -162,18 +162,27 @@ def _settings_loc(loc: Sequence[Any], raw: Any) -> tuple[Any, ...]:
     return tuple(out)
 
 
-def _names_at(loc: Sequence[Any], raw: Any) -> list[str]:
-    """The settings that may stand at a location."""
+def _annotation_at(loc: Sequence[Any], raw: Any) -> Any:
+    """What may stand at a location: a section, a union of them, or a type."""
     model: Any = DistillConfig
-    at = raw
+    at, found = raw, model
     for part in loc:
         at = at[part]
         if isinstance(model, type) and issubclass(model, BaseModel):
             field = model.model_fields.get(str(part))
-            model = None if field is None else field.annotation
+            found = None if field is None else field.annotation
         else:
-            model = next(iter(get_args(model)[::-1]), None)  # value type of a dict or list
-        model = _model_in(model, at)
+            found = next(iter(get_args(model)[::-1]), None)  # value type of a dict or list
+        model = _model_in(found, at)
+    return found
+
+
+def _names_at(loc: Sequence[Any], raw: Any) -> list[str]:
+    """The settings that may stand at a location."""
+    at = raw
+    for part in loc:
+        at = at[part]
+    model = _model_in(_annotation_at(loc, raw), at)
     is_model = isinstance(model, type) and issubclass(model, BaseModel)
     return sorted(model.model_fields) if is_model else []
 
@@ -191,9 +200,9 @@ def _kinds_of(model: type[BaseModel]) -> tuple[str, ...]:
     return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
 
 
-def _kinds_at(loc: Sequence[Any]) -> list[str]:
-    """The kinds that an item of a list of unions may have."""
-    models = _models_in(DistillConfig.model_fields[str(loc[0])].annotation)
+def _kinds_at(loc: Sequence[Any], raw: Any) -> list[str]:
+    """The kinds that a section at a location may have."""
+    models = _models_in(_annotation_at(loc, raw))
     return sorted(kind for model in models for kind in _kinds_of(model))
 
 

@@ -16,7 +16,6 @@ from raydistill.config.base import (
 )
 
 __all__ = [
-    "EnsembleSection",
     "FromTeacher",
     "ReplicaRange",
     "StudentSection",
@@ -91,6 +90,9 @@ class TeacherSection(Section):
     """Longer texts are cut to that many tokens; null: as the student's."""
     label_map: dict[str, str] | None = None
     """Teacher's label name to student's label name, where they differ."""
+    missing_labels: Literal["error", "abstain"] = "error"
+    """What if it does not know all of the task's labels. abstain: it says nothing about rows with one
+    of the others; the other teachers' weights make up for it, and such rows are counted."""
     placement: Literal["remote", "inline", "cached", "auto"] = "remote"
     """remote: actors of its own. inline: in every training worker, on the worker's device; for a
     machine without spare cores. cached: in the store, whole (`raydistill cache`). auto: by a short
@@ -135,13 +137,3 @@ class TeacherSection(Section):
         if isinstance(self.replicas, int):
             return self.replicas, self.replicas
         return self.replicas.min, self.replicas.max
-
-
-class EnsembleSection(Section):
-    """How several teachers become one soft target."""
-
-    combine: Literal["probabilities", "logits", "losses"] = "probabilities"
-    """probabilities: mean of the softened distributions. logits: mean of the logits before the
-    softmax (TextBrewer's). losses: one loss a teacher, summed."""
-    weights: dict[str, Positive] = {}
-    """Relative weight of each teacher, normalised to a sum of 1; teachers not named count 1."""

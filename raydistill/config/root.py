@@ -4,13 +4,11 @@ from pydantic import Field
 
 from raydistill.config.base import Section
 from raydistill.config.data import DataSection, TaskSection, TextClassificationTask
-from raydistill.config.losses import (
-    CrossEntropyLoss,
-    HiddenMSELoss,
-    LossSection,
-    SoftLoss,
-)
-from raydistill.config.models import EnsembleSection, StudentSection, TeacherName, TeacherSection
+from raydistill.config.ensemble import EnsembleSection
+from raydistill.config.losses import LossSection
+from raydistill.config.models import StudentSection, TeacherName, TeacherSection
+from raydistill.config.rules import objective_faults, unknown_teacher, with_teachers
+from raydistill.config.schedules import BalancingSection, NoBalancing
 from raydistill.config.store import StoreSection
 from raydistill.config.training import (
     EvaluationSection,
@@ -41,6 +39,8 @@ class DistillConfig(Section):
     """How several teachers become one soft target."""
     losses: list[LossSection] = Field(min_length=1)
     """Terms of the sum that is minimised."""
+    balancing: BalancingSection = NoBalancing(kind="none")
+    """How terms of different scale are brought to one."""
     pipeline: PipelineSection = PipelineSection()
     """How far ahead of the student the teachers are asked."""
     training: TrainingSection = TrainingSection()
@@ -59,7 +59,7 @@ def cross_faults(config: DistillConfig) -> list[Fault]:
         *_data_faults(config),
         *_student_faults(config),
         *_teacher_faults(config),
-        *_loss_faults(config),
+        *objective_faults(config),
         *_training_faults(config),
     ]
 
@@ -74,7 +74,7 @@ def _data_faults(config: DistillConfig) -> list[Fault]:
                 rests_on=("data.folder", "data.train"),
             )
         )
-    if config.data.unlabelled is not None and not _with_teachers(config):
+    if config.data.unlabelled is not None and not with_teachers(config):
         faults.append(
             Fault(
                 "data.unlabelled",
@@ -99,7 +99,7 @@ def _student_faults(config: DistillConfig) -> list[Fault]:
         )
     if student.from_teacher is not None:
         name = student.from_teacher.teacher
-        faults += _unknown_teacher(config, "student.from_teacher.teacher", name)
+        faults += unknown_teacher(config, "student.from_teacher.teacher", name)
         faults += [
             Fault(
                 f"student.{setting}",
@@ -121,8 +121,6 @@ def _student_faults(config: DistillConfig) -> list[Fault]:
 
 def _teacher_faults(config: DistillConfig) -> list[Fault]:
     faults = []
-    for name in config.ensemble.weights:
-        faults += _unknown_teacher(config, f"ensemble.weights.{name}", name)
     for name, teacher in config.teachers.items():
         low, high = teacher.replica_bounds
         if low > high:
@@ -136,28 +134,6 @@ def _teacher_faults(config: DistillConfig) -> list[Fault]:
         faults += _backend_faults(config, name)
         if teacher.transport == "nixl":
             faults += direct_faults(config, name)
-    terms = _with_teachers(config)
-    if config.teachers and not terms:
-        faults.append(
-            Fault(
-                "teachers",
-                "are given, but no term of losses uses them. Add e.g. {kind: forward_kl}, or remove the teachers.",
-                rests_on=("losses",),
-            )
-        )
-    maps = [loss.layers for loss in terms if isinstance(loss, HiddenMSELoss)]
-    if len(maps) == len(terms) > 0 and all(isinstance(layers, dict) for layers in maps):
-        named = {name for layers in maps for name in layers}
-        all_known = named <= config.teachers.keys()  # else the odd one may mean the idle one
-        idle = [name for name in config.teachers if all_known and name not in named]
-        faults += [
-            Fault(
-                f"teachers.{name}",
-                "is used by no term of losses. Name it in layers, add e.g. {kind: forward_kl}, or remove it.",
-                rests_on=("losses",),
-            )
-            for name in idle
-        ]
     return faults
 
 
@@ -216,25 +192,6 @@ def direct_faults(config: DistillConfig, name: str) -> list[Fault]:
     ]
 
 
-def _loss_faults(config: DistillConfig) -> list[Fault]:
-    faults = []
-    for i, loss in enumerate(config.losses):
-        if not isinstance(loss, CrossEntropyLoss) and not config.teachers:
-            faults.append(
-                Fault(
-                    f"losses.{i}",
-                    f"is {loss.kind}, which needs a teacher, but there is none under teachers.",
-                    rests_on=(f"losses.{i}.kind", "teachers"),
-                )
-            )
-        elif isinstance(loss, HiddenMSELoss) and isinstance(loss.layers, dict):
-            for name in loss.layers:
-                faults += _unknown_teacher(config, f"losses.{i}.layers.{name}", name)
-    if all(loss.weight == 0 for loss in config.losses):
-        faults.append(Fault("losses", "have weight 0 throughout: nothing would be trained."))
-    return faults
-
-
 def _training_faults(config: DistillConfig) -> list[Fault]:
     training, faults = config.training, []
     rows = training.batch_rows
@@ -263,17 +220,3 @@ def _training_faults(config: DistillConfig) -> list[Fault]:
             )
         )
     return faults
-
-
-def _with_teachers(config: DistillConfig) -> list[SoftLoss | HiddenMSELoss]:
-    """The terms that compare the student with teachers."""
-    return [loss for loss in config.losses if not isinstance(loss, CrossEntropyLoss)]
-
-
-def _unknown_teacher(config: DistillConfig, path: str, name: str) -> list[Fault]:
-    if name in config.teachers:
-        return []
-    names = sorted(config.teachers)
-    known = f"Known: {', '.join(names)}." if names else "There are none."
-    message = f"names the teacher '{name}', which is not under teachers. {known}"
-    return [Fault(path, message, rests_on=(path, f"teachers.{name}"))]

@@ -84,6 +84,9 @@ class TrainingSection(Section):
     micro_batch_rows: PositiveInt | None = None
     """Rows of one forward pass in a worker; null: the worker's whole share. Smaller saves memory
     and changes nothing else."""
+    group_rows: PositiveInt = 16
+    """Losses that compare rows with each other (dist, rkd_distance, rkd_angle, contrastive, temperatures
+    by row) see so many at once. A group is never cut: micro_batch_rows must be a multiple of it."""
     learning_rate: Positive = 1e-4
     """Peak learning rate of AdamW."""
     projection_learning_rate: Positive | None = None

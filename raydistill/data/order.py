@@ -9,7 +9,7 @@ sort of raw draws.
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["epoch_order", "micro_batches", "steps_per_epoch", "worker_slice"]
+__all__ = ["Rows", "epoch_order", "micro_batches", "steps_per_epoch", "worker_slice"]
 
 Rows = NDArray[np.int64]
 

@@ -8,7 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raydistill.data.order import epoch_order, micro_batches, steps_per_epoch, worker_slice
+from raydistill.data.order import (
+    Rows,
+    epoch_order,
+    micro_batches,
+    steps_per_epoch,
+    worker_slice,
+)
 from raydistill.tasks import Batch
 
 __all__ = ["MicroBatch", "plan_micro_batches"]
@@ -47,6 +53,7 @@ def plan_micro_batches(
     make_batch: Callable[[list[int], bool], Batch],
     count: Callable[[Batch], Tensor],
     lengths: NDArray[np.int64] | None = None,
+    group_rows: int = 1,
 ) -> Iterator[MicroBatch]:
     """The micro-batches of one worker from ``first_step`` to the end.
 
@@ -63,6 +70,8 @@ def plan_micro_batches(
         count: What a batch adds to each term's denominator.
         lengths: Of all rows: those of like length share a micro-batch, so that less padding is
             computed. The step's sum does not care for the order. None: as they come.
+        group_rows: Rows that losses compare with each other: consecutive ones of a step, which stay
+            together whatever the number of workers and the size of micro-batches.
     """
     per_epoch = steps_per_epoch(num_rows, batch_rows)
     order, order_epoch = None, -1
@@ -71,12 +80,29 @@ def plan_micro_batches(
         if order is None or epoch != order_epoch:
             order, order_epoch = epoch_order(num_rows, seed, epoch), epoch
         rows = order[place * batch_rows : (place + 1) * batch_rows]
-        mine = worker_slice(rows, rank, world)
+        mine = _share(rows, rank, world, group_rows)
         filler = len(mine) == 0
         if lengths is not None and micro_batch_rows is not None:
-            mine = mine[np.argsort(lengths[mine], kind="stable")]
+            mine = _like_lengths(mine, lengths, group_rows)
         pieces = micro_batches(rows[:1] if filler else mine, micro_batch_rows or batch_rows)
         batches = [make_batch(piece.tolist(), filler) for piece in pieces]
         share = torch.stack([count(batch) for batch in batches]).sum(0)
         for i, batch in enumerate(batches):
             yield MicroBatch(step, epoch, batch, i == len(batches) - 1, share if i == 0 else None)
+
+
+def _share(rows: Rows, rank: int, world: int, group_rows: int) -> Rows:
+    """A worker's part of a step, in whole groups."""
+    if group_rows == 1:
+        return worker_slice(rows, rank, world)
+    groups = np.arange(-(-len(rows) // group_rows))
+    own = worker_slice(groups, rank, world)
+    return rows[own[0] * group_rows : (own[-1] + 1) * group_rows] if len(own) else rows[:0]
+
+
+def _like_lengths(rows: Rows, lengths: NDArray[np.int64], group_rows: int) -> Rows:
+    """Groups in the order of their longest row; one that is not full stays the last."""
+    full = len(rows) - len(rows) % group_rows
+    groups = rows[:full].reshape(-1, group_rows)
+    order = np.argsort(lengths[groups].max(1), kind="stable")
+    return np.concatenate([groups[order].reshape(-1), rows[full:]])

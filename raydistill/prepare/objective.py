@@ -1,15 +1,17 @@
-"""From the losses section to an ObjectivePlan: layers, widths, tokenizers and labels fit, or faults."""
+"""From losses and ensemble to an ObjectivePlan: layers, widths, tokenizers and labels fit, or faults."""
 
 from collections.abc import Mapping
 
-from raydistill.alignment import ProjectionSpec, label_columns, projection_key, resolve_layer
+from raydistill.alignment import label_columns
 from raydistill.config import DistillConfig
-from raydistill.config.losses import HiddenMSELoss
-from raydistill.ensemble import normalise_weights
+from raydistill.config.ensemble import ValidationWeighting
+from raydistill.ensemble import normalise_weights, validation_weights
 from raydistill.errors import Fault
 from raydistill.models import ModelTraits
-from raydistill.objective import HiddenPair, ObjectivePlan, Term
-from raydistill.signals import Ask, HiddenAsk
+from raydistill.objective import ObjectivePlan
+from raydistill.prepare.terms import plan_term
+from raydistill.signals import Ask, AttentionAsk, HiddenAsk
+from raydistill.terms import FeatureMatch
 
 __all__ = ["plan_objective"]
 
@@ -29,53 +31,80 @@ def plan_objective(
         teachers: Shapes of those that could be read.
         labels: Of the task; None if unknown.
     """
-    faults: list[Fault] = []
-    columns = {}
+    columns, faults = _columns(config, teachers, labels)
+    found = [
+        plan_term(config, index, student=student, teachers=teachers)
+        for index in range(len(config.losses))
+    ]
+    hidden: dict[str, set[HiddenAsk]] = {name: set() for name in config.teachers}
+    maps: dict[str, set[AttentionAsk]] = {name: set() for name in config.teachers}
+    for one in found:
+        faults += one.faults
+        match = one.term.match
+        if isinstance(match, FeatureMatch):
+            for pair in match.pairs:
+                for ask in match.asks(pair):
+                    if isinstance(ask, HiddenAsk):
+                        hidden[pair.teacher].add(ask)
+                    else:
+                        maps[pair.teacher].add(ask)
+    plan = ObjectivePlan(
+        terms=tuple(one.term for one in found),
+        combine=config.ensemble.combine,
+        weights=_weights(config),
+        columns=columns,
+        asks={
+            name: Ask(tuple(sorted(hidden[name])), tuple(sorted(maps[name])), section.signal_dtype)
+            for name, section in config.teachers.items()
+        },
+        temperatures=config.ensemble.temperatures,
+        weighting=config.ensemble.weighting,
+        balancing=config.balancing,
+        projections=tuple(spec for one in found for spec in one.projections),
+        group_rows=config.training.group_rows,
+        seed=config.run.seed,
+    )
+    return plan, faults
+
+
+def _columns(
+    config: DistillConfig, teachers: Mapping[str, ModelTraits], labels: tuple[str, ...] | None
+) -> tuple[dict[str, tuple[int, ...]], list[Fault]]:
+    """Of each teacher the column of each class."""
+    columns, faults = {}, []
     for name, traits in teachers.items():
         columns[name] = tuple(range(len(traits.labels)))
         if labels is None:
             continue
+        section = config.teachers[name]
         try:
-            columns[name] = label_columns(traits.labels, labels, config.teachers[name].label_map)
+            columns[name] = label_columns(
+                traits.labels,
+                labels,
+                section.label_map,
+                partial=section.missing_labels == "abstain",
+            )
         except ValueError as error:
             faults.append(_labels_fault(config, name, str(error)))
-    terms, projections = [], []
-    asked: dict[str, set[HiddenAsk]] = {name: set() for name in config.teachers}
-    for index, loss in enumerate(config.losses):
-        pairs: list[HiddenPair] = []
-        if isinstance(loss, HiddenMSELoss) and student is not None:
-            for name, traits in teachers.items():
-                found, wrong = _pairs(config, index, loss, name, student=student, teacher=traits)
-                pairs += found
-                faults += wrong
-                for pair in found:
-                    asked[name].add(HiddenAsk(pair.teacher_layer, loss.positions))
-                    if pair.projection is not None and loss.projection is not None:
-                        projections.append(
-                            ProjectionSpec(
-                                pair.projection, loss.projection, student.width, traits.width
-                            )
-                        )
-        terms.append(Term(f"{index}.{loss.kind}", loss, tuple(pairs)))
-    asks = {
-        name: Ask(tuple(sorted(asked[name])), (), section.signal_dtype)
-        for name, section in config.teachers.items()
-    }
-    plan = ObjectivePlan(
-        terms=tuple(terms),
-        combine=config.ensemble.combine,
-        weights=normalise_weights(
-            list(config.teachers),
-            {n: w for n, w in config.ensemble.weights.items() if n in config.teachers},
-        )
-        if config.teachers
-        else {},
-        columns=columns,
-        asks=asks,
-        projections=tuple(projections),
-        seed=config.run.seed,
-    )
-    return plan, faults
+    return columns, faults
+
+
+def _weights(config: DistillConfig) -> dict[str, float]:
+    """Of all teachers, summing to 1."""
+    if not config.teachers:
+        return {}
+    weighting = config.ensemble.weighting
+    if isinstance(weighting, ValidationWeighting):
+        known = {n: s for n, s in weighting.scores.items() if n in config.teachers}
+        if len(known) == len(config.teachers):
+            found = validation_weights(
+                {name: known[name] for name in config.teachers},
+                sharpness=weighting.sharpness,
+                greater_is_better=weighting.greater_is_better,
+            )
+            return dict(found)
+    given = {n: w for n, w in config.ensemble.weights.items() if n in config.teachers}
+    return normalise_weights(list(config.teachers), given)
 
 
 def _labels_fault(config: DistillConfig, name: str, reason: str) -> Fault:
@@ -84,83 +113,3 @@ def _labels_fault(config: DistillConfig, name: str, reason: str) -> Fault:
     if config.teachers[name].label_map is None:
         return Fault(model, f"has other labels than the task. {reason}", rests_on=basis)
     return Fault(label_map, f"does not fit. {reason}", rests_on=basis)
-
-
-def _pairs(
-    config: DistillConfig,
-    index: int,
-    loss: HiddenMSELoss,
-    name: str,
-    *,
-    student: ModelTraits,
-    teacher: ModelTraits,
-) -> tuple[list[HiddenPair], list[Fault]]:
-    """One hidden loss and one teacher: its pairs, resolved."""
-    base = f"losses.{index}.layers" + (f".{name}" if isinstance(loss.layers, dict) else "")
-    pairs: list[HiddenPair] = []
-    faults: list[Fault] = []
-    written = loss.pairs_of(name)
-    for place, (student_layer, teacher_layer) in enumerate(written):
-        resolved = []
-        for side, layer, traits in (
-            (0, student_layer, student),
-            (1, teacher_layer, teacher),
-        ):
-            who = f"teachers.{name}" if side else "the student"
-            try:
-                resolved.append(resolve_layer(layer, traits.num_layers))
-            except ValueError:
-                faults.append(
-                    Fault(
-                        f"{base}.{place}.{side}",
-                        f"must be a hidden state of {who}, 0 (embeddings) to {traits.num_layers} "
-                        f"or -1 to -{traits.num_layers + 1} from the end, got {layer}.",
-                        rests_on=(
-                            f"{base}.{place}.{side}",
-                            f"teachers.{name}.model" if side else "student",
-                        ),
-                    )
-                )
-        if len(resolved) == 2:  # noqa: PLR2004 - student and teacher
-            key = projection_key(index, name, *resolved) if loss.projection else None
-            pairs.append(HiddenPair(name, resolved[0], resolved[1], key))
-    if not written:
-        return pairs, faults
-    if loss.projection is None and student.width != teacher.width:
-        faults.append(
-            Fault(
-                f"losses.{index}.projection",
-                f"is needed: hidden states of the student are {student.width} wide, those of "
-                f"teachers.{name} {teacher.width}. Write projection: linear.",
-                rests_on=(f"losses.{index}.projection", f"teachers.{name}.model"),
-            )
-        )
-    if loss.positions == "all":
-        if student.tokenizer != teacher.tokenizer:
-            faults.append(
-                Fault(
-                    f"losses.{index}.positions",
-                    f"'all' compares token by token, but teachers.{name} has another tokenizer than "
-                    "the student. Write positions: first or positions: mean.",
-                    rests_on=(
-                        f"losses.{index}.positions",
-                        f"teachers.{name}.tokenizer",
-                        "student.tokenizer",
-                    ),
-                )
-            )
-        cut = config.teachers[name].max_tokens
-        if cut is not None and cut != config.student.max_tokens:
-            faults.append(
-                Fault(
-                    f"teachers.{name}.max_tokens",
-                    f"must equal student.max_tokens = {config.student.max_tokens} for "
-                    f"losses.{index} with positions: all, got {cut}.",
-                    rests_on=(
-                        f"losses.{index}.positions",
-                        f"teachers.{name}.max_tokens",
-                        "student.max_tokens",
-                    ),
-                )
-            )
-    return pairs, faults

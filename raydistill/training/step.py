@@ -4,9 +4,8 @@ DDP and FSDP2 average gradients over the workers, the objective is a sum over al
 a count over all of them; so each worker's share is multiplied by the number of workers before.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,10 +13,11 @@ from torch import Tensor, nn
 
 from raydistill.config.training import TrainingSection
 from raydistill.errors import NotFiniteError
-from raydistill.objective import Objective
+from raydistill.objective import Moment, Objective
 from raydistill.pipeline import Fed
 from raydistill.signals import TeacherSignal
 from raydistill.tasks import Batch
+from raydistill.terms import StudentOutputs
 from raydistill.training.parallel import core_of, rounds, sync_of, whole
 from raydistill.training.schedule import learning_rate_factor
 
@@ -25,7 +25,7 @@ __all__ = ["StepMetrics", "StudentModule", "build_optimizer", "build_scheduler",
 
 
 class StudentModule(nn.Module):
-    """What is trained: the student and, in the objective, its projections.
+    """What is trained: the student and, in the objective, all that is learned beside it.
 
     Args:
         student: A Hugging Face sequence-classification model.
@@ -39,20 +39,39 @@ class StudentModule(nn.Module):
         super().__init__()
         self.student, self.objective = student, objective
         self._autocast = precision == "bfloat16"
+        self._wanted = {"output_hidden_states": objective.plan.student_hidden}
+        if objective.plan.student_attention:  # fused attention cannot give maps
+            self._wanted["output_attentions"] = True
+            student.set_attn_implementation("eager")  # type: ignore[operator]
 
-    def forward(self, batch: Batch, signals: Mapping[str, TeacherSignal]) -> Tensor:
-        """Sums of the terms over this micro-batch, ``[terms]``."""
+    def forward(
+        self, batch: Batch, signals: Mapping[str, TeacherSignal], moment: Moment, counts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """This micro-batch's share of the step.
+
+        Args:
+            batch: The rows.
+            signals: The teachers' answers for them.
+            moment: Of the step.
+            counts: What each term averages over in the whole step, ``[terms]`` float32.
+
+        Returns:
+            Shares of the terms' values, ``[terms]``, unweighted, and of what is minimised, a scalar.
+        """
         with torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=self._autocast):
-            outputs = self.student(
-                **batch.inputs, output_hidden_states=self.objective.plan.student_hidden
-            )
-        sums: Tensor = self.objective(
-            outputs.logits.float(), getattr(outputs, "hidden_states", None), batch, signals
+            outputs = self.student(**batch.inputs, **self._wanted)
+        said = StudentOutputs(
+            outputs.logits.float(),
+            getattr(outputs, "hidden_states", None) or (),
+            getattr(outputs, "attentions", None) or (),
         )
+        sums = self.objective(said, batch, signals, moment)
+        # A term that nothing counts for is 0; its sum is 0 too.
+        terms = sums / counts.clamp(min=1.0)
+        loss = self.objective.total(terms, moment, batch, counts)
         # Every parameter takes part in the graph, also where only features are matched: DDP waits
         # for a gradient of each.
-        touched: Tensor = 0.0 * outputs.logits.float().sum()
-        return sums + touched
+        return terms, loss + 0.0 * said.logits.sum()
 
     def logits(self, batch: Batch) -> Tensor:
         """The student's answer alone, in its own precision, ``[B, C]`` float32."""
@@ -81,24 +100,20 @@ class StepMetrics:
 
 
 def build_optimizer(module: StudentModule, training: TrainingSection) -> torch.optim.AdamW:
-    """AdamW: matrices decay, biases and normalisations do not, projections have their own rate."""
-    matrices: list[nn.Parameter] = []
-    vectors: list[nn.Parameter] = []
-    for parameter in module.student.parameters():
-        (matrices if parameter.ndim > 1 else vectors).append(parameter)
+    """AdamW: matrices decay, biases and normalisations do not, what the objective learns has its own rates."""
     rate, decay = training.learning_rate, training.weight_decay
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    projections = list(module.objective.parameters())
-    if projections:
-        own = training.projection_learning_rate or rate
-        wide = [p for p in projections if p.ndim > 1]
-        biases = [p for p in projections if p.ndim <= 1]
-        groups.append({"params": wide, "lr": own, "weight_decay": decay})
-        groups.append({"params": biases, "lr": own, "weight_decay": 0.0})
-    return torch.optim.AdamW(groups, lr=rate, fused=True)
+    groups: dict[tuple[str, float, float], list[nn.Parameter]] = {}
+    for parameter in module.student.parameters():
+        own = decay if parameter.ndim > 1 else 0.0
+        groups.setdefault(("student", rate, own), []).append(parameter)
+    for learned in module.objective.learns(training.projection_learning_rate or rate, decay):
+        key = ("objective", learned.learning_rate, learned.weight_decay)
+        groups.setdefault(key, []).append(learned.parameter)
+    return torch.optim.AdamW(
+        [{"params": some, "lr": lr, "weight_decay": wd} for (_, lr, wd), some in groups.items()],
+        lr=rate,
+        fused=True,
+    )
 
 
 def build_scheduler(
@@ -119,7 +134,7 @@ def train_step(
     fed: Iterable[Fed],
     *,
     optimizer: torch.optim.Optimizer,
-    weights: Sequence[float],
+    moment: Moment,
     max_grad_norm: float | None,
     device: torch.device,
     world: int,
@@ -130,7 +145,7 @@ def train_step(
         module: A StudentModule, as :func:`raydistill.training.parallel.parallelize` gives it back.
         fed: The step's micro-batches with their signals; the first carries the share's counts.
         optimizer: Over all parameters of the module.
-        weights: Of the terms.
+        moment: Of the step.
         max_grad_norm: Clip; None does not.
         device: Of the module.
         world: Number of workers.
@@ -139,10 +154,9 @@ def train_step(
         NotFiniteError: The loss, or the gradient of another worker, is not finite; no update is made.
     """
     core: StudentModule = core_of(module)
-    factors = torch.tensor(weights, dtype=torch.float32, device=device)
     optimizer.zero_grad(set_to_none=True)
     counts = None
-    total_terms = torch.zeros(len(weights), device=device)
+    total_terms = torch.zeros(len(core.objective.plan.names), device=device)
     total_loss = torch.zeros((), device=device)
     rows = tokens = 0
     row_ids: list[int] = []
@@ -154,11 +168,8 @@ def train_step(
             raise AssertionError("the first micro-batch of a step carries the counts")
         batch = micro.batch.to(device)
         with sync_of(module, last=part.last):
-            sums = module(batch, part.fed.signals)
-            # A term that nothing counts for is 0; its sum is 0 too.
-            terms = sums / counts.clamp(min=1.0)
+            terms, loss = module(batch, part.fed.signals, moment, counts)
             core.objective.require_finite(terms.detach(), micro.batch)
-            loss = (factors * terms).sum()
             (loss * (world if part.counts else 0)).backward()
         if not part.counts:
             continue
@@ -177,6 +188,8 @@ def train_step(
     if max_grad_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, grad_norm)
     optimizer.step()
+    if core.objective.balance_needs_values and counts is not None:
+        core.objective.update_balance(_all_workers(total_terms.clone(), device, world), counts)
     return StepMetrics(total_terms, total_loss, grad_norm, rows, tokens)
 
 

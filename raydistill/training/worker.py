@@ -20,7 +20,7 @@ from torch import Tensor
 from raydistill.config.training import PipelineSection, TrainingSection
 from raydistill.evaluation.metrics import classification_metrics, greater_is_better
 from raydistill.models import load_tokenizer
-from raydistill.objective import Objective, ObjectivePlan
+from raydistill.objective import Moment, Objective, ObjectivePlan
 from raydistill.pipeline import Fed, Feed, Window, copied_ahead, plan_micro_batches
 from raydistill.tasks import TextClassification
 from raydistill.teachers.line import TeacherLine, open_source
@@ -55,6 +55,7 @@ class WorkerJob:
         labels: Of the task.
         max_bytes_ahead: Of this worker.
         row_bytes: First estimate of a row's answers.
+        group_rows: Rows that must stay together, since a loss compares them; 1 if none does.
         eval_rows: Rows of a forward pass while evaluating.
         manifest: What the run is made of.
         recorder: The actor.
@@ -72,6 +73,7 @@ class WorkerJob:
     labels: tuple[str, ...]
     max_bytes_ahead: int
     row_bytes: float
+    group_rows: int
     eval_rows: int
     manifest: Mapping[str, Any]
     recorder: Any
@@ -146,7 +148,7 @@ class _Worker:
         feed = self._feed()
         items = copied_ahead(feed, self.device)
         meter = Meter(
-            [term.name for term in job.objective.terms],
+            job.objective.names,
             world=self.world,
             device=self.device,
             seconds_before=self.progress.seconds,
@@ -160,7 +162,7 @@ class _Worker:
                 self.module,
                 rest_of_step(first, items),
                 optimizer=self.optimizer,
-                weights=[term.loss.weight for term in job.objective.terms],
+                moment=Moment(done, steps.total),
                 max_grad_norm=job.training.max_grad_norm,
                 device=self.device,
                 world=self.world,
@@ -228,6 +230,7 @@ class _Worker:
             ),
             count=self.core.objective.counts,
             lengths=task.lengths(),
+            group_rows=job.group_rows,
         )
         window = Window(job.pipeline.batches_ahead, job.max_bytes_ahead, job.row_bytes)
         return Feed(plan, sources, job.objective.asks, window)

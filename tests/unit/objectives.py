@@ -15,11 +15,13 @@ from raydistill.config.losses import (
     SoftCrossEntropyLoss,
 )
 from raydistill.config.training import TrainingSection
+from raydistill.losses import CATALOG
 from raydistill.models import ModelSource, build_student, load_tokenizer, tokenize
-from raydistill.objective import HiddenPair, Objective, ObjectivePlan, Term
+from raydistill.objective import Moment, Objective, ObjectivePlan, Term
 from raydistill.pipeline import Fed, MicroBatch
 from raydistill.signals import Ask, HiddenAsk, TeacherSignal, pack_signal
 from raydistill.tasks import Batch
+from raydistill.terms import FeatureMatch, HardMatch, LayerPair, SoftMatch
 from raydistill.training.step import StudentModule, build_optimizer, build_scheduler
 from tests.conftest import make_rows
 
@@ -57,19 +59,28 @@ def make_plan(
     terms, projections = [], []
     asks: dict[str, set[HiddenAsk]] = {"wide": set(), "deep": set()}
     for index, loss in enumerate(losses):
-        pairs = []
+        entry, name = CATALOG[loss.kind], f"{index}.{loss.kind}"
+        match: Any = HardMatch(entry)
         if isinstance(loss, HiddenMSELoss):
-            for name, student_layer in (("wide", 1), ("wide", 2), ("deep", 2)):
-                key = f"loss{index}_{name}_{student_layer}"
-                pairs.append(HiddenPair(name, student_layer, LAYER[name], key))
-                projections.append(ProjectionSpec(key, "linear", width, WIDTHS[name]))
-                asks[name].add(HiddenAsk(LAYER[name], loss.positions))
-        terms.append(Term(f"{index}.{loss.kind}", loss, tuple(pairs)))
+            pairs = []
+            for teacher, student_layer in (("wide", 1), ("wide", 2), ("deep", 2)):
+                key = f"loss{index}_{teacher}_{student_layer}"
+                pairs.append(LayerPair(teacher, (student_layer,), (LAYER[teacher],), key))
+                projections.append(ProjectionSpec(key, "linear", width, WIDTHS[teacher]))
+                asks[teacher].add(HiddenAsk(LAYER[teacher], loss.positions))
+            match = FeatureMatch(name, entry, tuple(pairs), positions=loss.positions)
+        elif not isinstance(loss, CrossEntropyLoss):
+            squared = {"scale_by_temperature_squared": loss.scale_by_temperature_squared}
+            match = SoftMatch(entry, squared, loss.temperature)
+        terms.append(Term(name, match, loss.weight))
     return ObjectivePlan(
-        tuple(terms), combine, WEIGHTS, COLUMNS,
-        {name: Ask(tuple(sorted(hidden))) for name, hidden in asks.items()},
-        tuple(projections), seed=3,
+        terms=tuple(terms), combine=combine, weights=WEIGHTS, columns=COLUMNS,
+        asks={name: Ask(tuple(sorted(hidden))) for name, hidden in asks.items()},
+        projections=tuple(projections), seed=3,
     )  # fmt: skip
+
+
+NOW = Moment(0, 10)
 
 
 def make_tokenizer(folder: Path) -> Any:

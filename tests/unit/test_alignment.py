@@ -147,7 +147,10 @@ def test_projection_depends_on_the_seed_alone():
 
 @pytest.mark.parametrize(
     ("kind", "widths", "words"),
-    [("gelu", (3, 5), "linear, relu, tanh, got 'gelu'"), ("linear", (0, 5), "got 0 and 5")],
+    [
+        ("gelu", (3, 5), "linear, relu, tanh, mlp, orthogonal, got 'gelu'"),
+        ("linear", (0, 5), "got 0, 5 and 5"),
+    ],
 )
 def test_projection_that_cannot_be_built_is_refused(kind, widths, words):
     """A misspelt kind must not become the identity."""

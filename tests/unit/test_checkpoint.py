@@ -14,6 +14,7 @@ from raydistill.training import checkpoint
 from raydistill.training.checkpoint import Progress
 from raydistill.training.step import StudentModule, train_step
 from tests.unit.objectives import (
+    NOW,
     cross_entropy,
     forward_kl,
     hidden_mse,
@@ -45,7 +46,7 @@ class Run:
             rows = [(3 * number + k) % 12 for k in range(4)]
             fed = make_fed(self.plan, self.module.objective, self.tokenizer, [rows])
             train_step(
-                self.module, fed, optimizer=self.optimizer, weights=[1.0, 1.0, 1.0],
+                self.module, fed, optimizer=self.optimizer, moment=NOW,
                 max_grad_norm=1.0, device=torch.device("cpu"), world=1,
             )  # fmt: skip
             self.scheduler.step()

@@ -10,9 +10,11 @@ import torch
 from raydistill.errors import NotFiniteError, SignalError
 from raydistill.objective import Objective, ObjectivePlan
 from raydistill.signals import HiddenAsk, TeacherSignal
+from raydistill.terms import StudentOutputs
 from tests.unit.objectives import (
     COLUMNS,
     LAYER,
+    NOW,
     TEXTS,
     WEIGHTS,
     cross_entropy,
@@ -47,7 +49,8 @@ def run(
     hidden = [torch.randn(*batch.token_mask.shape, width, generator=draw) for _ in range(3)]
     signals = make_signals(plan, batch)
     objective = Objective(plan)
-    return objective(logits, hidden, batch, signals), batch, logits, hidden, signals, objective
+    said = StudentOutputs(logits, hidden)
+    return objective(said, batch, signals, NOW), batch, logits, hidden, signals, objective
 
 
 def log_softmax(z: Array) -> Array:
@@ -113,10 +116,10 @@ def test_hidden_terms_of_two_teachers_with_projections(tokenizer: Any, positions
     sums, batch, _, hidden, signals, objective = run(plan, tokenizer)
     mask = batch.token_mask.numpy()
     expected = 0.0
-    for pair in plan.terms[1].pairs:
+    for pair in plan.terms[1].match.pairs:
         linear = objective.projections.by_key[pair.projection]
         weight, bias = linear.weight.detach().numpy(), linear.bias.detach().numpy()
-        states = hidden[pair.student_layer].numpy()
+        states = hidden[pair.student[0]].numpy()
         rows = [state[keep] for state, keep in zip(states, mask, strict=True)]
         student = {
             "all": np.concatenate(rows),
@@ -139,7 +142,7 @@ def test_other_tokens_than_the_teachers_are_refused(tokenizer: Any) -> None:
     assert len(TEXTS[0].split()) != len(TEXTS[2].split())
     hidden = [torch.zeros(*batch.token_mask.shape, 32)] * 3
     with pytest.raises(SignalError, match=r"losses\.0\.hidden_mse: teachers\.wide has \d+ tokens"):
-        Objective(plan)(torch.zeros(8, 2), hidden, batch, shorter)
+        Objective(plan)(StudentOutputs(torch.zeros(8, 2), hidden), batch, shorter, NOW)
 
 
 def test_filler_rows_add_nothing(tokenizer: Any) -> None:
@@ -147,7 +150,8 @@ def test_filler_rows_add_nothing(tokenizer: Any) -> None:
     plan = make_plan([cross_entropy(), forward_kl(), hidden_mse(), hidden_mse("mean")])
     objective, batch = Objective(plan), make_batch([0, 1], tokenizer, filler=True)
     hidden = [torch.randn(*batch.token_mask.shape, 32)] * 3
-    sums = objective(torch.randn(2, 2), hidden, batch, make_signals(plan, batch))
+    said = StudentOutputs(torch.randn(2, 2), hidden)
+    sums = objective(said, batch, make_signals(plan, batch), NOW)
     assert sums.tolist() == [0.0] * 4
     assert objective.counts(batch).tolist() == [0.0] * 4
 
@@ -161,7 +165,8 @@ def test_sums_add_up_over_any_cut(tokenizer: Any) -> None:
         batch = make_batch(rows, tokenizer)
         logits = torch.stack([torch.tensor([0.1 * row, -0.2]) for row in rows])
         hidden = [torch.full((*batch.token_mask.shape, 32), 0.5)] * 3
-        return objective(logits, hidden, batch, make_signals(plan, batch)), objective.counts(batch)
+        said = StudentOutputs(logits, hidden)
+        return objective(said, batch, make_signals(plan, batch), NOW), objective.counts(batch)
 
     whole, count = sums_of(ROWS)
     parts = [sums_of(rows) for rows in ([0], [1, 2, 3, 4], [5, 6], [7])]
@@ -176,7 +181,7 @@ def test_features_alone_still_give_every_parameter_a_gradient(
     plan = make_plan([hidden_mse("first")])
     module = make_module(tiny["student"], plan)
     batch = make_batch(ROWS, tokenizer)
-    module(batch, make_signals(plan, batch)).sum().backward()
+    module(batch, make_signals(plan, batch), NOW, torch.ones(1))[1].backward()
     assert [name for name, p in module.named_parameters() if p.grad is None] == []
 
 
@@ -187,7 +192,7 @@ def test_no_gradient_reaches_a_parameter_of_the_head_from_features_alone(
     plan = make_plan([hidden_mse("first")])
     module = make_module(tiny["student"], plan)
     batch = make_batch(ROWS, tokenizer)
-    module(batch, make_signals(plan, batch)).sum().backward()
+    module(batch, make_signals(plan, batch), NOW, torch.ones(1))[1].backward()
     assert module.student.classifier.weight.grad.abs().max() == 0.0  # type: ignore[union-attr]
 
 

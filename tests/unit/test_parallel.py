@@ -19,6 +19,7 @@ from raydistill.training.parallel import parallelize
 from raydistill.training.step import train_step
 from tests.unit.objectives import (
     LOSSES,
+    NOW,
     make_batch,
     make_fed,
     make_module,
@@ -60,7 +61,7 @@ class Run:
         for (pieces, filler), clip in list(zip(shares, CLIP, strict=True))[first:last]:
             fed = make_fed(self.plan, self.core.objective, self.tokenizer, pieces, filler=filler)
             metrics = train_step(
-                self.module, fed, optimizer=self.optimizer, weights=[x.weight for x in LOSSES],
+                self.module, fed, optimizer=self.optimizer, moment=NOW,
                 max_grad_norm=clip, device=CPU, world=self.world,
             )  # fmt: skip
             self.scheduler.step()

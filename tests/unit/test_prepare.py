@@ -59,11 +59,11 @@ def test_sound_run_is_planned(settings):
     assert asks["wide"].hidden == (HiddenAsk(1, "mean"), HiddenAsk(3, "mean"))
     assert asks["wide"].dtype == "float16"
     assert asks["deep"].hidden == (HiddenAsk(0, "mean"),)
-    pairs = found.objective.terms[2].pairs
-    assert [(p.teacher, p.student_layer, p.teacher_layer) for p in pairs] == [
-        ("wide", 1, 1), ("wide", 2, 3), ("deep", 0, 0)
+    pairs = found.objective.terms[2].match.pairs
+    assert [(p.teacher, p.student, p.layers) for p in pairs] == [
+        ("wide", (1,), (1,)), ("wide", (2,), (3,)), ("deep", (0,), (0,))
     ]  # fmt: skip
-    widths = [(p.student_width, p.teacher_width) for p in found.objective.projections]
+    widths = [(p.width_in, p.width_out) for p in found.objective.projections]
     assert widths == [(32, 48), (32, 48), (32, 32)]
     assert found.objective.columns == {"wide": (0, 1), "deep": (0, 1)}
     assert found.row_bytes("wide") == 2 * (2 + 2 * 48)

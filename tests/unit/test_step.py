@@ -16,6 +16,7 @@ from raydistill.pipeline import Fed
 from raydistill.training.step import StepMetrics, StudentModule, train_step
 from tests.unit.objectives import (
     LOSSES,
+    NOW,
     make_fed,
     make_module,
     make_optimizer,
@@ -44,7 +45,7 @@ def step(
     module: nn.Module, fed: list[Fed], optimizer: Any, max_grad_norm: float | None, world: int = 1
 ) -> StepMetrics:
     return train_step(
-        module, fed, optimizer=optimizer, weights=[loss.weight for loss in LOSSES],
+        module, fed, optimizer=optimizer, moment=NOW,
         max_grad_norm=max_grad_norm, device=CPU, world=world,
     )  # fmt: skip
 

@@ -1,0 +1,125 @@
+"""How several teachers become one."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from raydistill.config.base import NonNegative, Positive, Section
+
+__all__ = [
+    "AgreementWeighting",
+    "ConfidenceWeighting",
+    "EnsembleSection",
+    "FixedWeighting",
+    "GateWeighting",
+    "LabelWeighting",
+    "StochasticWeighting",
+    "ValidationWeighting",
+    "WeightingSection",
+]
+
+
+class FixedWeighting(Section):
+    """The same in every row: `ensemble.weights`."""
+
+    kind: Literal["fixed"] = "fixed"
+    """Which way this is."""
+
+
+class ValidationWeighting(Section):
+    """By each teacher's score, the same in every row: e to the power of sharpness times score."""
+
+    kind: Literal["validation"]
+    """Which way this is."""
+    scores: Annotated[dict[str, float], Field(min_length=1)]
+    """Of every teacher, e.g. its accuracy on the validation split (`raydistill evaluate`)."""
+    sharpness: NonNegative = 20.0
+    """How much a difference counts: at 20 a lead of .05 weighs 2.7 times."""
+    greater_is_better: bool = True
+    """False for losses."""
+
+
+class ConfidenceWeighting(Section):
+    """Row by row, more for teachers that are sure (low entropy)."""
+
+    kind: Literal["confidence"]
+    """Which way this is."""
+    temperature: Positive = 1.0
+    """What their distributions are softened with before they are judged."""
+    sharpness: NonNegative = 1.0
+    """0: ensemble.weights as they are."""
+
+
+class LabelWeighting(Section):
+    """Row by row, more for teachers that give the label more probability (CA-MKD).
+
+    Rows without a label: ensemble.weights.
+    """
+
+    kind: Literal["label_cross_entropy"]
+    """Which way this is."""
+
+
+class AgreementWeighting(Section):
+    """Row by row, more for teachers that say what the others say; from three teachers on."""
+
+    kind: Literal["agreement"]
+    """Which way this is."""
+    temperature: Positive = 1.0
+    """What their distributions are softened with before they are compared."""
+    sharpness: NonNegative = 1.0
+    """0: ensemble.weights as they are."""
+
+
+class GateWeighting(Section):
+    """Row by row, by a small gate that foresees from the teachers' answers who will be right.
+
+    It learns from labelled rows, with a loss of its own.
+    """
+
+    kind: Literal["gate"]
+    """Which way this is."""
+    weight: Positive = 1.0
+    """Of its loss in the sum."""
+    learning_rate: Positive = 0.01
+    """Of its parameters."""
+
+
+class StochasticWeighting(Section):
+    """One teacher for a whole step, drawn by `ensemble.weights`, the same after a resume.
+
+    All are asked all the same: their answers are kept for the next epoch.
+    """
+
+    kind: Literal["stochastic"]
+    """Which way this is."""
+
+
+WeightingSection = Annotated[
+    FixedWeighting
+    | ValidationWeighting
+    | ConfidenceWeighting
+    | LabelWeighting
+    | AgreementWeighting
+    | GateWeighting
+    | StochasticWeighting,
+    Field(discriminator="kind"),
+]
+
+
+class EnsembleSection(Section):
+    """How several teachers become one soft target."""
+
+    combine: Literal["probabilities", "logits", "log_probabilities", "best", "losses"] = (
+        "probabilities"
+    )
+    """probabilities: mean of the softened distributions. logits: mean of the logits before the
+    softmax (TextBrewer's). log_probabilities: the same, safe for logits far from 0. best: in each row
+    the teacher of the largest weight alone. losses: one loss a teacher, summed."""
+    weights: dict[str, Positive] = {}
+    """Relative weight of each teacher, normalised to a sum of 1; teachers not named count 1."""
+    temperatures: dict[str, Positive] = {}
+    """Divides one teacher's logits before anything else, for those that are more or less sure than they
+    ought to be; teachers not named: 1."""
+    weighting: WeightingSection = FixedWeighting()
+    """How weights differ from row to row. Weights of losses on features are the same ones."""

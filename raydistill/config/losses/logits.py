@@ -1,0 +1,134 @@
+"""Terms that read the student's logits: against the label, and against the teachers'."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from raydistill.config.base import NonNegative
+from raydistill.config.losses.base import LossBase
+from raydistill.config.schedules import TemperatureSetting
+
+__all__ = [
+    "CrossEntropyLoss",
+    "DecoupledKDLoss",
+    "DistLoss",
+    "ForwardKLLoss",
+    "JensenShannonLoss",
+    "LogitMSELoss",
+    "ReverseKLLoss",
+    "SoftCrossEntropyLoss",
+    "SoftLoss",
+    "TotalVariationLoss",
+]
+
+
+class CrossEntropyLoss(LossBase):
+    """Cross-entropy with the hard label; rows without a label do not count."""
+
+    kind: Literal["cross_entropy"]
+    """Which loss this is."""
+
+
+class _FromTeachers(LossBase):
+    temperature: TemperatureSetting = 1.0
+    """Divides the logits of both sides; larger is softer. A number, or a schedule."""
+    standardize: bool = False
+    """Give the logits of both sides mean 0 and deviation 1 first, so that their range does not count."""
+    probability_shift: bool = False
+    """In labelled rows swap each teacher's largest logit with that of the label, so that its mistakes
+    are not learnt."""
+
+
+class _Softened(_FromTeachers):
+    scale_by_temperature_squared: bool = True
+    """Multiply by temperature squared, so that gradients keep their size."""
+
+
+class SoftCrossEntropyLoss(_Softened):
+    """Cross-entropy with the teachers' distribution; holds their entropy, so not 0 at equality."""
+
+    kind: Literal["soft_cross_entropy"]
+    """Which loss this is."""
+
+
+class ForwardKLLoss(_Softened):
+    """Kullback-Leibler divergence of the student from the teachers; 0 where both agree."""
+
+    kind: Literal["forward_kl"]
+    """Which loss this is."""
+
+
+class ReverseKLLoss(_Softened):
+    """Kullback-Leibler divergence of the teachers from the student: settles on what they are sure of."""
+
+    kind: Literal["reverse_kl"]
+    """Which loss this is."""
+
+
+def _inside(value: float) -> float:
+    if not 0 < value < 1:
+        raise ValueError("must lie between 0 and 1, both excluded")
+    return value
+
+
+class JensenShannonLoss(_Softened):
+    """Between the two: bounded."""
+
+    kind: Literal["jensen_shannon"]
+    """Which loss this is."""
+    beta: Annotated[float, AfterValidator(_inside)] = 0.5
+    """Weight of the teachers in the mixture (GKD's and TRL's convention; KDFlow's is 1 - beta)."""
+
+
+class TotalVariationLoss(_FromTeachers):
+    """Share of probability that would have to move."""
+
+    kind: Literal["total_variation"]
+    """Which loss this is."""
+    scale_by_temperature: bool = True
+    """Multiply by the temperature, so that gradients keep their size."""
+
+
+class LogitMSELoss(_Softened):
+    """Mean squared error of logits; of several teachers against the mean of their logits."""
+
+    kind: Literal["logit_mse"]
+    """Which loss this is."""
+
+
+class DecoupledKDLoss(_Softened):
+    """The divergence in two parts: of the true class against all others, and among the others.
+
+    Rows without a label do not count.
+    """
+
+    kind: Literal["decoupled_kd"]
+    """Which loss this is."""
+    alpha: NonNegative = 1.0
+    """Of the part of the true class."""
+    beta: NonNegative = 8.0
+    """Of the part among the others."""
+
+
+class DistLoss(_Softened):
+    """Correlations of predictions: over the classes of a row, and over the rows of a class."""
+
+    kind: Literal["dist"]
+    """Which loss this is."""
+    inter_weight: NonNegative = 1.0
+    """Of the correlation over the classes of each row."""
+    intra_weight: NonNegative = 1.0
+    """Of the correlation over rows, in groups of training.group_rows."""
+
+
+SoftLoss = (
+    SoftCrossEntropyLoss
+    | ForwardKLLoss
+    | ReverseKLLoss
+    | JensenShannonLoss
+    | TotalVariationLoss
+    | LogitMSELoss
+    | DecoupledKDLoss
+    | DistLoss
+)
+"""Those that compare the student's logits with the teachers'."""

@@ -1,0 +1,35 @@
+"""How the terms of the sum are computed for one micro-batch, from what student and teachers say.
+
+Reading order: ``view.py`` (what there is to look at), ``soft.py`` (terms on logits), ``features.py``
+(terms on hidden states and attention maps), ``weighting.py`` (what each teacher counts).
+"""
+
+from raydistill.terms.features import (
+    FeatureMatch,
+    LayerPair,
+    attention_sum,
+    count_features,
+    learned_key,
+    states_sum,
+)
+from raydistill.terms.soft import HardMatch, SoftMatch, soft_values, temperature_of
+from raydistill.terms.view import StudentOutputs, View
+from raydistill.terms.weighting import TeacherWeighting, Weighed, answering
+
+__all__ = [
+    "FeatureMatch",
+    "HardMatch",
+    "LayerPair",
+    "SoftMatch",
+    "StudentOutputs",
+    "TeacherWeighting",
+    "View",
+    "Weighed",
+    "answering",
+    "attention_sum",
+    "count_features",
+    "learned_key",
+    "soft_values",
+    "states_sum",
+    "temperature_of",
+]

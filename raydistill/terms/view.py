@@ -1,0 +1,145 @@
+"""What the terms of one micro-batch look at, each thing made once however many terms use it.
+
+Dimensions: B rows, C classes, M teachers, S tokens with padding, L tokens of one row, T of all rows, D width.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from raydistill.errors import SignalError
+from raydistill.losses import shift_probability, standardize_logits
+from raydistill.models import pool_hidden
+from raydistill.signals import AttentionAsk, HiddenAsk, TeacherSignal
+from raydistill.signals.ask import Pooling
+from raydistill.tasks import Batch
+
+__all__ = ["StudentOutputs", "View"]
+
+
+@dataclass(frozen=True)
+class StudentOutputs:
+    """What the student says about the rows.
+
+    Attributes:
+        logits: ``[B, C]`` float32.
+        hidden_states: ``[B, S, D]`` each, index 0 the embeddings; empty if nothing needs them.
+        attentions: Probabilities ``[B, H, S, S]`` of each block; empty if nothing needs them.
+    """
+
+    logits: Tensor
+    hidden_states: Sequence[Tensor] = ()
+    attentions: Sequence[Tensor] = ()
+
+
+@dataclass
+class View:
+    """Student and teachers on the same rows.
+
+    Attributes:
+        student: Its outputs.
+        batch: The rows.
+        heard: Bool ``[B]``, rows that count and that any teacher says something about.
+        signals: The teachers' answers, by name.
+        logits: Of the teachers in the student's classes, ``[M, B, C]`` float32, in the order of
+            ``signals``; ``-inf`` for classes that a teacher does not know.
+        weights: Of the teachers: numbers if they are the same in all rows, else ``[M, B]``.
+        group_rows: Rows that are seen beside each other.
+    """
+
+    student: StudentOutputs
+    batch: Batch
+    heard: Tensor
+    signals: Mapping[str, TeacherSignal]
+    logits: Tensor | None
+    weights: Sequence[float] | Tensor
+    group_rows: int
+    _prepared: dict[tuple[bool, bool], Tensor] = field(default_factory=dict)
+    _pooled: dict[tuple[int, Pooling], Tensor] = field(default_factory=dict)
+
+    def teacher_logits(self, *, standardize: bool, shift: bool) -> Tensor:
+        """``[M, B, C]``, after what is done to them before they are compared."""
+        if self.logits is None:
+            raise SignalError("a loss needs teachers' logits, but there are no teachers.")
+        key = (standardize, shift)
+        if key not in self._prepared:
+            logits = self.logits
+            if shift:
+                labels = self.batch.labels.expand(len(logits), -1)
+                logits = shift_probability(logits, labels)
+            self._prepared[key] = standardize_logits(logits) if standardize else logits
+        return self._prepared[key]
+
+    def pooled(self, layer: int, positions: Pooling) -> Tensor:
+        """The student's states of one layer, ``[T, D]`` or ``[B, D]``."""
+        # Once a layer, however many teachers: gathering tokens costs as much as comparing them.
+        key = (layer, positions)
+        if key not in self._pooled:
+            states, mask = self.student.hidden_states[layer], self.batch.token_mask
+            self._pooled[key] = pool_hidden(states, mask, positions)
+        return self._pooled[key]
+
+    def teacher_states(self, term: str, teacher: str, ask: HiddenAsk) -> Tensor:
+        """One layer of a teacher for the positions of :meth:`pooled`.
+
+        Raises:
+            SignalError: the two sides have cut the rows into other numbers of tokens.
+        """
+        if ask.pooling in ("all", "gram"):
+            self._require_like_tokens(term, teacher)
+        states = self.signals[teacher].hidden(ask)
+        return states.to(self.student.logits.device, non_blocking=True)
+
+    def teacher_maps(self, term: str, teacher: str, ask: AttentionAsk) -> Tensor:
+        """Maps of one block of a teacher in the places of the student's tokens, ``[B, H, S, S]``.
+
+        Raises:
+            SignalError: the two sides have cut the rows into other numbers of tokens.
+        """
+        self._require_like_tokens(term, teacher)
+        pieces, mask = self.signals[teacher].attention(ask), self.batch.token_mask.cpu()
+        size = mask.shape[1]
+        out = torch.zeros(len(pieces), len(pieces[0]), size, size, dtype=pieces[0].dtype)
+        for maps, keep, piece in zip(out, mask, pieces, strict=True):
+            places = keep.nonzero().squeeze(1)
+            maps[:, places.unsqueeze(1), places] = piece.cpu()
+        return out.to(self.student.logits.device, non_blocking=True)
+
+    def _require_like_tokens(self, term: str, teacher: str) -> None:
+        own = self.batch.token_mask.sum(1).cpu()
+        theirs = torch.from_numpy(self.signals[teacher].lengths).to(own)
+        if not torch.equal(own, theirs):
+            row = int((own != theirs).nonzero()[0])
+            raise SignalError(
+                f"losses.{term}: teachers.{teacher} has {int(theirs[row])} tokens for row "
+                f"{self.batch.row_ids[row]}, the student {int(own[row])}. Both must tokenize alike; "
+                "else use positions: first or mean."
+            )
+
+    def spread(self, rows: Tensor, positions: Pooling) -> Tensor:
+        """One value a row, ``[B]``, for every position of :meth:`pooled`."""
+        if positions == "all":
+            return rows.repeat_interleave(self.batch.token_mask.sum(1))
+        if positions == "gram":
+            return rows.repeat_interleave(self.batch.token_mask.sum(1) ** 2)
+        return rows
+
+    def weight_of(self, teacher: int, positions: Pooling = "first") -> float | Tensor:
+        """Of one teacher by its place: a number, or one per position."""
+        if not isinstance(self.weights, Tensor):
+            return self.weights[teacher]
+        return self.spread(self.weights[teacher], positions)
+
+    def groups(self) -> Iterator[slice]:
+        """Rows that are seen beside each other."""
+        for begin in range(0, len(self.batch.row_ids), self.group_rows):
+            yield slice(begin, begin + self.group_rows)
+
+    def padded(self, packed: Tensor) -> Tensor:
+        """Tokens one behind the other, ``[T, D]``, in the places of the student's, ``[B, S, D]``."""
+        mask = self.batch.token_mask
+        out = packed.new_zeros((*mask.shape, packed.shape[-1]))
+        out[mask] = packed
+        return out

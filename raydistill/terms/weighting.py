@@ -1,0 +1,106 @@
+"""How much each teacher counts in each row of a micro-batch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from raydistill.config.ensemble import (
+    AgreementWeighting,
+    ConfidenceWeighting,
+    GateWeighting,
+    LabelWeighting,
+    StochasticWeighting,
+    WeightingSection,
+)
+from raydistill.ensemble import (
+    Gate,
+    agreement_weights,
+    chosen_weights,
+    confidence_weights,
+    fixed_weights,
+    gate_features,
+    label_cross_entropy_weights,
+    stochastic_choice,
+)
+
+__all__ = ["TeacherWeighting", "Weighed", "answering"]
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Weights of a micro-batch.
+
+    Attributes:
+        weights: Numbers if they are the same in all rows, else ``[M, B]``, without gradient.
+        learned: ``[M, B]`` with the gate's gradient, if there is a gate.
+    """
+
+    weights: Sequence[float] | Tensor
+    learned: Tensor | None = None
+
+
+def answering(labels: Tensor, columns: Mapping[str, Sequence[int]]) -> Tensor | None:
+    """Which teachers answer which rows, ``[M, B]`` bool; None: all answer all.
+
+    A teacher that does not know all of the task's classes abstains in rows whose label it does not
+    know. Rows without a label it answers, with no probability for those classes.
+
+    Args:
+        labels: Hard labels, ``[B]``, -100 where there is none.
+        columns: Of each teacher the column of each class, -1 where it has none.
+    """
+    if all(column >= 0 for one in columns.values() for column in one):
+        return None
+    knows = torch.tensor([[c >= 0 for c in one] for one in columns.values()], device=labels.device)
+    rows: Tensor = knows[:, labels.clamp(min=0)] | (labels < 0)
+    return rows
+
+
+class TeacherWeighting(nn.Module):
+    """The configured weighting; holds the gate, if that is what learns.
+
+    Args:
+        section: As configured.
+        base: Weight of each teacher, summing to 1.
+        seed: Of choices.
+    """
+
+    def __init__(self, section: WeightingSection, base: Mapping[str, float], seed: int) -> None:
+        super().__init__()
+        self.section, self.base, self.seed = section, list(base.values()), seed
+        self.gate: Gate | None = None
+        if isinstance(section, GateWeighting) and self.base:
+            self.gate = Gate(2 * len(self.base), self.base)
+
+    def forward(
+        self, logits: Tensor, labels: Tensor, answered: Tensor | None, step: int
+    ) -> Weighed:
+        """The weights of a micro-batch.
+
+        Args:
+            logits: Of the teachers, ``[M, B, C]``; not read where one does not answer.
+            labels: Hard labels, ``[B]``.
+            answered: Bool ``[M, B]``; None: all answer.
+            step: Optimizer steps done.
+        """
+        section, base = self.section, self.base
+        if isinstance(section, StochasticWeighting):
+            index = stochastic_choice(base, seed=self.seed, step=step)
+            base = chosen_weights(index, len(base)).tolist()
+        everywhere = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
+        there = everywhere if answered is None else answered
+        match section:
+            case ConfidenceWeighting():
+                options = {"temperature": section.temperature, "sharpness": section.sharpness}
+                return Weighed(confidence_weights(logits, base, there, **options))
+            case AgreementWeighting():
+                options = {"temperature": section.temperature, "sharpness": section.sharpness}
+                return Weighed(agreement_weights(logits, base, there, **options))
+            case LabelWeighting():
+                return Weighed(label_cross_entropy_weights(logits, labels, base, there))
+            case GateWeighting() if self.gate is not None:
+                learned = self.gate(gate_features(logits, there), there)
+                return Weighed(learned.detach(), learned)
+        return Weighed(base if answered is None else fixed_weights(base, answered))

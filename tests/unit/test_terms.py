@@ -1,0 +1,323 @@
+"""Every kind of loss as a term of the sum: real models, whole steps, any cut; no Ray."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+import transformers
+
+from raydistill.config import parse_config
+from raydistill.config.losses import LossSection
+from raydistill.config.training import TrainingSection
+from raydistill.losses import IGNORED_LABEL, build_loss
+from raydistill.models import read_traits, tokenize
+from raydistill.models.describe import ModelSource
+from raydistill.objective import Moment, Objective, ObjectivePlan
+from raydistill.pipeline import Fed, MicroBatch
+from raydistill.prepare.objective import plan_objective
+from raydistill.signals import Request
+from raydistill.tasks import Batch
+from raydistill.teachers import LocalTeacher, TeacherSettings
+from raydistill.training.step import StudentModule, build_optimizer, train_step
+from tests.conftest import LABELS, make_rows, two_teachers
+from tests.unit.objectives import make_module, make_tokenizer
+
+TEXTS = [row["text"] for row in make_rows(8, seed=33)]
+HARD = [0, 1, IGNORED_LABEL, 1, 0, 0, IGNORED_LABEL, 1]
+NOW = Moment(3, 10)
+PAIR = {"layers": [[1, 2]], "projection": "linear"}
+EACH: dict[str, dict[str, Any]] = {
+    "cross_entropy": {},
+    "soft_cross_entropy": {"temperature": 2.0, "probability_shift": True},
+    "forward_kl": {"temperature": {"kind": "linear", "start": 4, "end": 1}},
+    "reverse_kl": {"standardize": True},
+    "jensen_shannon": {"beta": 0.3, "temperature": 2.0},
+    "total_variation": {"temperature": {"kind": "cwsm", "base": 2.0}},
+    "logit_mse": {},
+    "decoupled_kd": {"beta": 2.0},
+    # Of two classes the correlation is 1 or -1: its slope is rounding.
+    "dist": {"inter_weight": 0, "temperature": {"kind": "flsw", "base": 2.0}},
+    "hidden_mse": {"layers": "uniform", "projection": "mlp"},
+    "cos": {**PAIR, "projection": {"kind": "linear", "side": "teacher"}},
+    "vid": PAIR,
+    "pkd": PAIR,
+    "embedding_mse": {"projection": "orthogonal"},
+    "embedding_cos": {"projection": "tanh"},
+    "relation_kl": {"layers": [[-1, -1]], "relation_heads": 4},
+    "rkd_distance": {"layers": "last"},
+    "rkd_angle": {"layers": "last", "positions": "first"},
+    "contrastive": {**PAIR, "temperature": 0.5},
+    "layer_attention": {"projection": "relu"},
+    "fsp": {"layers": [[[0, 1], [1, 3]]], "projection": "linear"},
+    "nst": {"layers": [[1, 1], [2, 3]]},
+    "attention_mse": {"layers": [[1, 1]]},
+    "attention_mse_sum": {"layers": "last"},
+    "attention_ce": {"layers": [[-1, -1]]},
+    "attention_ce_mean": {"layers": "uniform"},
+    "custom": {"target": "tests.unit.test_terms:absolute", "options": {"power": 2}},
+}
+ACROSS = {"dist", "total_variation", "rkd_distance", "rkd_angle", "contrastive"}
+
+
+def absolute(student: torch.Tensor, teacher: torch.Tensor, *, power: int) -> torch.Tensor:
+    """A user's own loss."""
+    return (student - teacher.detach()).abs().pow(power).sum(-1)
+
+
+def test_every_kind_is_here() -> None:
+    """A kind that no step was made with fails in a worker."""
+    union = get_args(LossSection)[0]
+    kinds = {get_args(one.model_fields["kind"].annotation)[0] for one in get_args(union)}
+    assert kinds == set(EACH)
+
+
+@dataclass
+class World:
+    """Models and what teachers say."""
+
+    folder: dict[str, Path]
+    teachers: dict[str, LocalTeacher]
+    tmp: Path
+
+    def plan(self, losses: Sequence[dict[str, Any]], **sections: Any) -> ObjectivePlan:
+        settings = two_teachers(self.folder, self.tmp) | {"losses": list(losses)} | sections
+        if all(loss["kind"] == "cross_entropy" for loss in losses):
+            settings["teachers"] = {}
+        settings["training"] = {"group_rows": 4, **settings.get("training", {})}
+        config, faults = parse_config(settings)
+        assert faults == []
+        traits = {
+            name: read_traits(
+                name, ModelSource(name, str(self.folder[name]), str(self.folder[name]))
+            )
+            for name in ("student", *config.teachers)
+        }
+        plan, faults = plan_objective(
+            config,
+            student=traits.pop("student"),
+            teachers=traits,
+            labels=LABELS,
+        )
+        assert faults == []
+        return plan
+
+    def fed(self, plan: ObjectivePlan, pieces: Sequence[Sequence[int]]) -> list[Fed]:
+        tokenizer, objective = make_tokenizer(self.folder["student"]), Objective(plan)
+        batches = []
+        for rows in pieces:
+            texts = (tuple(TEXTS[row] for row in rows),)
+            batches.append(
+                Batch(
+                    tuple(rows),
+                    texts,
+                    tokenize(tokenizer, texts, 16),
+                    torch.tensor([HARD[row] for row in rows]),
+                    torch.ones(len(rows), dtype=torch.bool),
+                )
+            )
+        share = torch.stack([objective.counts(batch) for batch in batches]).sum(0)
+        return [
+            Fed(
+                MicroBatch(0, 0, batch, i == len(batches) - 1, share if i == 0 else None),
+                {
+                    name: self.teachers[name].answer(Request(batch.row_ids, batch.texts, ask))
+                    for name, ask in plan.asks.items()
+                },
+            )
+            for i, batch in enumerate(batches)
+        ]
+
+    def step(self, plan: ObjectivePlan, pieces: Sequence[Sequence[int]]) -> Any:
+        """Metrics, module and gradients of one step."""
+        module = make_module(self.folder["student"], plan)
+        metrics = train_step(
+            module,
+            self.fed(plan, pieces),
+            optimizer=torch.optim.SGD(module.parameters(), lr=0.0),
+            moment=NOW,
+            max_grad_norm=None,
+            device=torch.device("cpu"),
+            world=1,
+        )
+        return metrics, module, {n: p.grad for n, p in module.named_parameters()}
+
+
+@pytest.fixture(scope="module")
+def world(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> World:
+    teachers = {}
+    for name in ("wide", "deep"):
+        source = ModelSource(name, str(tiny[name]), str(tiny[name]))
+        settings = TeacherSettings(name, source, "float32", 16, 64, attention_maps=True)
+        teachers[name] = LocalTeacher(settings)
+    return World(tiny, teachers, tmp_path_factory.mktemp("terms"))
+
+
+@pytest.mark.parametrize("kind", EACH)
+def test_a_step_with_every_kind_does_not_depend_on_the_cut(world: World, kind: str) -> None:
+    """Rows compared within a micro-batch are compared with others when memory is short."""
+    plan = world.plan([{"kind": kind, "weight": 0.7, **EACH[kind]}])
+    whole, module, expected = world.step(plan, [range(8)])
+    assert whole.loss.item() == pytest.approx(0.7 * whole.terms.item(), rel=1e-5)
+    cuts = [[range(4), range(4, 8)]]
+    if kind not in ACROSS:
+        cuts.append([[0], [1, 2, 3], [4, 5, 6, 7]])
+    for pieces in cuts:
+        found, _, gradients = world.step(plan, pieces)
+        torch.testing.assert_close(found.loss, whole.loss, rtol=2e-5, atol=1e-6)
+        for name, gradient in expected.items():
+            torch.testing.assert_close(
+                gradients[name], gradient, rtol=2e-4, atol=5e-6, msg=lambda m, n=name: f"{n}: {m}"
+            )
+    assert [n for n, gradient in expected.items() if gradient is None] == []
+    own = {n: g for n, g in expected.items() if n.startswith("objective.")}
+    assert [n for n, g in own.items() if g.abs().max() == 0] == [], (
+        "what is learned gets a gradient"
+    )
+    moved = sum(g.abs().sum() for n, g in expected.items() if n.startswith("student.bert"))
+    assert moved > 0
+    build_optimizer(module, TrainingSection())
+
+
+def test_terms_are_what_build_loss_gives(world: World) -> None:
+    """A term that pads, masks or pairs otherwise than the loss alone is another loss."""
+    kinds = ["hidden_mse", "nst", "relation_kl", "attention_ce_mean", "attention_mse", "fsp", "pkd"]
+    layers: Any = {kind: [[1, 2]] for kind in kinds} | {"fsp": [[[1, 2], [2, 3]]]}
+    for kind in kinds:
+        loss = {"kind": kind, "layers": {"deep": layers[kind]}}
+        plan = world.plan([loss, {"kind": "forward_kl", "weight": 0.0}])
+        metrics, module, _ = world.step(plan, [range(8)])
+        (fed,) = world.fed(plan, [range(8)])
+        batch = fed.micro_batch.batch
+        outputs = module.student(**batch.inputs, output_hidden_states=True, output_attentions=True)
+        teacher = transformers.AutoModelForSequenceClassification.from_pretrained(
+            world.folder["deep"], attn_implementation="eager"
+        ).eval()
+        with torch.no_grad():
+            theirs = teacher(**batch.inputs, output_hidden_states=True, output_attentions=True)
+        if kind.startswith("attention"):
+            pair: Any = outputs.attentions[0], theirs.attentions[1]
+        elif kind == "fsp":
+            pair = (
+                [outputs.hidden_states[1], outputs.hidden_states[2]],
+                [theirs.hidden_states[2], theirs.hidden_states[3]],
+            )
+        else:
+            pair = outputs.hidden_states[1], theirs.hidden_states[2]
+        expected = 0.5 * build_loss(kind)(*pair, batch.token_mask)
+        assert metrics.terms[0].item() == pytest.approx(expected.item(), rel=1e-4), kind
+
+
+@pytest.mark.parametrize(
+    "weighting",
+    [
+        {"kind": "confidence", "sharpness": 3.0},
+        {"kind": "label_cross_entropy"},
+        {"kind": "agreement"},
+        {"kind": "gate", "learning_rate": 0.1},
+        {"kind": "stochastic"},
+        {"kind": "validation", "scores": {"wide": 0.9, "deep": 0.8}},
+    ],
+    ids=lambda w: w["kind"],
+)
+@pytest.mark.parametrize("combine", ["probabilities", "losses", "best"])
+def test_weightings_work_for_all_terms_and_any_cut(
+    world: World, weighting: Any, combine: str
+) -> None:
+    """Weights made from a micro-batch's other rows would depend on the cut."""
+    fixed = weighting["kind"] in ("validation", "stochastic")
+    if combine == "best" and fixed:
+        combine = "logits"
+    losses = [
+        {"kind": "forward_kl", "temperature": 2.0},
+        {"kind": "hidden_mse", "layers": [[1, 1]], "projection": "linear"},
+        {"kind": "attention_ce", "layers": [[1, 1]]},
+        {"kind": "nst", "layers": [[1, 1]]},
+        {"kind": "logit_mse"},
+    ]
+    plan = world.plan(losses, ensemble={"combine": combine, "weighting": weighting})
+    whole, _, expected = world.step(plan, [range(8)])
+    found, _, gradients = world.step(plan, [[0], [1, 2, 3], [4, 5, 6, 7]])
+    torch.testing.assert_close(found.terms, whole.terms, rtol=2e-5, atol=1e-6)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(
+            gradients[name], gradient, rtol=2e-4, atol=2e-6, msg=lambda m, n=name: f"{n}: {m}"
+        )
+    assert (len(whole.terms) == 6) == (weighting["kind"] == "gate")
+    if weighting["kind"] == "gate":
+        assert expected["objective.weighting.gate.bias"].abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", ["uncertainty", "relative"])
+def test_balancing_does_not_depend_on_the_cut_and_remembers(world: World, kind: str) -> None:
+    """A balance by micro-batch is another objective for every setting of memory."""
+    losses = [{"kind": "cross_entropy"}, {"kind": "forward_kl"}, {"kind": "hidden_mse", **PAIR}]
+    plan = world.plan(losses, balancing={"kind": kind})
+    whole, module, expected = world.step(plan, [range(8)])
+    found, _, gradients = world.step(plan, [[0], [1, 2, 3], [4, 5, 6, 7]])
+    torch.testing.assert_close(found.loss, whole.loss, rtol=2e-5, atol=1e-6)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(
+            gradients[name], gradient, rtol=2e-4, atol=2e-6, msg=lambda m, n=name: f"{n}: {m}"
+        )
+    state = module.state_dict()
+    if kind == "relative":
+        torch.testing.assert_close(state["objective.balance.averages"], whole.terms)
+        factors = module.objective.balance(torch.ones(3))
+        torch.testing.assert_close(factors * whole.terms, whole.terms[0].expand(3))
+    else:
+        assert expected["objective.balance.log_variances"].abs().min() > 0
+
+
+def test_schedules_multiply_the_weight(world: World) -> None:
+    """A schedule that replaces the weight loses it after the first step."""
+    loss = {"kind": "cross_entropy", "weight": 5.0, "schedule": {"kind": "linear_decay"}}
+    plan = world.plan([loss])
+    objective = Objective(plan)
+    assert objective.weights(Moment(0, 10)) == [5.0]
+    assert objective.weights(Moment(9, 10)) == [pytest.approx(0.5)]
+
+
+def test_a_teacher_of_some_classes_abstains_from_the_others(world: World) -> None:
+    """It would teach that a class it never heard of has no probability."""
+    plan = world.plan(
+        [{"kind": "forward_kl"}, {"kind": "hidden_mse", "layers": [[1, 1]], "projection": "linear"}]
+    )
+    whole, _, _ = world.step(plan, [range(8)])
+    partial = replace(plan, columns={"wide": (0, 1), "deep": (0, -1)})
+    metrics, _, gradients = world.step(partial, [range(8)])
+    cut, _, _ = world.step(partial, [[0, 1], [2, 3, 4], [5, 6, 7]])
+    assert metrics.terms.isfinite().all()
+    assert all(g.isfinite().all() for g in gradients.values())
+    torch.testing.assert_close(cut.terms, metrics.terms, rtol=2e-5, atol=1e-6)
+    assert not torch.allclose(metrics.terms, whole.terms)
+    alone = replace(plan, columns={"wide": (0, -1), "deep": (0, -1)})
+    fed = world.fed(alone, [range(8)])
+    heard = Objective(alone).counts(fed[0].micro_batch.batch)[0]
+    assert heard == sum(label != 1 for label in HARD)
+
+
+def test_learned_temperature_climbs(world: World) -> None:
+    """A temperature that descends the loss falls to where nothing is to be learned."""
+    loss = {
+        "kind": "forward_kl",
+        "temperature": {"kind": "learned", "rise_fraction": 0.0, "start": 4.0},
+    }
+    plan = world.plan([loss], ensemble={"combine": "logits"})
+    _, module, gradients = world.step(plan, [range(8)])
+    theta = gradients["objective.temperatures.0.theta"]
+    assert theta.abs().item() > 0
+    module.objective.temperatures["0"].theta.data += 0.5
+    optimizer = build_optimizer(module, TrainingSection())
+    rates = {group["lr"] for group in optimizer.param_groups}
+    assert 0.01 in rates
+
+
+def test_module_of_maps_is_eager(world: World) -> None:
+    """Fused attention gives no maps, and an error in the first step."""
+    plan = world.plan([{"kind": "attention_mse", "layers": [[1, 1]]}])
+    module = make_module(world.folder["student"], plan)
+    assert isinstance(module, StudentModule)
+    assert module.student.config._attn_implementation == "eager"
