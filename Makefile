@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench schema clean
+.PHONY: demo test check bench schema catalogue clean
 .DEFAULT_GOAL := help
 
 help:
@@ -36,6 +36,9 @@ bench: $(READY)
 
 schema: $(READY)
 	$(BIN)/raydistill schema > jobs/configs/schema.json
+
+catalogue: $(READY)
+	$(BIN)/raydistill losses --markdown > docs/LOSSES.md
 
 clean:
 	rm -rf $(VENV) build *.egg-info
