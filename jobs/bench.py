@@ -3,9 +3,10 @@
 overlap   the teacherless student's speed that is left with teachers beside it
 epochs    the same in epochs after the first, when the store answers
 serving   one real teacher on ragged real text, against the plain loop
+objective what the objective adds to a step, against the bare operations
 store     reading and writing against a memory copy; what each code costs
 search    8 trials that share teachers and store, against 8 runs of their own
-peer      three real teachers, five epochs, against TextBrewer (needs it installed)
+peer      three real teachers, five epochs, against TextBrewer (of the dev extra)
 growth    time and memory against rows and against teachers
 all       all of them
 """
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 OPTIONS = {
     "repeats": (int, "at most 3 of peer and growth"),
-    "steps": (int, "of a stretch (overlap, epochs)"),
+    "steps": (int, "of a stretch (overlap, objective, epochs)"),
     "data": (Path, "folder of texts (serving, search, peer, growth); default: the demo's reviews"),
     "rows": (int, "of text (serving)"),
     "max_tokens": (int, "of a row (serving)"),
@@ -33,7 +34,7 @@ DEFAULTS = {
     "repeats": 5, "steps": 6, "data": None, "rows": 1024, "max_tokens": 128, "peer_rows": 4000,
     "megabytes": 256,
 }  # fmt: skip
-NAMES = ("overlap", "epochs", "serving", "store", "search", "peer", "growth")
+NAMES = ("overlap", "objective", "epochs", "serving", "store", "search", "peer", "growth")
 
 
 def run(name: str, options: argparse.Namespace) -> list[dict]:
@@ -41,6 +42,7 @@ def run(name: str, options: argparse.Namespace) -> list[dict]:
     bench = getattr(importlib.import_module(f"benches.{name}"), name)
     arguments = {
         "overlap": (options.repeats, options.steps),
+        "objective": (options.repeats, options.steps),
         "epochs": (options.repeats, options.steps),
         "serving": (options.repeats, options.data, options.rows, options.max_tokens),
         "store": (options.repeats, options.megabytes),

@@ -14,7 +14,7 @@ The limit counts teachers' passes as TextBrewer makes them, in the order of the 
 they can come above it. Some 50 s of ours are start and end, whatever the rows: with 4,000 of them they weigh
 a tenth. A repeat takes half an hour on two cores.
 
-Needs TextBrewer: pip install textbrewer==0.2.1.post1
+Needs TextBrewer, which the dev extra installs.
 """
 
 import argparse
