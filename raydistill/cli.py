@@ -10,6 +10,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from raydistill.cli_import import import_app
+from raydistill.cli_losses import losses
 from raydistill.cli_store import store_app
 from raydistill.errors import ConfigError, Fault, RaydistillError
 from raydistill.ui import Ui
@@ -29,6 +31,8 @@ models_app = typer.Typer(
 app.add_typer(models_app, name="models")
 
 app.add_typer(store_app, name="store")
+app.add_typer(import_app, name="import")
+app.command()(losses)
 
 INTERRUPTED = 130
 
@@ -346,5 +350,7 @@ def main_of(command: str) -> None:
 def main() -> None:
     """Entry of the `raydistill` command."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers fork after tokenizing
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # where custom losses are, here and in Ray's processes
     signal.signal(signal.SIGTERM, _terminate)  # `ray job stop` sends it
     sys.exit(run(app))

@@ -35,7 +35,9 @@ from raydistill.losses import IGNORED_LABEL, initial_raw_variance, masked_sum
 from raydistill.schedules import (
     LearnedTemperature,
     RelativeBalance,
+    Stage,
     UncertaintyBalance,
+    stage_at,
     weight_factor,
 )
 from raydistill.signals import Ask, TeacherSignal
@@ -49,6 +51,7 @@ from raydistill.terms import (
     View,
     Weighed,
     answering,
+    asked_of,
     attention_sum,
     count_features,
     learned_key,
@@ -95,6 +98,7 @@ class ObjectivePlan:
         balancing: How terms of different scale are brought to one.
         projections: To be learned.
         group_rows: Rows that losses across rows see beside each other.
+        stages: Parts of the run with terms of their own; none: all terms throughout.
         seed: Of first values, and of choices.
     """
 
@@ -110,17 +114,40 @@ class ObjectivePlan:
     balancing: BalancingSection = _UNBALANCED
     projections: tuple[ProjectionSpec, ...] = ()
     group_rows: int = 16
+    stages: tuple[Stage, ...] = ()
     seed: int = 0
 
     @property
     def student_hidden(self) -> bool:
         """Whether the student's hidden states are needed."""
-        return any(isinstance(t.match, FeatureMatch) and not t.match.on_maps for t in self.terms)
+        matches = [t.match for t in self.terms if isinstance(t.match, FeatureMatch)]
+        return any(not match.on_maps and match.states == "hidden" for match in matches)
+
+    @property
+    def student_inside(self) -> frozenset[str]:
+        """What of the student's queries, keys and values is needed: ``query.3``."""
+        matches = [t.match for t in self.terms if isinstance(t.match, FeatureMatch)]
+        return frozenset(name for match in matches for name in match.inside)
 
     @property
     def student_attention(self) -> bool:
         """Whether the student's attention maps are needed."""
         return any(isinstance(t.match, FeatureMatch) and t.match.on_maps for t in self.terms)
+
+    def active(self, step: int) -> frozenset[int]:
+        """Places of the terms that count at a step."""
+        if not self.stages:
+            return frozenset(range(len(self.terms)))
+        return stage_at(self.stages, step).terms
+
+    def asks_at(self, step: int) -> Mapping[str, Ask]:
+        """What every teacher is asked for at a step; nobody, if no term of its stage has teachers."""
+        if len(self.stages) < 2:  # noqa: PLR2004 - one stage is the whole run
+            return self.asks
+        terms = [self.terms[place].match for place in self.active(step)]
+        if all(isinstance(match, HardMatch) for match in terms):
+            return {}
+        return {name: asked_of(name, terms, ask.dtype) for name, ask in self.asks.items()}
 
     @property
     def names(self) -> list[str]:
@@ -173,7 +200,9 @@ class Objective(nn.Module):
         super().__init__()
         self.plan = plan
         self.projections = Projections(plan.projections, seed=plan.seed)
-        self.weighting = TeacherWeighting(plan.weighting, plan.weights, plan.seed)
+        partial = any(min(columns) < 0 for columns in plan.columns.values())
+        self.weighting = TeacherWeighting(plan.weighting, plan.weights, plan.seed, partial=partial)
+        self._last = (Weighed([]), torch.zeros(0), torch.zeros(0))
         self.temperatures = nn.ModuleDict()
         self.learned = nn.ParameterDict()
         for place, term in enumerate(plan.terms):
@@ -205,11 +234,11 @@ class Objective(nn.Module):
                 self.learned[learned_key(match.name, pair)] = nn.Parameter(start)
 
     def weights(self, moment: Moment) -> list[float]:
-        """Of the terms at one step, schedules included."""
+        """Of the terms at one step, schedules included; 0 for those of other stages."""
+        active = self.plan.active(moment.step)
         found = [
-            term.weight
-            * (1.0 if term.schedule is None else weight_factor(term.schedule, moment.progress))
-            for term in self.plan.terms
+            term.weight * _factor(term, moment) if place in active else 0.0
+            for place, term in enumerate(self.plan.terms)
         ]
         gate = self.plan.weighting
         return [*found, gate.weight] if gate.kind == "gate" else found
@@ -252,11 +281,15 @@ class Objective(nn.Module):
         """
         heard, labelled = self._heard(batch), batch.labels != IGNORED_LABEL
         logits, weighed = self._teachers(student, batch, signals, moment)
+        self._last = weighed, heard, batch.counts
         view = View(student, batch, heard, signals, logits, weighed.weights, self.plan.group_rows)
         sums: list[Tensor] = []
+        active = self.plan.active(moment.step)
         for place, term in enumerate(self.plan.terms):
             match = term.match
-            if isinstance(match, HardMatch):
+            if place not in active:
+                sums.append(student.logits.new_zeros(()))
+            elif isinstance(match, HardMatch):
                 values = match.entry.function(student.logits, batch.labels, **match.options)
                 sums.append(masked_sum(values, batch.counts & labelled))
             elif isinstance(match, SoftMatch):
@@ -272,6 +305,8 @@ class Objective(nn.Module):
         if weighed.learned is not None and logits is not None:
             values = gate_loss(weighed.learned, logits, batch.labels)
             sums.append(masked_sum(values, heard & labelled))
+        elif self.plan.weighting.kind == "gate":
+            sums.append(student.logits.new_zeros(()))
         return torch.stack(sums)
 
     def _learned_temperature(self, place: int) -> nn.Module | None:
@@ -297,6 +332,12 @@ class Objective(nn.Module):
         answered = answering(batch.labels, self.plan.columns)
         return logits, self.weighting(logits, batch.labels, answered, moment.step)
 
+    def note_weights(self) -> None:
+        """Take the last micro-batch into the record of what teachers counted."""
+        weighed, heard, counts = self._last
+        if isinstance(weighed.weights, Tensor):
+            self.weighting.seen.add(weighed.weights.detach(), weighed.answered, heard, counts)
+
     def total(self, terms: Tensor, moment: Moment, batch: Batch, counts: Tensor) -> Tensor:
         """This micro-batch's share of what is minimised, a scalar.
 
@@ -320,10 +361,12 @@ class Objective(nn.Module):
         """Whether :meth:`update_balance` must follow each step."""
         return isinstance(self.balance, RelativeBalance)
 
-    def update_balance(self, values: Tensor, counts: Tensor) -> None:
+    def update_balance(self, values: Tensor, counts: Tensor, moment: Moment) -> None:
         """Take in the terms' values of a step that is done, over all workers."""
         if isinstance(self.balance, RelativeBalance):
-            self.balance.update(values, counts > 0)
+            active = self.plan.active(moment.step) | {len(self.plan.terms)}  # the gate's, if any
+            there = [place in active for place in range(len(values))]
+            self.balance.update(values, (counts > 0) & torch.tensor(there, device=counts.device))
 
     def learns(self, rate: float, decay: float) -> Iterator[Learned]:
         """All that is learned here, with rates.
@@ -361,6 +404,10 @@ class Objective(nn.Module):
             raise NotFiniteError(
                 names, batch.row_ids, "Lower training.learning_rate, or train in float32."
             )
+
+
+def _factor(term: Term, moment: Moment) -> float:
+    return 1.0 if term.schedule is None else weight_factor(term.schedule, moment.progress)
 
 
 def _in_classes(logits: Tensor, columns: Sequence[int]) -> Tensor:

@@ -140,7 +140,7 @@ class Case:
             make_batch=lambda rows, filler: self.task.batch(rows, self.tokenizer, TOKENS, filler=filler),
             count=self.core.objective.counts,
         )  # fmt: skip
-        feed = Feed(plan, sources, self.plan.asks, Window(AHEAD, 1 << 30))
+        feed = Feed(plan, sources, self.plan.asks_at, Window(AHEAD, 1 << 30))
         items = iter(feed)
         for done in range(steps + warm):
             if done == warm:

@@ -9,6 +9,7 @@ from raydistill.config.losses import LossSection
 from raydistill.config.models import StudentSection, TeacherName, TeacherSection
 from raydistill.config.rules import objective_faults, unknown_teacher, with_teachers
 from raydistill.config.schedules import BalancingSection, NoBalancing
+from raydistill.config.stages import StageSection, stage_faults
 from raydistill.config.store import StoreSection
 from raydistill.config.training import (
     EvaluationSection,
@@ -41,6 +42,8 @@ class DistillConfig(Section):
     """Terms of the sum that is minimised."""
     balancing: BalancingSection = NoBalancing(kind="none")
     """How terms of different scale are brought to one."""
+    stages: list[StageSection] = []
+    """Parts of the run, one after the other, each with its own terms. None: all terms throughout."""
     pipeline: PipelineSection = PipelineSection()
     """How far ahead of the student the teachers are asked."""
     training: TrainingSection = TrainingSection()
@@ -60,6 +63,7 @@ def cross_faults(config: DistillConfig) -> list[Fault]:
         *_student_faults(config),
         *_teacher_faults(config),
         *objective_faults(config),
+        *stage_faults(config),
         *_training_faults(config),
     ]
 

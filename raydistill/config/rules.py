@@ -15,7 +15,13 @@ from raydistill.errors import Fault
 if TYPE_CHECKING:
     from raydistill.config.root import DistillConfig
 
-__all__ = ["group_rows", "objective_faults", "unknown_teacher", "with_teachers"]
+__all__ = [
+    "group_rows",
+    "needs_inside",
+    "objective_faults",
+    "unknown_teacher",
+    "with_teachers",
+]
 
 _ACROSS_ROWS = {"dist", "rkd_distance", "rkd_angle", "contrastive"}
 _BOTH_WAYS = {"hidden_mse", "cos", "pkd", "embedding_mse", "embedding_cos"}
@@ -36,6 +42,11 @@ def group_rows(config: "DistillConfig") -> int:
     """Rows of a step that must stay together; 1 if no term compares rows."""
     together = any(_compares_rows(loss) for loss in config.losses)
     return min(config.training.group_rows, config.training.batch_rows) if together else 1
+
+
+def needs_inside(config: "DistillConfig") -> bool:
+    """Whether a term compares queries, keys or values."""
+    return any(getattr(loss, "states", "hidden") != "hidden" for loss in config.losses)
 
 
 def unknown_teacher(config: "DistillConfig", path: str, name: str) -> list[Fault]:
@@ -89,6 +100,16 @@ def _term_faults(config: "DistillConfig", index: int, loss: Any) -> list[Fault]:
                 rests_on=(f"{base}.kind", f"{base}.projection.side"),
             )
         )
+    states = getattr(loss, "states", "hidden")
+    faults += [
+        Fault(
+            f"teachers.{name}.backend",
+            f"is onnx, which gives out hidden states and attention maps only, but {base}.states is {states}. Set backend: torch.",
+            rests_on=(f"teachers.{name}.backend", f"{base}.states"),
+        )
+        for name, teacher in config.teachers.items()
+        if teacher.backend == "onnx" and states != "hidden" and loss.written_for(name) is not None
+    ]
     return faults + _temperature_faults(config, base, loss) + _abstain_faults(config, base, loss)
 
 

@@ -16,7 +16,7 @@ class CodecSection(Section):
     logits: Literal["same", "float16", "bfloat16", "topk"] = "same"
     """topk: the top_k largest as they are, and the mass of the others spread evenly over them."""
     hidden: Literal["same", "float16", "bfloat16", "int8"] = "same"
-    """int8: one byte a number and one scale a vector; error at most 1/254 of its largest number."""
+    """Of queries, keys and values too. int8: one byte a number and one scale a vector; error at most 1/254 of its largest number."""
     attention: Literal["same", "float16", "bfloat16"] = "same"
     """Of attention maps."""
     top_k: PositiveInt = 32

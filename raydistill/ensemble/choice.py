@@ -74,8 +74,8 @@ def stochastic_choice(base: Sequence[float], *, seed: int, step: int) -> int:
     .. math::
         P(i) = \frac{b_i}{\sum_j b_j}
 
-    One teacher is asked instead of M: a step costs the M-th part, and the targets agree with a mean
-    of losses on average, with more noise. The draw is a hash of seed and step, so it is the same in
+    The targets agree with a mean of losses on average, with more noise. (All teachers are asked all the
+    same: another epoch draws another one, and their answers are kept.) The draw is a hash of seed and step, so it is the same in
     every process, on every machine, and after a resume; no generator has to be saved.
 
     Args:

@@ -84,9 +84,11 @@ def predict_ensemble(
     Args:
         logits: Of each teacher, in the student's order of classes.
         weights: Summing to 1.
-        combine: As in `ensemble.combine`; summed losses pull towards the mean of probabilities.
+        combine: As in `ensemble.combine`; summed losses pull towards the mean of probabilities, and so
+            does the best teacher of each row, whose weights are those of training.
     """
-    space: Literal["logits", "probabilities"] = "logits" if combine == "logits" else "probabilities"
+    geometric = combine in ("logits", "log_probabilities")
+    space: Literal["logits", "probabilities"] = "logits" if geometric else "probabilities"
     return combine_log_p(
         list(logits.values()), [weights[name] for name in logits], temperature=1.0, space=space
     )

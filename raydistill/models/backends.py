@@ -3,6 +3,7 @@
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.models.describe import quiet_transformers
+from raydistill.models.inside import INSIDE, InsideReader
 from raydistill.signals import Ask
 
 __all__ = ["Backend", "ExportError", "OnnxBackend", "TorchBackend", "output_names"]
@@ -29,19 +31,24 @@ class Backend(Protocol):
             ask: What is wanted.
 
         Returns:
-            By the names of `output_names`: logits ``[B, K]``, hidden states ``[B, S, D]``, maps
-            ``[B, H, S, S]``; those of padding mean nothing.
+            By the names of `output_names`: logits ``[B, K]``, hidden states, queries, keys and values
+            ``[B, S, D]``, maps ``[B, H, S, S]``; those of padding mean nothing.
         """
         ...
 
 
 def output_names(ask: Ask) -> list[str]:
-    """What a model must give out for an ask: ``logits``, ``hidden.3``, ``attention.3``, before any reduction."""
-    layers = sorted({hidden.layer for hidden in ask.hidden})
+    """What a model must give out for an ask: ``logits``, ``hidden.3``, ``query.3``, ``attention.3``, before any reduction."""
+    found = {(hidden.states, hidden.layer) for hidden in ask.hidden}
+    states = [
+        f"{kind}.{layer}"
+        for kind in ("hidden", *INSIDE)
+        for layer in sorted(layer for other, layer in found if other == kind)
+    ]
     blocks = sorted({attention.layer for attention in ask.attention})
     return [
         "logits",
-        *(f"hidden.{layer}" for layer in layers),
+        *states,
         *(f"attention.{block}" for block in blocks),
     ]
 
@@ -56,21 +63,38 @@ class TorchBackend:
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self.model, self._device = model, device
+        self._reader: InsideReader | None = None  # made when first needed: few models are asked
 
     def run(self, inputs: Mapping[str, Tensor], ask: Ask) -> dict[str, Tensor]:
         """One forward pass."""
         inputs = {name: tensor.to(self._device) for name, tensor in inputs.items()}
-        outputs = self.model(
-            **inputs, output_hidden_states=bool(ask.hidden), output_attentions=bool(ask.attention)
-        )
+        wanted = {
+            "output_hidden_states": any(hidden.states == "hidden" for hidden in ask.hidden),
+            "output_attentions": bool(ask.attention),
+        }
+        names = output_names(ask)
+        inside = [name for name in names if name.partition(".")[0] in INSIDE]
+        with self._reading(inside, inputs) as read:
+            outputs = self.model(**inputs, **wanted)
         found = {"logits": outputs.logits}
-        for name in output_names(ask)[1:]:
-            kind, layer = name.split(".")
+        for name in names[1:]:
+            kind, _, layer = name.partition(".")
             if kind == "hidden":
                 found[name] = outputs.hidden_states[int(layer)]
-            else:
+            elif kind == "attention":
                 found[name] = outputs.attentions[int(layer) - 1]
+            else:
+                found[name] = read[name]
         return found
+
+    def _reading(
+        self, names: list[str], inputs: Mapping[str, Tensor]
+    ) -> AbstractContextManager[Mapping[str, Tensor]]:
+        if not names:
+            return nullcontext({})
+        if self._reader is None:
+            self._reader = InsideReader(self.model)
+        return self._reader.reading(names, inputs["attention_mask"].shape)
 
 
 class ExportError(Exception):

@@ -9,7 +9,7 @@ from torch import nn
 
 from raydistill.models.describe import ModelSource, quiet_transformers
 
-__all__ = ["build_student", "load_classifier", "load_tokenizer", "take_layers"]
+__all__ = ["build_student", "load_classifier", "load_tokenizer", "outline", "take_layers"]
 
 
 def load_tokenizer(source: ModelSource) -> Any:
@@ -105,6 +105,33 @@ def build_student(
         loaded: Any = model  # its configuration is a copy of the one above
         loaded.config.id2label, loaded.config.label2id = head["id2label"], head["label2id"]
         loaded.num_labels = len(names)
+    if layers is not None:
+        take_layers(model, layers)
+    return model
+
+
+def outline(
+    source: ModelSource,
+    *,
+    layers: Sequence[int] | None = None,
+    random_config: dict[str, Any] | None = None,
+) -> nn.Module:
+    """A student's modules without weights, for the names of its parameters.
+
+    Args:
+        source: Folder or id of its configuration.
+        layers: Blocks to keep, from 0; None keeps all.
+        random_config: Hugging Face configuration instead of the source's.
+    """
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    if random_config is not None:
+        settings = dict(random_config)
+        config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    else:
+        config = AutoConfig.from_pretrained(source.location, **source.options)
+    with quiet_transformers(), torch.device("meta"):
+        model: nn.Module = AutoModelForSequenceClassification.from_config(config)
     if layers is not None:
         take_layers(model, layers)
     return model

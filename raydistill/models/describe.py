@@ -3,9 +3,9 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,9 @@ class ModelTraits:
         labels: Names of the classes in the order of the logits.
         max_positions: Longest input; None if unbounded.
         tokenizer: Fingerprint: equal ones give equal tokens for equal text.
+        inside: Widths of the queries, keys and values of a block; or a clause why they cannot be read;
+            None if nobody looked. No part of what a teacher is known by: nothing follows from it
+            that weights and configuration do not say.
     """
 
     num_layers: int
@@ -73,6 +76,7 @@ class ModelTraits:
     labels: tuple[str, ...]
     max_positions: int | None
     tokenizer: str
+    inside: Mapping[str, int] | str | None = field(default=None, repr=False, compare=False)
 
 
 @contextmanager
@@ -118,13 +122,16 @@ def require_safe_folder(path: str, source: ModelSource) -> None:
     )
 
 
-def read_traits(path: str, source: ModelSource, *, weights: bool = True) -> ModelTraits:
+def read_traits(
+    path: str, source: ModelSource, *, weights: bool = True, inside: bool = False
+) -> ModelTraits:
     """Read configuration and tokenizer; no weights.
 
     Args:
         path: Where the source stands in the configuration, for messages.
         source: The model.
         weights: Whether it must have loadable weights.
+        inside: Whether to look for queries, keys and values: the model is built without weights.
 
     Raises:
         ConfigError: It does not exist, is not safe, or is no encoder that can classify.
@@ -155,7 +162,13 @@ def read_traits(path: str, source: ModelSource, *, weights: bool = True) -> Mode
             f"must be an encoder or decoder of blocks, but '{source.name}' ({config.model_type}) has no "
             f"{', '.join(lacking)} in its configuration.",
         )
-    return traits_of_config(config, tokenizer)
+    traits = traits_of_config(config, tokenizer)
+    if not inside:
+        return traits
+    from raydistill.models.inside import describe_inside  # imports torch
+
+    found = describe_inside(config, trust_remote_code=source.trust_remote_code)
+    return replace(traits, inside=found)
 
 
 def traits_of_config(config: Any, tokenizer: Any) -> ModelTraits:

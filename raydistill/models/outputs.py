@@ -101,7 +101,7 @@ def select_parts(found: Mapping[str, Tensor], mask: Tensor, ask: Ask) -> dict[st
     rows = len(mask)
     parts = {"logits": found["logits"][:rows]}
     for hidden in ask.hidden:
-        states = found[f"hidden.{hidden.layer}"][:rows]
+        states = found[f"{hidden.states}.{hidden.layer}"][:rows]
         parts[hidden.key] = pool_hidden(states, mask, hidden.pooling)
     for attention in ask.attention:
         maps = found[f"attention.{attention.layer}"][:rows]

@@ -6,7 +6,7 @@ node while the student works.
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ class Feed:
     Args:
         plan: The micro-batches to come.
         sources: One a teacher.
-        asks: What to ask of each teacher.
+        asks: Of a step, what to ask of each teacher; who is not named is not asked.
         window: How far ahead.
     """
 
@@ -41,7 +41,7 @@ class Feed:
         self,
         plan: Iterator[MicroBatch],
         sources: Mapping[str, Source],
-        asks: Mapping[str, Ask],
+        asks: Callable[[int], Mapping[str, Ask]],
         window: Window,
     ) -> None:
         self._plan, self._sources, self._asks, self._window = plan, sources, asks, window
@@ -86,8 +86,8 @@ class Feed:
                 return
             batch = self._next.batch
             tickets = {
-                name: source.ask(Request(batch.row_ids, batch.texts, self._asks[name]))
-                for name, source in self._sources.items()
+                name: self._sources[name].ask(Request(batch.row_ids, batch.texts, ask))
+                for name, ask in self._asks(self._next.step).items()
             }
             self._queue.append((self._next, tickets))
             self._rows += rows

@@ -69,6 +69,8 @@ def manifest_of(
         },
         "store": {"codecs": config.store.codecs_used.model_dump(mode="json")},
         "ensemble": config.ensemble.model_dump(mode="json"),
+        "balancing": config.balancing.model_dump(mode="json"),
+        "stages": [stage.model_dump(mode="json") for stage in config.stages],
         "losses": [loss.model_dump(mode="json") for loss in config.losses],
         "training": config.training.model_dump(
             mode="json",

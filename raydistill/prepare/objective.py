@@ -10,8 +10,7 @@ from raydistill.errors import Fault
 from raydistill.models import ModelTraits
 from raydistill.objective import ObjectivePlan
 from raydistill.prepare.terms import plan_term
-from raydistill.signals import Ask, AttentionAsk, HiddenAsk
-from raydistill.terms import FeatureMatch
+from raydistill.terms import asked_of
 
 __all__ = ["plan_objective"]
 
@@ -36,25 +35,16 @@ def plan_objective(
         plan_term(config, index, student=student, teachers=teachers)
         for index in range(len(config.losses))
     ]
-    hidden: dict[str, set[HiddenAsk]] = {name: set() for name in config.teachers}
-    maps: dict[str, set[AttentionAsk]] = {name: set() for name in config.teachers}
     for one in found:
         faults += one.faults
-        match = one.term.match
-        if isinstance(match, FeatureMatch):
-            for pair in match.pairs:
-                for ask in match.asks(pair):
-                    if isinstance(ask, HiddenAsk):
-                        hidden[pair.teacher].add(ask)
-                    else:
-                        maps[pair.teacher].add(ask)
+    matches = [one.term.match for one in found]
     plan = ObjectivePlan(
         terms=tuple(one.term for one in found),
         combine=config.ensemble.combine,
         weights=_weights(config),
         columns=columns,
         asks={
-            name: Ask(tuple(sorted(hidden[name])), tuple(sorted(maps[name])), section.signal_dtype)
+            name: asked_of(name, matches, section.signal_dtype)
             for name, section in config.teachers.items()
         },
         temperatures=config.ensemble.temperatures,

@@ -1,7 +1,7 @@
 """Everything a run needs, checked as a whole before anything starts."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from raydistill.config import DistillConfig, parse_config
 from raydistill.config.faults import in_order, without_echoes
+from raydistill.config.rules import needs_inside
 from raydistill.data import Split
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, ModelTraits, read_traits
@@ -22,7 +23,8 @@ from raydistill.prepare.sources import (
     resolve_source,
     weights_fingerprint,
 )
-from raydistill.prepare.student import plan_student
+from raydistill.prepare.student import frozen_faults, plan_student
+from raydistill.schedules import plan_stages
 from raydistill.training.schedule import Steps, plan_steps
 from raydistill.training.student import StudentPlan
 
@@ -81,8 +83,11 @@ class Prepared:
         size = 4 if ask.dtype == "float32" else 2
         tokens = self.teacher_max_tokens(name)
         vectors = {"all": tokens, "first": 1, "mean": 1}
+        widths = {"hidden": traits.width}
+        if isinstance(traits.inside, Mapping):
+            widths |= traits.inside
         hidden = sum(
-            tokens * tokens if h.pooling == "gram" else vectors[h.pooling] * traits.width
+            tokens * tokens if h.pooling == "gram" else vectors[h.pooling] * widths[h.states]
             for h in ask.hidden
         )
         heads = sum(traits.num_heads if a.heads == "all" else 1 for a in ask.attention)
@@ -115,6 +120,7 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
 
     splits = tried(lambda: load_data(config))
     labels = _labels(config, splits)
+    inside = needs_inside(config)
     sources: dict[str, ModelSource] = {}
     traits: dict[str, ModelTraits] = {}
     for name, section in config.teachers.items():
@@ -134,7 +140,7 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
         if source is None:
             continue
         sources[name] = source
-        found = tried(lambda path=path, source=source: read_traits(path, source))  # type: ignore[misc]
+        found = tried(lambda path=path, source=source: read_traits(path, source, inside=inside))  # type: ignore[misc]
         if found is not None:
             traits[name] = found
             faults += head_faults(path, source)
@@ -159,6 +165,13 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
         weights["student"] = weights_fingerprint(plan.source)
     rows = sum(splits[n].num_rows for n in ("train", "unlabelled") if n in splits)
     steps = plan_steps(config.training, rows)
+    try:
+        stages = plan_stages(config.stages, steps.total, len(config.losses))
+    except ValueError as error:
+        return None, [Fault("stages", f"are more than the run has steps: {error}.")]
+    objective = replace(objective, stages=stages)
+    if wrong := frozen_faults(config, plan):
+        return None, wrong
     notes = [f"data.{s.name}: {note}" for s in splits.values() for note in s.notes]
     notes += _idle_settings(config, objective, steps)
     return (

@@ -8,13 +8,16 @@ from raydistill.alignment import label_columns
 from raydistill.config import DistillConfig
 from raydistill.config.faults import nearest
 from raydistill.config.models import FromTeacher
+from raydistill.config.rules import needs_inside
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, ModelTraits, read_traits
 from raydistill.models.describe import quiet_transformers, traits_of_config
+from raydistill.models.inside import describe_inside
 from raydistill.prepare.sources import resolve_source
-from raydistill.training.student import StudentPlan
+from raydistill.schedules import frozen_names
+from raydistill.training.student import StudentPlan, parameter_names
 
-__all__ = ["plan_student"]
+__all__ = ["frozen_faults", "plan_student"]
 
 
 def plan_student(
@@ -59,7 +62,7 @@ def plan_student(
         revision=section.revision,
         trust_remote_code=section.trust_remote_code,
     )
-    shape = read_traits("student.model", source)
+    shape = read_traits("student.model", source, inside=needs_inside(config))
     columns = _head_columns(shape.labels, labels, None)
     return StudentPlan(source=source, head_columns=columns, **common), shape
 
@@ -133,7 +136,8 @@ def _random(
             f"must be at least the {len(tokenizer)} tokens of student.tokenizer, got {words}. Leave it out to take as many.",
         )
     plan = StudentPlan(source=source, random_config=dict(settings), **common)
-    return plan, traits_of_config(built, tokenizer)
+    traits = traits_of_config(built, tokenizer)
+    return plan, replace(traits, inside=describe_inside(built)) if needs_inside(config) else traits
 
 
 def _config_faults(settings: Mapping[str, Any]) -> list[Fault]:
@@ -169,3 +173,25 @@ def _config_faults(settings: Mapping[str, Any]) -> list[Fault]:
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (" ".join(lines[:2]) or type(error).__name__).rstrip(".") + "."
+
+
+def frozen_faults(config: DistillConfig, plan: StudentPlan) -> list[Fault]:
+    """Patterns of parameters to freeze that match none of the student's, or all of them."""
+    if not any(stage.freeze for stage in config.stages):
+        return []
+    names, faults = parameter_names(plan), []
+    for i, stage in enumerate(config.stages):
+        faults += [
+            Fault(
+                f"stages.{i}.freeze.{j}",
+                f"matches no parameter of the student, got '{pattern}'. They are named like "
+                f"{names[0]}, {names[len(names) // 2]}, {names[-1]}.",
+            )
+            for j, pattern in enumerate(stage.freeze)
+            if not frozen_names(names, [pattern])
+        ]
+        if len(frozen_names(names, stage.freeze)) == len(names):
+            faults.append(
+                Fault(f"stages.{i}.freeze", "leaves no parameter of the student to be trained.")
+            )
+    return faults

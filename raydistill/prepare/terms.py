@@ -100,6 +100,7 @@ def plan_term(
         if isinstance(loss, AttentionLoss)
         else None,
         projection.side if projection is not None else "student",
+        _states(loss),
     )
     plan.term = term(match)
     return plan
@@ -206,10 +207,10 @@ class _Pairs:
         traits = self.student_traits if student else self.teacher_traits
         who = "the student" if student else f"teachers.{self.teacher}"
         model = "student" if student else f"teachers.{self.teacher}.model"
-        on_maps = isinstance(self.loss, AttentionLoss)
+        of_blocks = isinstance(self.loss, AttentionLoss) or _states(self.loss) != "hidden"
         try:
             found = tuple(resolve_layer(layer, traits.num_layers) for layer in layers)
-            if not (on_maps and 0 in found):
+            if not (of_blocks and 0 in found):
                 return found
         except ValueError:
             pass
@@ -218,12 +219,17 @@ class _Pairs:
         rule = (
             f"must be a block of {who}, 1 to {traits.num_layers} or -1 to -{traits.num_layers} from "
             f"the end (embeddings have no attention), got {got}."
-            if on_maps
+            if of_blocks
             else f"must be a hidden state of {who}, 0 (embeddings) to {traits.num_layers} "
             f"or -1 to -{traits.num_layers + 1} from the end, got {got}."
         )
         self.faults.append(Fault(path, rule, rests_on=(path, model)))
         return None
+
+
+def _states(loss: Any) -> Any:
+    """Which states a term compares."""
+    return getattr(loss, "states", "hidden")
 
 
 def _written(loss: Any, teacher: str) -> Any:
@@ -261,6 +267,7 @@ def _pair(  # noqa: PLR0917 - plain facts
 
 _ANY_WIDTH = {"nst", "relation_kl", "rkd_distance", "rkd_angle"}
 _HEAD_BY_HEAD = {"attention_mse", "attention_ce"}
+_PLURAL = {"query": "queries", "key": "keys", "value": "values"}
 
 
 def _fit(  # noqa: PLR0917 - plain facts
@@ -294,21 +301,32 @@ def _fit(  # noqa: PLR0917 - plain facts
             )
         )
     if loss.kind == "relation_kl":
-        faults += [
-            Fault(
-                f"{base}.relation_heads",
-                f"must divide the width of {who}, {width}, got {loss.relation_heads}.",
-                rests_on=(f"{base}.relation_heads", model),
-            )
-            for who, width, model in (
-                ("the student", student.width, "student"),
-                (f"teachers.{name}", teacher.width, f"teachers.{name}.model"),
-            )
-            if width % loss.relation_heads
-        ]
+        for who, traits, model in (
+            ("the student", student, "student"),
+            (f"teachers.{name}", teacher, f"teachers.{name}.model"),
+        ):
+            faults += _relation_faults(base, loss, who, traits, model)
     if getattr(loss, "positions", "all") == "all":
         faults += _tokens_fit(config, index, loss, name, student, teacher)
     return faults
+
+
+def _relation_faults(
+    base: str, loss: Any, who: str, traits: ModelTraits, model: str
+) -> list[Fault]:
+    """What keeps one side's states from being read, or from being cut into heads."""
+    states, width, what = _states(loss), traits.width, "width"
+    if states != "hidden":
+        assert traits.inside is not None, "whoever reads traits looks, if a loss needs it"
+        if isinstance(traits.inside, str):
+            message = f"is {states}, but {who} {traits.inside}. Use states: hidden."
+            return [Fault(f"{base}.states", message, rests_on=(f"{base}.states", model))]
+        width, what = traits.inside[states], f"width of the {_PLURAL[states]}"
+    if width % loss.relation_heads == 0:
+        return []
+    path = f"{base}.relation_heads"
+    message = f"must divide the {what} of {who}, {width}, got {loss.relation_heads}."
+    return [Fault(path, message, rests_on=(path, f"{base}.states", model))]
 
 
 def _tokens_fit(  # noqa: PLR0917 - plain facts

@@ -4,31 +4,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Ask", "AttentionAsk", "Heads", "HiddenAsk", "Pooling", "Request", "SignalDtype"]
+__all__ = [
+    "Ask",
+    "AttentionAsk",
+    "Heads",
+    "HiddenAsk",
+    "Pooling",
+    "Request",
+    "SignalDtype",
+    "States",
+]
 
 Pooling = Literal["all", "first", "mean", "gram"]
+States = Literal["hidden", "query", "key", "value"]
 Heads = Literal["all", "mean"]
 SignalDtype = Literal["float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True, order=True)
 class HiddenAsk:
-    """One layer's hidden states.
+    """One layer's hidden states, or one block's queries, keys or values.
 
     Attributes:
-        layer: 0 is the embeddings, k what comes out of block k; never negative here.
+        layer: Of hidden states 0 is the embeddings, k what comes out of block k; of the others k is what
+            block k computes inside, from 1. Never negative here.
         pooling: ``all`` tokens, the ``first`` token, the ``mean`` over the text's tokens, or the ``gram``
             matrix of tokens with tokens, X X^T / D. It happens at the teacher, so that one vector a
             row travels instead of a sequence, or L numbers a token instead of D.
+        states: Which of them. Queries, keys and values are as the block projects them, with the
+            heads side by side.
     """
 
     layer: int
     pooling: Pooling = "all"
+    states: States = "hidden"
 
     @property
     def key(self) -> str:
         """Name of the part in a signal."""
-        return f"hidden.{self.layer}.{self.pooling}"
+        return f"{self.states}.{self.layer}.{self.pooling}"
 
 
 @dataclass(frozen=True, order=True)
@@ -54,7 +68,7 @@ class Ask:
     """Which parts of a teacher's answer are wanted, and what they travel in.
 
     Attributes:
-        hidden: Layers, in order.
+        hidden: Layers, and what is inside blocks, in order.
         attention: Blocks whose maps are wanted, in order.
         dtype: Of every part in the signal's buffer.
     """

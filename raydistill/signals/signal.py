@@ -42,8 +42,8 @@ class Part:
 
     Attributes:
         offset: In bytes.
-        shape: ``[R, C]`` for logits, ``[T, D]`` or ``[R, D]`` for hidden states, ``[H * sum(L * L)]``
-            for attention maps, ``[sum(L * L)]`` for their mean over heads and for Gram matrices.
+        shape: ``[R, C]`` for logits, ``[T, D]`` or ``[R, D]`` for hidden states, queries, keys and
+            values, ``[H * sum(L * L)]`` for attention maps, ``[sum(L * L)]`` for their mean over heads and for Gram matrices.
     """
 
     offset: int
@@ -59,7 +59,8 @@ class TeacherSignal:
         row_ids: The rows, in the order of the request.
         lengths: Tokens of each row as this teacher cuts it, ``[R]`` int32.
         dtype: Of everything in the buffer.
-        parts: ``logits``, ``hidden.<layer>.<pooling>``, ``attention.<layer>.<heads>``.
+        parts: ``logits``, ``hidden.<layer>.<pooling>`` (or ``query``, ``key``, ``value``),
+            ``attention.<layer>.<heads>``.
         buffer: All parts, uint8; read-only when it lies in shared memory or in a mapped file, of which
             the parts are then only a piece. A tensor when it lies on a device.
     """
@@ -88,7 +89,7 @@ class TeacherSignal:
         return self.part("logits")
 
     def hidden(self, ask: HiddenAsk) -> Tensor:
-        """Hidden states, ``[T, D]`` for all positions, ``[R, D]`` when pooled; a view."""
+        """Hidden states, queries, keys or values, ``[T, D]`` for all positions, ``[R, D]`` when pooled; a view."""
         return self.part(ask.key)
 
     def gram(self, layer: int) -> list[Tensor]:

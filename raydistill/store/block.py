@@ -79,12 +79,11 @@ def _refuse_too_large(
     if not large.any():
         return
     row = torch.arange(len(vectors)).repeat_interleave(torch.from_numpy(vectors))
-    kind = name.partition(".")[0]
     others = "same" if code.dtype == "bfloat16" else "bfloat16 or same"
     raise NotFiniteError(
         f"teachers.{signal.teacher}: {name} in {code.dtype}",
         [signal.row_ids[i] for i in sorted(set(row[large].tolist()))],
-        f"Its values are too large for store.codecs.{kind} = {code.dtype}; use {others}.",
+        f"Its values are too large for store.codecs.{Codecs.setting(name)} = {code.dtype}; use {others}.",
     )
 
 

@@ -146,7 +146,7 @@ class Codecs:
 
     Attributes:
         logits: Of logits.
-        hidden: Of hidden states; their Gram matrices, which are no vectors, are never int8.
+        hidden: Of hidden states, and of queries, keys and values; their Gram matrices, which are no vectors, are never int8.
         attention: Of attention maps.
         top_k: Of the code ``topk``.
     """
@@ -162,10 +162,15 @@ class Codecs:
         top = f":{self.top_k}" if self.logits == "topk" else ""
         return f"logits={self.logits}{top} hidden={self.hidden} attention={self.attention}"
 
+    @staticmethod
+    def setting(part: str) -> str:
+        """Which of the choices is for a part, by its name in a signal."""
+        kind = part.partition(".")[0]
+        return kind if kind in ("logits", "attention") else "hidden"
+
     def of(self, part: str, dtype: SignalDtype) -> Code:
         """The code of a part, by its name in a signal."""
-        kind = part.partition(".")[0]
-        chosen: str = {"logits": self.logits, "hidden": self.hidden}.get(kind, self.attention)
+        chosen: str = getattr(self, self.setting(part))
         if chosen == "topk":
             return TopK(self.top_k)
         if chosen == "int8" and not is_square(part):

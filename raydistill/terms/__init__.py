@@ -7,6 +7,7 @@ Reading order: ``view.py`` (what there is to look at), ``soft.py`` (terms on log
 from raydistill.terms.features import (
     FeatureMatch,
     LayerPair,
+    asked_of,
     attention_sum,
     count_features,
     learned_key,
@@ -14,18 +15,20 @@ from raydistill.terms.features import (
 )
 from raydistill.terms.soft import HardMatch, SoftMatch, soft_values, temperature_of
 from raydistill.terms.view import StudentOutputs, View
-from raydistill.terms.weighting import TeacherWeighting, Weighed, answering
+from raydistill.terms.weighting import Seen, TeacherWeighting, Weighed, answering
 
 __all__ = [
     "FeatureMatch",
     "HardMatch",
     "LayerPair",
+    "Seen",
     "SoftMatch",
     "StudentOutputs",
     "TeacherWeighting",
     "View",
     "Weighed",
     "answering",
+    "asked_of",
     "attention_sum",
     "count_features",
     "learned_key",

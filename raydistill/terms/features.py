@@ -4,7 +4,7 @@ Each pair's loss is a mean of its own; a term is their sum, weighted by teacher.
 average over is the same: tokens, rows, or pairs of tokens, so one denominator serves all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from raydistill.alignment import Projections
 from raydistill.losses import LossEntry, hidden_mse_sum, masked_sum
-from raydistill.signals import AttentionAsk, HiddenAsk
-from raydistill.signals.ask import Heads, Pooling
+from raydistill.signals import Ask, AttentionAsk, HiddenAsk
+from raydistill.signals.ask import Heads, Pooling, SignalDtype, States
 from raydistill.tasks import Batch
 from raydistill.terms.view import View
 
 __all__ = [
     "FeatureMatch",
     "LayerPair",
+    "asked_of",
     "attention_sum",
     "count_features",
     "learned_key",
@@ -59,6 +60,7 @@ class FeatureMatch:
         positions: What is asked of hidden states.
         heads: What is asked of attention maps; None: the term is on hidden states.
         projected: Whose states projections map.
+        states: Which states are compared: hidden ones, or those inside blocks.
     """
 
     name: str
@@ -68,10 +70,11 @@ class FeatureMatch:
     positions: Pooling = "all"
     heads: Heads | None = None
     projected: Literal["student", "teacher"] = "student"
+    states: States = "hidden"
 
     @property
     def on_maps(self) -> bool:
-        """Whether attention maps are compared, not hidden states."""
+        """Whether attention maps are compared, not states."""
         return self.heads is not None
 
     @property
@@ -83,7 +86,42 @@ class FeatureMatch:
         """What a pair needs of its teacher."""
         if self.heads is not None:
             return [AttentionAsk(layer, self.heads) for layer in pair.layers]
-        return [HiddenAsk(layer, self.positions) for layer in pair.layers]
+        return self.state_asks(pair)
+
+    def state_asks(self, pair: LayerPair) -> list[HiddenAsk]:
+        """What a pair needs of its teacher's states."""
+        return [HiddenAsk(layer, self.positions, self.states) for layer in pair.layers]
+
+    @property
+    def inside(self) -> set[str]:
+        """What of the student's blocks must be read while it computes: ``query.3``."""
+        if self.on_maps or self.states == "hidden":
+            return set()
+        return {f"{self.states}.{layer}" for pair in self.pairs for layer in pair.student}
+
+
+def asked_of(teacher: str, matches: Iterable[object], dtype: SignalDtype) -> Ask:
+    """What some terms together need of one teacher.
+
+    Args:
+        teacher: Its name.
+        matches: Of the terms; those on logits alone need nothing more than logits.
+        dtype: What answers travel in.
+    """
+    hidden: set[HiddenAsk] = set()
+    maps: set[AttentionAsk] = set()
+    for match in matches:
+        if not isinstance(match, FeatureMatch):
+            continue
+        for pair in match.pairs:
+            if pair.teacher != teacher:
+                continue
+            for ask in match.asks(pair):
+                if isinstance(ask, HiddenAsk):
+                    hidden.add(ask)
+                else:
+                    maps.add(ask)
+    return Ask(tuple(sorted(hidden)), tuple(sorted(maps)), dtype)
 
 
 def count_features(match: FeatureMatch, batch: Batch, heard: Tensor) -> Tensor:
@@ -105,7 +143,7 @@ def learned_key(term: str, pair: LayerPair) -> str:
 def states_sum(
     match: FeatureMatch, view: View, projections: Projections, learned: nn.ParameterDict
 ) -> Tensor:
-    """A term on hidden states, summed over what counts, a scalar.
+    """A term on hidden states, queries, keys or values, summed over what counts, a scalar.
 
     Args:
         match: The term.
@@ -120,10 +158,9 @@ def states_sum(
     total = view.student.logits.new_zeros(())
     for pair in match.pairs:
         place = names.index(pair.teacher)
-        own = [view.pooled(layer, match.positions) for layer in pair.student]
+        own = [view.pooled(layer, match.positions, match.states) for layer in pair.student]
         theirs = [
-            view.teacher_states(match.name, pair.teacher, HiddenAsk(layer, match.positions))
-            for layer in pair.layers
+            view.teacher_states(match.name, pair.teacher, ask) for ask in match.state_asks(pair)
         ]
         options = dict(match.options)
         if (key := learned_key(match.name, pair)) in learned:
@@ -188,11 +225,9 @@ def _fused(
         grouped.setdefault((pair.student[0], pair.projection), []).append(pair)
     total = view.student.logits.new_zeros(())
     for (layer, projection), pairs in grouped.items():
-        student = view.pooled(layer, match.positions)
+        student = view.pooled(layer, match.positions, match.states)
         teachers = [
-            view.teacher_states(
-                match.name, pair.teacher, HiddenAsk(pair.layers[0], match.positions)
-            )
+            view.teacher_states(match.name, pair.teacher, match.state_asks(pair)[0])
             for pair in pairs
         ]
         if projection is not None:

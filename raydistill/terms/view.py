@@ -13,7 +13,7 @@ from raydistill.errors import SignalError
 from raydistill.losses import shift_probability, standardize_logits
 from raydistill.models import pool_hidden
 from raydistill.signals import AttentionAsk, HiddenAsk, TeacherSignal
-from raydistill.signals.ask import Pooling
+from raydistill.signals.ask import Pooling, States
 from raydistill.tasks import Batch
 
 __all__ = ["StudentOutputs", "View"]
@@ -27,11 +27,14 @@ class StudentOutputs:
         logits: ``[B, C]`` float32.
         hidden_states: ``[B, S, D]`` each, index 0 the embeddings; empty if nothing needs them.
         attentions: Probabilities ``[B, H, S, S]`` of each block; empty if nothing needs them.
+        inside: Queries, keys and values that are needed, ``[B, S, D]``, by ``query.3``: what, and of which
+            block, from 1.
     """
 
     logits: Tensor
     hidden_states: Sequence[Tensor] = ()
     attentions: Sequence[Tensor] = ()
+    inside: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -57,7 +60,7 @@ class View:
     weights: Sequence[float] | Tensor
     group_rows: int
     _prepared: dict[tuple[bool, bool], Tensor] = field(default_factory=dict)
-    _pooled: dict[tuple[int, Pooling], Tensor] = field(default_factory=dict)
+    _pooled: dict[tuple[States, int, Pooling], Tensor] = field(default_factory=dict)
 
     def teacher_logits(self, *, standardize: bool, shift: bool) -> Tensor:
         """``[M, B, C]``, after what is done to them before they are compared."""
@@ -72,13 +75,18 @@ class View:
             self._prepared[key] = standardize_logits(logits) if standardize else logits
         return self._prepared[key]
 
-    def pooled(self, layer: int, positions: Pooling) -> Tensor:
+    def pooled(self, layer: int, positions: Pooling, kind: States = "hidden") -> Tensor:
         """The student's states of one layer, ``[T, D]`` or ``[B, D]``."""
         # Once a layer, however many teachers: gathering tokens costs as much as comparing them.
-        key = (layer, positions)
+        key = (kind, layer, positions)
         if key not in self._pooled:
-            states, mask = self.student.hidden_states[layer], self.batch.token_mask
-            self._pooled[key] = pool_hidden(states, mask, positions)
+            of_model = self.student
+            states = (
+                of_model.hidden_states[layer]
+                if kind == "hidden"
+                else of_model.inside[f"{kind}.{layer}"]
+            )
+            self._pooled[key] = pool_hidden(states, self.batch.token_mask, positions)
         return self._pooled[key]
 
     def teacher_states(self, term: str, teacher: str, ask: HiddenAsk) -> Tensor:

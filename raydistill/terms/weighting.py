@@ -25,7 +25,7 @@ from raydistill.ensemble import (
     stochastic_choice,
 )
 
-__all__ = ["TeacherWeighting", "Weighed", "answering"]
+__all__ = ["Seen", "TeacherWeighting", "Weighed", "answering"]
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,48 @@ class Weighed:
     Attributes:
         weights: Numbers if they are the same in all rows, else ``[M, B]``, without gradient.
         learned: ``[M, B]`` with the gate's gradient, if there is a gate.
+        answered: Bool ``[M, B]``; None: all answered.
     """
 
     weights: Sequence[float] | Tensor
     learned: Tensor | None = None
+    answered: Tensor | None = None
+
+
+class Seen:
+    """What teachers counted since the last look, in rows that count; plain sums, not part of a checkpoint.
+
+    Args:
+        names: Of the teachers.
+        partial: Whether any of them may abstain.
+    """
+
+    def __init__(self, names: Sequence[str], *, partial: bool = False) -> None:
+        self.names = list(names)
+        self.abstained = dict.fromkeys(names if partial else (), 0)
+        """Rows that a teacher said nothing about, since the beginning."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew with the weights."""
+        self.sums = torch.zeros(len(self.names), dtype=torch.float64)
+        self.rows = 0
+
+    def add(self, weights: Tensor, answered: Tensor | None, heard: Tensor, counts: Tensor) -> None:
+        """One micro-batch.
+
+        Args:
+            weights: ``[M, B]``.
+            answered: Bool ``[M, B]``; None: all answered.
+            heard: Bool ``[B]``, rows that count and that any teacher says something about.
+            counts: Bool ``[B]``, rows that count.
+        """
+        self.sums += weights[:, heard].sum(1).double().cpu()
+        self.rows += int(heard.sum())
+        if answered is not None:
+            silent = (~answered & counts).sum(1).tolist()
+            for name, number in zip(self.abstained, silent, strict=True):
+                self.abstained[name] += number
 
 
 def answering(labels: Tensor, columns: Mapping[str, Sequence[int]]) -> Tensor | None:
@@ -65,11 +103,20 @@ class TeacherWeighting(nn.Module):
         section: As configured.
         base: Weight of each teacher, summing to 1.
         seed: Of choices.
+        partial: Whether any of them may abstain.
     """
 
-    def __init__(self, section: WeightingSection, base: Mapping[str, float], seed: int) -> None:
+    def __init__(
+        self,
+        section: WeightingSection,
+        base: Mapping[str, float],
+        seed: int,
+        *,
+        partial: bool = False,
+    ) -> None:
         super().__init__()
         self.section, self.base, self.seed = section, list(base.values()), seed
+        self.seen = Seen(list(base), partial=partial)
         self.gate: Gate | None = None
         if isinstance(section, GateWeighting) and self.base:
             self.gate = Gate(2 * len(self.base), self.base)
@@ -94,13 +141,16 @@ class TeacherWeighting(nn.Module):
         match section:
             case ConfidenceWeighting():
                 options = {"temperature": section.temperature, "sharpness": section.sharpness}
-                return Weighed(confidence_weights(logits, base, there, **options))
+                return Weighed(confidence_weights(logits, base, there, **options), None, answered)
             case AgreementWeighting():
                 options = {"temperature": section.temperature, "sharpness": section.sharpness}
-                return Weighed(agreement_weights(logits, base, there, **options))
+                return Weighed(agreement_weights(logits, base, there, **options), None, answered)
             case LabelWeighting():
-                return Weighed(label_cross_entropy_weights(logits, labels, base, there))
+                weights = label_cross_entropy_weights(logits, labels, base, there)
+                return Weighed(weights, None, answered)
             case GateWeighting() if self.gate is not None:
                 learned = self.gate(gate_features(logits, there), there)
-                return Weighed(learned.detach(), learned)
-        return Weighed(base if answered is None else fixed_weights(base, answered))
+                return Weighed(learned.detach(), learned, answered)
+        if answered is None:
+            return Weighed(base)
+        return Weighed(fixed_weights(base, answered), None, answered)

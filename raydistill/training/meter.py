@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from raydistill.pipeline import Feed
+from raydistill.terms import Seen
 from raydistill.training.step import StepMetrics
 
 __all__ = ["Meter"]
@@ -62,14 +63,22 @@ class Meter:
         self._norm, self._rate = float(metrics.grad_norm), rate
         self._rows += metrics.rows
 
-    def means(self, feed: Feed) -> dict[str, float]:
-        """Since the last call; every worker must call it at the same step."""
+    def means(self, feed: Feed, seen: Seen) -> dict[str, float]:
+        """Since the last call; every worker must call it at the same step.
+
+        Args:
+            feed: Where answers come from.
+            seen: What teachers counted; begins anew.
+        """
         rows = self._rows - self._logged_rows
-        totals = torch.cat([self._sums, torch.tensor([float(rows)], dtype=torch.float64)])
+        both = torch.tensor([float(rows), float(seen.rows)], dtype=torch.float64)
+        totals = torch.cat([self._sums, seen.sums, both])
+        seen.clear()
         if self._world > 1:
             totals = totals.to(self._device)
             dist.all_reduce(totals)
-        loss, *terms, all_rows = totals.tolist()
+        loss, *others, all_rows, weighed_rows = totals.tolist()
+        terms, weights = others[: len(self._names)], others[len(self._names) :]
         elapsed = max(1e-9, self._now_s - self._logged_s)
         wait = feed.wait_s - self._logged_wait_s
         values = {
@@ -83,15 +92,21 @@ class Meter:
             "train/samples_per_s": all_rows / elapsed,
             "train/teacher_wait_fraction": min(1.0, wait / elapsed),
         }
+        if weighed_rows > 0:
+            values |= {
+                f"train/teacher_weight/{name}": total / weighed_rows
+                for name, total in zip(seen.names, weights, strict=True)
+            }
         self._logged_s, self._logged_wait_s = self._now_s, feed.wait_s
         self._logged_rows = self._rows
         self._clear()
         return values
 
-    def summary(self, feed: Feed) -> Mapping[str, float]:
+    def summary(self, feed: Feed, seen: Seen) -> Mapping[str, float]:
         """This attempt as a whole: times as this worker saw them, counts over all workers."""
         elapsed = max(1e-9, self._now_s)
         counts: dict[str, float] = dict(feed.figures())
+        counts |= {f"teachers/{name}/rows_abstained": n for name, n in seen.abstained.items()}
         if self._world > 1:
             everybody: list[dict[str, float]] = [{}] * self._world
             dist.all_gather_object(everybody, counts)

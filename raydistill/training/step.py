@@ -4,7 +4,8 @@ DDP and FSDP2 average gradients over the workers, the objective is a sum over al
 a count over all of them; so each worker's share is multiplied by the number of workers before.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,15 +14,24 @@ from torch import Tensor, nn
 
 from raydistill.config.training import TrainingSection
 from raydistill.errors import NotFiniteError
+from raydistill.models.inside import InsideReader
 from raydistill.objective import Moment, Objective
 from raydistill.pipeline import Fed
+from raydistill.schedules import Stage, frozen_names
 from raydistill.signals import TeacherSignal
 from raydistill.tasks import Batch
 from raydistill.terms import StudentOutputs
 from raydistill.training.parallel import core_of, rounds, sync_of, whole
 from raydistill.training.schedule import learning_rate_factor
 
-__all__ = ["StepMetrics", "StudentModule", "build_optimizer", "build_scheduler", "train_step"]
+__all__ = [
+    "StepMetrics",
+    "StudentModule",
+    "build_optimizer",
+    "build_scheduler",
+    "frozen_parameters",
+    "train_step",
+]
 
 
 class StudentModule(nn.Module):
@@ -43,6 +53,8 @@ class StudentModule(nn.Module):
         if objective.plan.student_attention:  # fused attention cannot give maps
             self._wanted["output_attentions"] = True
             student.set_attn_implementation("eager")  # type: ignore[operator]
+        self._inside = objective.plan.student_inside
+        self._reader = InsideReader(student) if self._inside else None
 
     def forward(
         self, batch: Batch, signals: Mapping[str, TeacherSignal], moment: Moment, counts: Tensor
@@ -58,12 +70,16 @@ class StudentModule(nn.Module):
         Returns:
             Shares of the terms' values, ``[terms]``, unweighted, and of what is minimised, a scalar.
         """
-        with torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=self._autocast):
+        with (
+            torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=self._autocast),
+            self._reading(batch.token_mask.shape) as inside,
+        ):
             outputs = self.student(**batch.inputs, **self._wanted)
         said = StudentOutputs(
             outputs.logits.float(),
             getattr(outputs, "hidden_states", None) or (),
             getattr(outputs, "attentions", None) or (),
+            inside,
         )
         sums = self.objective(said, batch, signals, moment)
         # A term that nothing counts for is 0; its sum is 0 too.
@@ -71,7 +87,15 @@ class StudentModule(nn.Module):
         loss = self.objective.total(terms, moment, batch, counts)
         # Every parameter takes part in the graph, also where only features are matched: DDP waits
         # for a gradient of each.
-        return terms, loss + 0.0 * said.logits.sum()
+        touched = 0.0 * said.logits.sum()
+        if len(self.objective.plan.stages) > 1:
+            touched = touched + 0.0 * sum(p.sum() for p in self.objective.parameters())
+        return terms, loss + touched
+
+    def _reading(self, tokens: torch.Size) -> AbstractContextManager[Mapping[str, Tensor]]:
+        if self._reader is None:
+            return nullcontext({})
+        return self._reader.reading(self._inside, tokens)
 
     def logits(self, batch: Batch) -> Tensor:
         """The student's answer alone, in its own precision, ``[B, C]`` float32."""
@@ -99,11 +123,25 @@ class StepMetrics:
     tokens: int
 
 
-def build_optimizer(module: StudentModule, training: TrainingSection) -> torch.optim.AdamW:
+def frozen_parameters(module: StudentModule, stage: Stage) -> list[nn.Parameter]:
+    """Of the student, those that stay as they are in a stage."""
+    named = dict(module.student.named_parameters())
+    return [named[name] for name in sorted(frozen_names(named, stage.freeze))]
+
+
+def build_optimizer(
+    module: StudentModule, training: TrainingSection, stage: Stage | None = None
+) -> torch.optim.AdamW:
     """AdamW: matrices decay, biases and normalisations do not, what the objective learns has its own rates."""
     rate, decay = training.learning_rate, training.weight_decay
+    frozen: set[nn.Parameter] = set()
+    if stage is not None:
+        rate = stage.learning_rate or rate
+        frozen = set(frozen_parameters(module, stage))
     groups: dict[tuple[str, float, float], list[nn.Parameter]] = {}
     for parameter in module.student.parameters():
+        if parameter in frozen:
+            continue
         own = decay if parameter.ndim > 1 else 0.0
         groups.setdefault(("student", rate, own), []).append(parameter)
     for learned in module.objective.learns(training.projection_learning_rate or rate, decay):
@@ -138,6 +176,7 @@ def train_step(
     max_grad_norm: float | None,
     device: torch.device,
     world: int,
+    frozen: Sequence[nn.Parameter] = (),
 ) -> StepMetrics:
     """Forward and backward over the step's micro-batches, then one update.
 
@@ -149,6 +188,7 @@ def train_step(
         max_grad_norm: Clip; None does not.
         device: Of the module.
         world: Number of workers.
+        frozen: Parameters that stay as they are: their gradients are dropped, before the norm is taken.
 
     Raises:
         NotFiniteError: The loss, or the gradient of another worker, is not finite; no update is made.
@@ -173,11 +213,14 @@ def train_step(
             (loss * (world if part.counts else 0)).backward()
         if not part.counts:
             continue
+        core.objective.note_weights()
         total_terms += terms.detach()
         total_loss += loss.detach()
         rows += micro.batch.num_rows
         tokens += int(micro.batch.token_mask[micro.batch.counts].sum())
         row_ids.extend(micro.batch.row_ids)
+    for parameter in frozen:
+        parameter.grad = None
     parameters = [p for p in module.parameters() if p.grad is not None]
     grads = [p.grad for p in parameters if p.grad is not None]
     grad_norm = whole(torch.nn.utils.get_total_norm(grads))
@@ -189,7 +232,8 @@ def train_step(
         torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, grad_norm)
     optimizer.step()
     if core.objective.balance_needs_values and counts is not None:
-        core.objective.update_balance(_all_workers(total_terms.clone(), device, world), counts)
+        values = _all_workers(total_terms.clone(), device, world)
+        core.objective.update_balance(values, counts, moment)
     return StepMetrics(total_terms, total_loss, grad_norm, rows, tokens)
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from raydistill.models import ModelSource, build_student
+from raydistill.models import ModelSource, build_student, outline
 
-__all__ = ["StudentPlan", "make_student"]
+__all__ = ["StudentPlan", "make_student", "parameter_names"]
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,9 @@ def make_student(plan: StudentPlan, tokenizer: Any) -> nn.Module:
         pad_token_id=tokenizer.pad_token_id,
         vocabulary=len(tokenizer),
     )
+
+
+def parameter_names(plan: StudentPlan) -> list[str]:
+    """Of the student, in order; no weights are read."""
+    model = outline(plan.source, layers=plan.layers, random_config=plan.random_config)
+    return [name for name, _ in model.named_parameters()]

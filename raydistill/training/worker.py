@@ -22,6 +22,7 @@ from raydistill.evaluation.metrics import classification_metrics, greater_is_bet
 from raydistill.models import load_tokenizer
 from raydistill.objective import Moment, Objective, ObjectivePlan
 from raydistill.pipeline import Fed, Feed, Window, copied_ahead, plan_micro_batches
+from raydistill.schedules import stage_at
 from raydistill.tasks import TextClassification
 from raydistill.teachers.line import TeacherLine, open_source
 from raydistill.training import checkpoint
@@ -30,7 +31,13 @@ from raydistill.training.meter import Meter
 from raydistill.training.parallel import is_sharded, parallelize
 from raydistill.training.recorder import RecorderClient
 from raydistill.training.schedule import Steps
-from raydistill.training.step import StudentModule, build_optimizer, build_scheduler, train_step
+from raydistill.training.step import (
+    StudentModule,
+    build_optimizer,
+    build_scheduler,
+    frozen_parameters,
+    train_step,
+)
 from raydistill.training.student import StudentPlan, make_student
 
 __all__ = ["WorkerJob", "rest_of_step", "run_worker"]
@@ -111,19 +118,28 @@ class _Worker:
             sharding=job.training.sharding,
             example=self.tokenizer(["a"], return_tensors="pt"),
         )
-        self.optimizer = build_optimizer(self.core, job.training)
-        self.scheduler = build_scheduler(self.optimizer, job.training, job.steps.total)
+        self._begin_stage(0)
         torch.manual_seed(job.seed * 1_000_003 + self.rank + 1)  # dropout differs between workers
         self.progress = Progress(world=self.world, manifest=job.manifest)
         self._last_sign = 0.0
         self.best_file = scratch / "best.safetensors"
         self._restore()
 
+    def _begin_stage(self, step: int) -> None:
+        """A new optimizer for the stage of a step."""
+        training = self.job.training
+        self.stage = stage_at(self.job.objective.stages, step)
+        self.frozen = frozen_parameters(self.core, self.stage)
+        self.optimizer = build_optimizer(self.core, training, self.stage)
+        self.scheduler = build_scheduler(self.optimizer, training, self.stage.steps)
+
     def _restore(self) -> None:
         latest = ray.train.get_checkpoint()
         if latest is None:
             return
         with latest.as_directory() as folder:
+            done = checkpoint.read_progress(Path(folder)).step
+            self._begin_stage(max(0, done - 1))
             self.progress = checkpoint.restore(
                 Path(folder),
                 rank=self.rank,
@@ -139,6 +155,8 @@ class _Worker:
                 self.best_file.write_bytes(best.read_bytes())
             elif self.progress.best_step:
                 self._save_best()
+        if done >= self.stage.end:
+            self._begin_stage(done)
 
     def run(self) -> None:
         """Train to the end, evaluating and saving on the way."""
@@ -156,6 +174,8 @@ class _Worker:
         stopping = False
         done = self.progress.step
         while done < steps.total and not stopping:
+            if done >= self.stage.end:
+                self._begin_stage(done)
             first = next(items)
             stopping = self._agree_to_stop()
             metrics = train_step(
@@ -166,6 +186,7 @@ class _Worker:
                 max_grad_norm=job.training.max_grad_norm,
                 device=self.device,
                 world=self.world,
+                frozen=self.frozen,
             )
             rate = float(self.scheduler.get_last_lr()[0])
             self.scheduler.step()
@@ -173,7 +194,7 @@ class _Worker:
             self.progress = replace(self.progress, step=done)
             meter.add(metrics, rate)
             if done % job.training.log_every_steps == 0 or done == steps.total:
-                values = meter.means(feed)
+                values = meter.means(feed, self.core.objective.weighting.seen)
                 if self.rank == 0:
                     self.recorder.metrics(done, values)
             self._sign_of_life(feed)
@@ -189,7 +210,8 @@ class _Worker:
             if steps.checkpoint_at(done) or stopping:
                 with meter.paused():
                     self.progress = replace(self.progress, seconds=meter.seconds)
-                    self._save(meter.summary(feed) if self.progress.end else {})
+                    seen = self.core.objective.weighting.seen
+                    self._save(meter.summary(feed, seen) if self.progress.end else {})
         feed.close()
 
     def _sign_of_life(self, feed: Feed) -> None:
@@ -233,7 +255,7 @@ class _Worker:
             group_rows=job.group_rows,
         )
         window = Window(job.pipeline.batches_ahead, job.max_bytes_ahead, job.row_bytes)
-        return Feed(plan, sources, job.objective.asks, window)
+        return Feed(plan, sources, job.objective.asks_at, window)
 
     def _agree_to_stop(self) -> bool:
         """Whether the user asked to stop; all workers hear the same at the same step."""
@@ -281,6 +303,9 @@ class _Worker:
             metrics = {f"validation/{name}": value for name, value in values.items()}
         name = training.select_by
         patience = training.early_stopping
+        if self.stage.end < self.job.steps.total:
+            self._log_metrics(metrics)
+            return False
         before = self.progress.best_step
         self.progress = self.progress.evaluated(
             metrics,
@@ -290,9 +315,12 @@ class _Worker:
         )
         if self.progress.best_step != before:
             self._save_best()
+        self._log_metrics(metrics)
+        return patience is not None and self.progress.since_best >= patience.patience
+
+    def _log_metrics(self, metrics: Mapping[str, float]) -> None:
         if metrics and self.rank == 0:
             self.recorder.metrics(self.progress.step, metrics)
-        return patience is not None and self.progress.since_best >= patience.patience
 
     def _save_best(self) -> None:
         """Keep the student as it is now, in a file of worker 0."""

@@ -91,6 +91,9 @@ ONE_FAULT = [
     ("losses", [{"kind": "custom", "target": "nowhere"}], "losses.0.target must look like package.module:function, got 'nowhere'."),
     ("losses", [{"kind": "custom", "target": "a:b", "needs": "hidden"}], "losses.0.layers is needed with needs: hidden."),
     ("balancing", {"kind": "relative", "main": 7}, "balancing.main must be the place of a term, 0 to 1, got 7."),
+    ("stages", [{"name": "a", "share": 0.5, "losses": [0, 1]}], "stages must have shares above 0 that sum to 1, got 0.5."),
+    ("stages", [{"name": "a", "share": 1, "losses": [0, 1, 2]}], "stages.0.losses must be places of terms, 0 to 1, got 2."),
+    ("stages", [{"name": "a", "share": 1, "losses": [0]}], "losses.1 belongs to no stage. Name it in one, or remove it."),
     ("ensemble", {"combine": "best"}, "ensemble.combine is best, the teacher of the largest weight in each row, but weighting is fixed, the same in all rows. Set weighting to confidence, label_cross_entropy, agreement or gate."),
     ("ensemble", {"temperatures": {"wid": 2}}, "ensemble.temperatures.wid names the teacher 'wid', which is not under teachers. Known: deep, wide."),
     ("ensemble", {"weighting": {"kind": "validation", "scores": {"wide": 0.8}}}, "ensemble.weighting.scores must hold a score of every teacher, deep is missing."),
@@ -106,7 +109,7 @@ ONE_FAULT = [
     ("run__name", 2024, "run.name must be text, got 2024. Put it in quotes."),
     ("run__seed", 1.5, "run.seed must be a whole number, got 1.5."),
     ("run__seed", True, "run.seed must be a number, got true."),
-    ("trainig", {"epochs": 1}, "trainig is not known. Known: balancing, data, ensemble, evaluation, losses, pipeline, run, store, student, task, teachers, tracking, training. Did you mean 'training'?"),
+    ("trainig", {"epochs": 1}, "trainig is not known. Known: balancing, data, ensemble, evaluation, losses, pipeline, run, stages, store, student, task, teachers, tracking, training. Did you mean 'training'?"),
     ("training", "fast", "training must be a mapping of settings, got 'fast'."),
     ("training__epochs", 0, "training.epochs must be at least 1, got 0."),
     ("training__batch_rows", 0, "training.batch_rows must be at least 1, got 0."),
@@ -159,6 +162,19 @@ def test_onnx_computes_in_float32_on_cpus():
     assert lines(teachers__wide=inline) == []
     (line,) = lines(teachers__wide=inline, training__gpus_per_worker=1)
     assert "but training.gpus_per_worker is 1." in line
+
+
+def test_onnx_gives_out_no_queries():
+    """They are read while torch computes."""
+    wide = {"model": "x", "backend": "onnx"}
+    term = {"kind": "relation_kl", "states": "value", "layers": "last"}
+    assert lines(teachers={"wide": wide}, losses=[{"kind": "cross_entropy"}, term]) == [
+        "teachers.wide.backend is onnx, which gives out hidden states and attention maps only, but "
+        "losses.1.states is value. Set backend: torch."
+    ]
+    for other in ({"states": "hidden"}, {"layers": {"deep": "last"}}):
+        both = {"wide": wide, "deep": {"model": "y"}}
+        assert lines(teachers=both, losses=[{"kind": "forward_kl"}, term | other]) == []
 
 
 def test_unlabelled_rows_need_a_term_that_uses_them():

@@ -13,6 +13,9 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from raydistill.errors import CheckpointError
+from raydistill.losses import CATALOG
+from raydistill.objective import ObjectivePlan, Term
+from raydistill.terms import FeatureMatch, LayerPair, asked_of
 from raydistill.training import checkpoint
 from raydistill.training.checkpoint import Progress
 from raydistill.training.parallel import parallelize
@@ -229,6 +232,56 @@ def test_the_files_are_those_of_an_unsharded_run(
             found = other["optimizer"]["state"][index][name]
             assert type(found) is torch.Tensor
             torch.testing.assert_close(found, value, atol=1e-6, rtol=1e-4)
+
+
+def _relations() -> ObjectivePlan:
+    """Of keys and values, each as a term, after a loss that leaves some queries without a gradient."""
+    terms, asks = [], {}
+    for place, states in enumerate(("key", "value")):
+        pairs = (LayerPair("wide", (1,), (1,)), LayerPair("wide", (2,), (3,)))
+        match = FeatureMatch(states, CATALOG["relation_kl"], pairs, states=states)  # type: ignore[arg-type]
+        terms.append(Term(f"{place}.{states}", match))
+    asks["wide"] = asked_of("wide", [term.match for term in terms], "float32")
+    return ObjectivePlan(
+        terms=tuple(terms), weights={"wide": 1.0}, columns={"wide": (0, 1)}, asks=asks
+    )
+
+
+def _related(rank: int, folder: Path, world: int, results: Path) -> None:
+    """One step with copies, one with shards: loss, gradient norm and the student after it."""
+    tokenizer = make_tokenizer(folder)
+    for sharding in ("none", "full"):
+        plan = _relations()
+        core = make_module(folder, plan)
+        example = make_batch([0], tokenizer).inputs
+        module = parallelize(core, device=CPU, world=world, sharding=sharding, example=example)  # type: ignore[arg-type]
+        optimizer = torch.optim.SGD(core.parameters(), lr=1.0)
+        pieces = (SHARES[rank] if world > 1 else ALONE)[0][0]
+        fed = make_fed(plan, core.objective, tokenizer, pieces)
+        metrics = train_step(
+            module, fed, optimizer=optimizer, moment=NOW, max_grad_norm=None, device=CPU, world=world
+        )  # fmt: skip
+        numbers = float(metrics.loss), float(metrics.grad_norm)
+        torch.save(numbers, results / f"{sharding}-{rank}.pt")
+        checkpoint.save_module(core.student, results / sharding, keep=rank == 0)
+
+
+def test_relations_inside_blocks_train_the_same_student(
+    tiny: dict[str, Path], tmp_path: Path
+) -> None:
+    """What hooks read must reach the gradients of copies and of shards."""
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    alone.mkdir()
+    together.mkdir()
+    _related(0, tiny["student"], 1, alone)
+    on_two_workers(_related, tiny["student"], 2, together)
+    loss, norm = torch.load(alone / "none-0.pt")
+    assert norm > 0
+    for sharding in ("none", "full"):
+        parts = [torch.load(together / f"{sharding}-{rank}.pt") for rank in (0, 1)]
+        assert parts[0][0] + parts[1][0] == pytest.approx(loss, rel=1e-5)
+        assert parts[0][1] == pytest.approx(norm, rel=1e-5)
+        assert_same(alone / "none", together / sharding)
 
 
 class Tied(nn.Module):

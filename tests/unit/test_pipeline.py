@@ -172,7 +172,7 @@ def make_feed(
     pools = [FakePool(f"t{i}", 64, on_collect) for i in range(teachers)]
     plan: Iterator[MicroBatch] = iter(make_plan(num_rows=40, total_steps=10))
     asks = {pool.name: Ask(dtype="float16" if pool.name == "t1" else "float32") for pool in pools}
-    return Feed(plan, {pool.name: pool for pool in pools}, asks, window), pools  # type: ignore[misc]
+    return Feed(plan, {pool.name: pool for pool in pools}, lambda _: asks, window), pools  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("ahead", [1, 3])

@@ -172,6 +172,54 @@ def test_layers_widths_and_tokenizers_must_fit(settings, tiny):
     assert len(prepared(settings).objective.projections) == 3
 
 
+QUERIES = {"kind": "relation_kl", "states": "query", "layers": "last", "relation_heads": 2}
+
+
+def test_queries_are_planned_by_block(settings):
+    """A teacher asked for hidden states instead would be compared with queries."""
+    settings["losses"].append(QUERIES | {"layers": {"wide": [[-1, 3], [1, 1]], "deep": "last"}})
+    found = prepared(settings)
+    assert [ask.key for ask in found.objective.asks["wide"].hidden] == [
+        "query.1.all",
+        "query.3.all",
+    ]
+    assert found.objective.student_inside == {"query.1", "query.2"}
+    assert found.row_bytes("wide") == 4 * (2 + 2 * 16 * 48)
+
+
+def test_states_inside_blocks_must_be_there(settings, tmp_path, tiny):
+    """A worker would find out in its first step."""
+    from transformers import ModernBertConfig, ModernBertForSequenceClassification
+
+    fused = tmp_path / "fused"
+    shutil.copytree(tiny["deep"], fused)
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}  # fmt: skip
+    own = json.loads((tiny["deep"] / "config.json").read_text())
+    names = {"id2label": dict(enumerate(("negative", "positive"))), "pad_token_id": 0}
+    config = ModernBertConfig(vocab_size=own["vocab_size"], max_position_embeddings=64, **sizes, **names)  # fmt: skip
+    ModernBertForSequenceClassification(config).save_pretrained(fused)
+    settings["teachers"]["deep"]["model"] = str(fused)
+    settings["losses"] += [
+        QUERIES,
+        QUERIES | {"layers": {"wide": [[0, 1], [1, 4]]}},
+        QUERIES | {"layers": {"wide": "last"}, "relation_heads": 3},
+        {"kind": "relation_kl", "layers": {"wide": "last", "deep": [[1, 0]]}},
+    ]
+    assert lines(settings) == [
+        "losses.2.states is query, but teachers.deep is a modernbert, which does not compute queries, keys "
+        "and values by one linear layer each in each of its 2 blocks. Use states: hidden.",
+        "losses.3.layers.wide.0.0 must be a block of the student, 1 to 2 or -1 to -2 from the end "
+        "(embeddings have no attention), got 0.",
+        "losses.3.layers.wide.1.1 must be a block of teachers.wide, 1 to 3 or -1 to -3 from the end "
+        "(embeddings have no attention), got 4.",
+        "losses.4.relation_heads must divide the width of the queries of the student, 32, got 3.",
+    ]
+    student = random_student(settings, model_type="modernbert", **sizes)
+    student["losses"] = [QUERIES | {"layers": {"wide": "last"}}, {"kind": "forward_kl"}]
+    (said,) = lines(student)
+    assert said.startswith("losses.0.states is query, but the student is a modernbert, which does")
+
+
 def test_teacher_without_a_head_is_refused(settings, tmp_path, tiny):
     """A head of random weights answers noise, and nothing else would tell."""
     folder = tmp_path / "headless"

@@ -22,6 +22,7 @@ def make_parts(lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> dict[str, t
         "logits": torch.randn(len(lengths), 5, generator=draw),
         "hidden.1.all": torch.randn(sum(lengths), 7, generator=draw),
         "hidden.2.mean": torch.randn(len(lengths), 7, generator=draw),
+        "query.1.all": torch.randn(sum(lengths), 4, generator=draw),
         "attention.1.all": torch.rand(2 * squares, generator=draw),
     }
 
@@ -39,6 +40,7 @@ def test_every_part_comes_out_as_it_went_in(dtype: str) -> None:
         "logits": signal.logits,
         "hidden.1.all": signal.hidden(HiddenAsk(1)),
         "hidden.2.mean": signal.hidden(HiddenAsk(2, "mean")),
+        "query.1.all": signal.hidden(HiddenAsk(1, "all", "query")),
         "attention.1.all": flat,
     }
     for key, tensor in found.items():
@@ -64,7 +66,7 @@ def test_parts_begin_on_vector_boundaries() -> None:
     """A part that begins in the middle of a number cannot be viewed at all, or only slowly."""
     for dtype in ROUNDING:
         signal = make_signal(dtype)
-        assert [part.offset % 64 for part in signal.parts.values()] == [0] * 4
+        assert [part.offset % 64 for part in signal.parts.values()] == [0] * 5
         ends = [p.offset + int(np.prod(p.shape)) for p in signal.parts.values()]
         assert ends == sorted(ends)
         assert signal.num_bytes <= signal.buffer.nbytes < signal.num_bytes + 64 * len(signal.parts)

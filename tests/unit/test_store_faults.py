@@ -295,6 +295,9 @@ def test_numbers_too_large_for_a_code_are_refused_by_row() -> None:
         store.add(row_keys((("a", "b", "c"),)), signal)
     assert caught.value.rows == (8,)
     assert "store.codecs.hidden = float16; use bfloat16 or same" in str(caught.value)
+    inside = pack_signal("wide", (7,), [1], {"query.1.all": torch.tensor([[70_000.0]])}, "float32")
+    with pytest.raises(NotFiniteError, match=r"store\.codecs\.hidden = float16"):
+        store.add(row_keys((("a",),)), inside)
     for codecs in (Codecs(), Codecs(hidden="bfloat16"), Codecs(hidden="int8")):
         open_store("/nowhere", codecs).add(row_keys((("a", "b", "c"),)), signal)
 

@@ -120,6 +120,49 @@ def test_hidden_states_are_of_the_asked_layers_unpadded(teacher: LocalTeacher, p
     assert signal.lengths.tolist() == mask.sum(1).tolist()
 
 
+def test_queries_keys_and_values_are_of_the_asked_blocks_unpadded(
+    tiny: dict[str, Path], teacher: LocalTeacher, plain: Any
+) -> None:
+    """Of the next block, or of another of the three, relations are of something else."""
+    from transformers import AutoModelForSequenceClassification
+
+    outputs, mask = plain
+    model = AutoModelForSequenceClassification.from_pretrained(tiny["wide"]).eval()
+    asks = tuple(
+        HiddenAsk(block, pooling, states)
+        for states in ("query", "key", "value")
+        for block, pooling in ((1, "all"), (3, "mean"), (3, "first"))
+    )
+    signal = teacher.answer(request(Ask((HiddenAsk(2), *asks))))
+    assert list(signal.parts)[:3] == ["logits", "hidden.2.all", "query.1.all"]
+    for ask in asks:
+        layer = getattr(model.bert.encoder.layer[ask.layer - 1].attention.self, ask.states)
+        with torch.inference_mode():
+            expected = layer(outputs.hidden_states[ask.layer - 1])
+        found = signal.hidden(ask)
+        if ask.pooling == "all":
+            torch.testing.assert_close(found, expected[mask], atol=1e-6, rtol=0)
+        elif ask.pooling == "first":
+            torch.testing.assert_close(found, expected[:, 0], atol=1e-6, rtol=0)
+        else:
+            means = torch.stack(
+                [row[keep].mean(0) for row, keep in zip(expected, mask, strict=True)]
+            )
+            torch.testing.assert_close(found, means, atol=1e-6, rtol=0)
+
+
+def test_reading_inside_blocks_changes_no_other_bit(teacher: LocalTeacher) -> None:
+    """What is stored under one key must not depend on what else was asked."""
+    asks = tuple(HiddenAsk(2, "all", states) for states in ("query", "key", "value"))
+    alone, beside = teacher.answer(request()), teacher.answer(request(Ask(asks)))
+    assert torch.equal(alone.logits, beside.logits)
+    both = teacher.answer(request(dataclasses.replace(ASK, hidden=(*ASK.hidden, *asks))))
+    for ask in ASK.hidden:
+        assert torch.equal(both.part(ask.key), alone.part(ask.key))
+    for ask in asks:
+        assert torch.equal(both.part(ask.key), beside.part(ask.key))
+
+
 def test_attention_maps_are_of_the_asked_blocks_unpadded(teacher: LocalTeacher, plain: Any) -> None:
     """Maps are counted from 1, the model's tuple from 0."""
     outputs, mask = plain

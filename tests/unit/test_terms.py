@@ -18,10 +18,16 @@ from raydistill.models.describe import ModelSource
 from raydistill.objective import Moment, Objective, ObjectivePlan
 from raydistill.pipeline import Fed, MicroBatch
 from raydistill.prepare.objective import plan_objective
+from raydistill.schedules import Stage, plan_stages
 from raydistill.signals import Request
 from raydistill.tasks import Batch
 from raydistill.teachers import LocalTeacher, TeacherSettings
-from raydistill.training.step import StudentModule, build_optimizer, train_step
+from raydistill.training.step import (
+    StudentModule,
+    build_optimizer,
+    frozen_parameters,
+    train_step,
+)
 from tests.conftest import LABELS, make_rows, two_teachers
 from tests.unit.objectives import make_module, make_tokenizer
 
@@ -59,6 +65,15 @@ EACH: dict[str, dict[str, Any]] = {
     "attention_ce_mean": {"layers": "uniform"},
     "custom": {"target": "tests.unit.test_terms:absolute", "options": {"power": 2}},
 }
+INSIDE = [
+    ("relation_kl", {"layers": layers, "states": states, "relation_heads": heads})
+    for states, layers, heads in (
+        ("query", "last", 2),
+        ("key", [[1, 2]], 1),
+        ("value", [[2, -1]], 4),
+    )
+]
+CASES = [*EACH.items(), *INSIDE]
 ACROSS = {"dist", "total_variation", "rkd_distance", "rkd_angle", "contrastive"}
 
 
@@ -91,7 +106,7 @@ class World:
         assert faults == []
         traits = {
             name: read_traits(
-                name, ModelSource(name, str(self.folder[name]), str(self.folder[name]))
+                name, ModelSource(name, str(self.folder[name]), str(self.folder[name])), inside=True
             )
             for name in ("student", *config.teachers)
         }
@@ -155,10 +170,14 @@ def world(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Wo
     return World(tiny, teachers, tmp_path_factory.mktemp("terms"))
 
 
-@pytest.mark.parametrize("kind", EACH)
-def test_a_step_with_every_kind_does_not_depend_on_the_cut(world: World, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "options"), CASES, ids=[f"{kind}-{o.get('states', 'hidden')}" for kind, o in CASES]
+)
+def test_a_step_with_every_kind_does_not_depend_on_the_cut(
+    world: World, kind: str, options: dict[str, Any]
+) -> None:
     """Rows compared within a micro-batch are compared with others when memory is short."""
-    plan = world.plan([{"kind": kind, "weight": 0.7, **EACH[kind]}])
+    plan = world.plan([{"kind": kind, "weight": 0.7, **options}])
     whole, module, expected = world.step(plan, [range(8)])
     assert whole.loss.item() == pytest.approx(0.7 * whole.terms.item(), rel=1e-5)
     cuts = [[range(4), range(4, 8)]]
@@ -208,6 +227,79 @@ def test_terms_are_what_build_loss_gives(world: World) -> None:
             pair = outputs.hidden_states[1], theirs.hidden_states[2]
         expected = 0.5 * build_loss(kind)(*pair, batch.token_mask)
         assert metrics.terms[0].item() == pytest.approx(expected.item(), rel=1e-4), kind
+
+
+def projected(model: Any, batch: Batch, states: str, block: int) -> torch.Tensor:
+    """What one layer of a BERT gives out."""
+    layer = getattr(model.bert.encoder.layer[block - 1].attention.self, states)
+    found: list[torch.Tensor] = []
+    handle = layer.register_forward_hook(lambda _, __, output: found.append(output))
+    model(**batch.inputs)
+    handle.remove()
+    return found[0]
+
+
+def test_terms_inside_blocks_are_what_build_loss_gives(world: World) -> None:
+    """Of the block before, of keys instead of queries, or without a gradient, it teaches something else."""
+    teacher = transformers.AutoModelForSequenceClassification.from_pretrained(
+        world.folder["wide"]
+    ).eval()
+    together = [
+        {"kind": "relation_kl", "layers": {"wide": [[own, theirs]]}, "states": states, "relation_heads": 2}
+        for states, own, theirs in (("query", 1, 3), ("key", 2, 3), ("value", 1, 1), ("value", 2, 2))
+    ]  # fmt: skip
+    plan = world.plan([*together, {"kind": "hidden_mse", "layers": {"deep": [[1, 2]]}}])
+    assert [ask.key for ask in plan.asks["wide"].hidden] == [
+        "value.1.all", "value.2.all", "key.3.all", "query.3.all",
+    ]  # fmt: skip
+    assert [ask.key for ask in plan.asks["deep"].hidden] == ["hidden.2.all"]
+    metrics, module, gradients = world.step(plan, [range(8)])
+    batch = world.fed(plan, [range(8)])[0].micro_batch.batch
+    module.zero_grad()
+    expected = []
+    for term in together:
+        states = term["states"]
+        ((own, theirs),) = term["layers"]["wide"]
+        with torch.no_grad():
+            other = projected(teacher, batch, states, theirs)
+        loss = build_loss("relation_kl", relation_heads=2)
+        expected.append(
+            0.5 * loss(projected(module.student, batch, states, own), other, batch.token_mask)
+        )
+    torch.testing.assert_close(metrics.terms[:4], torch.stack(expected).detach(), rtol=1e-4, atol=0)
+    alone = world.plan([*together, {"kind": "forward_kl", "weight": 0.0}])
+    _, _, gradients = world.step(alone, [range(8)])
+    sum(expected).backward()  # type: ignore[union-attr]
+    for name, parameter in module.student.named_parameters():
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(
+            gradients[f"student.{name}"], gradient, rtol=1e-3, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+        )  # fmt: skip
+
+
+def test_hidden_states_are_given_out_only_where_a_term_is_on_them(world: World) -> None:
+    """All layers of a large student are memory."""
+    term = {"kind": "relation_kl", "layers": "last", "states": "query"}
+    module = make_module(world.folder["student"], world.plan([term]))
+    assert module._wanted == {"output_hidden_states": False}
+    plan = world.plan([term, {"kind": "nst", "layers": "last"}])
+    assert make_module(world.folder["student"], plan)._wanted == {"output_hidden_states": True}
+    assert plan.student_inside == {"query.2"}
+
+
+def test_what_is_inside_is_read_in_half_precision(world: World) -> None:
+    """Under autocast the layers give bfloat16; the relations are computed in float32."""
+    term = {"kind": "relation_kl", "layers": "last", "states": "key", "relation_heads": 2}
+    plan = world.plan([term])
+    whole, core, _ = world.step(plan, [range(8)])
+    fed = world.fed(plan, [range(8)])
+    half = StudentModule(core.student, core.objective, "bfloat16")
+    metrics = train_step(
+        half, fed, optimizer=torch.optim.SGD(half.parameters(), lr=0.0), moment=NOW,
+        max_grad_norm=None, device=torch.device("cpu"), world=1,
+    )  # fmt: skip
+    assert metrics.terms.dtype == torch.float32
+    torch.testing.assert_close(metrics.terms, whole.terms, rtol=0.05, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -287,9 +379,10 @@ def test_a_teacher_of_some_classes_abstains_from_the_others(world: World) -> Non
     )
     whole, _, _ = world.step(plan, [range(8)])
     partial = replace(plan, columns={"wide": (0, 1), "deep": (0, -1)})
-    metrics, _, gradients = world.step(partial, [range(8)])
+    metrics, module, gradients = world.step(partial, [range(8)])
     cut, _, _ = world.step(partial, [[0, 1], [2, 3, 4], [5, 6, 7]])
     assert metrics.terms.isfinite().all()
+    assert module.objective.weighting.seen.abstained == {"wide": 0, "deep": HARD.count(1)}
     assert all(g.isfinite().all() for g in gradients.values())
     torch.testing.assert_close(cut.terms, metrics.terms, rtol=2e-5, atol=1e-6)
     assert not torch.allclose(metrics.terms, whole.terms)
@@ -321,3 +414,71 @@ def test_module_of_maps_is_eager(world: World) -> None:
     module = make_module(world.folder["student"], plan)
     assert isinstance(module, StudentModule)
     assert module.student.config._attn_implementation == "eager"
+
+
+def test_stages_compute_and_ask_for_their_own_terms_only(world: World) -> None:
+    """A stage of features that asks for nothing less than all pays for what it does not use."""
+    losses = [
+        {"kind": "hidden_mse", **PAIR},
+        {"kind": "cross_entropy"},
+        {"kind": "forward_kl"},
+    ]
+    stages = [
+        {"name": "features", "share": 0.5, "losses": [0]},
+        {"name": "hard", "share": 0.25, "losses": [1]},
+        {"name": "logits", "share": 0.25, "losses": [1, 2]},
+    ]
+    plan = world.plan(losses, stages=stages)
+    config, _ = parse_config(two_teachers(world.folder, world.tmp) | {"losses": losses, "stages": stages})  # fmt: skip
+    plan = replace(plan, stages=plan_stages(config.stages, 8, len(losses)))
+    assert [bool(plan.asks_at(step)) for step in (0, 3, 4, 5, 6, 7)] == [1, 1, 0, 0, 1, 1]
+    assert plan.asks_at(0) == plan.asks
+    assert plan.asks_at(7)["wide"].hidden == ()
+    for step, terms in ((0, {0}), (4, {1}), (7, {1, 2})):
+        module = make_module(world.folder["student"], plan)
+        metrics = train_step(
+            module,
+            world.fed(plan, [range(8)]),
+            optimizer=torch.optim.SGD(module.parameters(), lr=0.0),
+            moment=Moment(step, 8),
+            max_grad_norm=None,
+            device=torch.device("cpu"),
+            world=1,
+        )
+        assert {i for i, value in enumerate(metrics.terms.tolist()) if value != 0} == terms
+        assert all(p.grad is not None for p in module.parameters()), "DDP waits for every gradient"
+
+
+def test_frozen_parameters_stay_and_do_not_count_in_the_norm(world: World) -> None:
+    """Clipped by the gradient of what does not move, the rest moves less than configured."""
+    plan = world.plan([{"kind": "cross_entropy"}])
+    stage = Stage("a", 0, 1, frozenset({0}), freeze=("*.embeddings.*", "classifier.*"))
+    module = make_module(world.folder["student"], plan)
+    frozen = frozen_parameters(module, stage)
+    before = {name: p.clone() for name, p in module.student.named_parameters()}
+    optimizer = build_optimizer(module, TrainingSection(learning_rate=0.1), stage)
+    metrics = train_step(
+        module,
+        world.fed(plan, [range(8)]),
+        optimizer=optimizer,
+        moment=NOW,
+        max_grad_norm=None,
+        device=torch.device("cpu"),
+        world=1,
+        frozen=frozen,
+    )
+    moved = {n for n, p in module.student.named_parameters() if not torch.equal(p, before[n])}
+    assert moved
+    assert not any("embeddings" in name or name.startswith("classifier") for name in moved)
+    others = [p.grad for p in module.student.parameters() if p.grad is not None]
+    torch.testing.assert_close(metrics.grad_norm, torch.nn.utils.get_total_norm(others))
+
+
+def test_weights_of_teachers_are_noted(world: World) -> None:
+    """An adaptive weighting that follows one teacher only goes unseen without it."""
+    plan = world.plan([{"kind": "forward_kl"}], ensemble={"weighting": {"kind": "confidence"}})
+    _, module, _ = world.step(plan, [range(3), range(3, 8)])
+    seen = module.objective.weighting.seen
+    assert seen.rows == 8
+    assert seen.sums.sum().item() == pytest.approx(8)
+    assert seen.names == ["wide", "deep"]

@@ -112,15 +112,19 @@ class EmbeddingCosLoss(_ProjectedVectors):
 
 
 class RelationKLLoss(_OfLayers):
-    """Relations of tokens with tokens: scaled products through a softmax (MiniLM).
+    """Relations of tokens with tokens: scaled products through a softmax (MiniLM, MiniLMv2).
 
     Both sides must tokenize alike, widths may differ.
     """
 
     kind: Literal["relation_kl"]
     """Which loss this is."""
+    states: Literal["hidden", "query", "key", "value"] = "hidden"
+    """Whose relations: of hidden states, or of the queries, keys or values inside block k, from 1, as
+    MiniLMv2 has it with one term each. Not from models that compute the three by one layer, nor from
+    teachers with backend: onnx."""
     relation_heads: PositiveInt = 1
-    """Into how many parts the vectors are cut; must divide both widths."""
+    """Into how many parts the vectors are cut, as many on both sides; must divide both widths."""
 
 
 class RKDDistanceLoss(_Vectors):
