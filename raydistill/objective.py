@@ -13,21 +13,17 @@ weights change during a run and what balances them in :mod:`raydistill.schedules
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from raydistill.alignment import Projections, ProjectionSpec
-from raydistill.config.ensemble import FixedWeighting, GateWeighting, WeightingSection
+from raydistill.alignment import Projections
+from raydistill.config.ensemble import GateWeighting
 from raydistill.config.schedules import (
-    BalancingSection,
     CurriculumTemperature,
-    NoBalancing,
     RelativeBalancing,
     UncertaintyBalancing,
-    WeightSchedule,
 )
 from raydistill.ensemble import gate_loss
 from raydistill.errors import NotFiniteError
@@ -35,23 +31,23 @@ from raydistill.losses import IGNORED_LABEL, initial_raw_variance, masked_sum
 from raydistill.schedules import (
     LearnedTemperature,
     RelativeBalance,
-    Stage,
     UncertaintyBalance,
-    stage_at,
     weight_factor,
 )
-from raydistill.signals import Ask, TeacherSignal
+from raydistill.signals import TeacherSignal
 from raydistill.tasks import Batch
 from raydistill.terms import (
     FeatureMatch,
     HardMatch,
+    Moment,
+    ObjectivePlan,
     SoftMatch,
     StudentOutputs,
     TeacherWeighting,
+    Term,
     View,
     Weighed,
     answering,
-    asked_of,
     attention_sum,
     count_features,
     learned_key,
@@ -61,117 +57,6 @@ from raydistill.terms import (
 )
 
 __all__ = ["Learned", "Moment", "Objective", "ObjectivePlan", "Term"]
-
-
-_FIXED, _UNBALANCED = FixedWeighting(), NoBalancing(kind="none")
-
-
-@dataclass(frozen=True)
-class Term:
-    """One item of ``losses``, resolved.
-
-    Attributes:
-        name: ``0.cross_entropy``: its place and kind, as it is logged.
-        match: What is computed.
-        weight: Factor in the sum.
-        schedule: How that changes; None: not at all.
-    """
-
-    name: str
-    match: HardMatch | SoftMatch | FeatureMatch
-    weight: float = 1.0
-    schedule: WeightSchedule | None = None
-
-
-@dataclass(frozen=True)
-class ObjectivePlan:
-    """Everything the objective needs to know, plain enough to travel to the workers.
-
-    Attributes:
-        terms: In the order of the configuration.
-        weights: Of the teachers, by name, summing to 1.
-        columns: For each teacher the column of each of the student's classes; -1 where it has none.
-        asks: What every teacher is asked for.
-        combine: How several teachers become one target.
-        temperatures: What divides each teacher's logits first; those not named: 1.
-        weighting: How the weights of teachers differ from row to row.
-        balancing: How terms of different scale are brought to one.
-        projections: To be learned.
-        group_rows: Rows that losses across rows see beside each other.
-        stages: Parts of the run with terms of their own; none: all terms throughout.
-        seed: Of first values, and of choices.
-    """
-
-    terms: tuple[Term, ...]
-    weights: Mapping[str, float]
-    columns: Mapping[str, tuple[int, ...]]
-    asks: Mapping[str, Ask]
-    combine: Literal["probabilities", "logits", "log_probabilities", "best", "losses"] = (
-        "probabilities"
-    )
-    temperatures: Mapping[str, float] = field(default_factory=dict)
-    weighting: WeightingSection = _FIXED
-    balancing: BalancingSection = _UNBALANCED
-    projections: tuple[ProjectionSpec, ...] = ()
-    group_rows: int = 16
-    stages: tuple[Stage, ...] = ()
-    seed: int = 0
-
-    @property
-    def student_hidden(self) -> bool:
-        """Whether the student's hidden states are needed."""
-        matches = [t.match for t in self.terms if isinstance(t.match, FeatureMatch)]
-        return any(not match.on_maps and match.states == "hidden" for match in matches)
-
-    @property
-    def student_inside(self) -> frozenset[str]:
-        """What of the student's queries, keys and values is needed: ``query.3``."""
-        matches = [t.match for t in self.terms if isinstance(t.match, FeatureMatch)]
-        return frozenset(name for match in matches for name in match.inside)
-
-    @property
-    def student_attention(self) -> bool:
-        """Whether the student's attention maps are needed."""
-        return any(isinstance(t.match, FeatureMatch) and t.match.on_maps for t in self.terms)
-
-    def active(self, step: int) -> frozenset[int]:
-        """Places of the terms that count at a step."""
-        if not self.stages:
-            return frozenset(range(len(self.terms)))
-        return stage_at(self.stages, step).terms
-
-    def asks_at(self, step: int) -> Mapping[str, Ask]:
-        """What every teacher is asked for at a step; nobody, if no term of its stage has teachers."""
-        if len(self.stages) < 2:  # noqa: PLR2004 - one stage is the whole run
-            return self.asks
-        terms = [self.terms[place].match for place in self.active(step)]
-        if all(isinstance(match, HardMatch) for match in terms):
-            return {}
-        return {name: asked_of(name, terms, ask.dtype) for name, ask in self.asks.items()}
-
-    @property
-    def names(self) -> list[str]:
-        """Of all that :meth:`Objective.forward` sums, as it is logged."""
-        own = [term.name for term in self.terms]
-        return [*own, "gate"] if self.weighting.kind == "gate" else own
-
-
-@dataclass(frozen=True)
-class Moment:
-    """When in a run.
-
-    Attributes:
-        step: Optimizer steps done.
-        total: Of the run.
-    """
-
-    step: int = 0
-    total: int = 1
-
-    @property
-    def progress(self) -> float:
-        """Share of the run that is done, from 0 to below 1."""
-        return self.step / self.total
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """How the terms of the sum are computed for one micro-batch, from what student and teachers say.
 
 Reading order: ``view.py`` (what there is to look at), ``soft.py`` (terms on logits), ``features.py``
-(terms on hidden states and attention maps), ``weighting.py`` (what each teacher counts).
+(terms on hidden states and attention maps), ``weighting.py`` (what each teacher counts), ``plan.py`` (all of it, resolved).
 """
 
 from raydistill.terms.features import (
@@ -13,6 +13,7 @@ from raydistill.terms.features import (
     learned_key,
     states_sum,
 )
+from raydistill.terms.plan import Moment, ObjectivePlan, Term
 from raydistill.terms.soft import HardMatch, SoftMatch, soft_values, temperature_of
 from raydistill.terms.view import StudentOutputs, View
 from raydistill.terms.weighting import Seen, TeacherWeighting, Weighed, answering
@@ -21,10 +22,13 @@ __all__ = [
     "FeatureMatch",
     "HardMatch",
     "LayerPair",
+    "Moment",
+    "ObjectivePlan",
     "Seen",
     "SoftMatch",
     "StudentOutputs",
     "TeacherWeighting",
+    "Term",
     "View",
     "Weighed",
     "answering",

@@ -399,3 +399,40 @@ def test_names_that_only_python_can_make_are_refused(settings):
     odd = {"a.b": config.teachers["wide"], "deep": config.teachers["deep"]}
     with pytest.raises(ValueError, match=r"teachers\.a\.b must begin with a letter"):
         check(config.model_copy(update={"teachers": odd}))
+
+
+def test_a_pair_of_layers_that_stands_twice_is_refused(settings):
+    """Two projections under one name fail in a worker."""
+    loss = {"kind": "cos", "layers": {"deep": [[1, 2], [-2, 2]]}}
+    settings["losses"].append(loss | {"projection": "linear"})
+    assert lines(settings) == [
+        f"losses.{len(settings['losses']) - 1}.layers.deep.1 is there already: [-2, 2] is the same pair as another one."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"target": "nowhere.at_all:loss"}, "target cannot be imported: No module named 'nowhere'."),
+        ({"target": "tests.conftest:nothing"}, "target cannot be imported: module 'tests.conftest' has no attribute 'nothing'."),
+        ({"target": "tests.unit.test_terms:absolute", "options": {"power": 1, "tau": 2}}, "options.tau is no argument of tests.unit.test_terms:absolute."),
+    ],
+)  # fmt: skip
+def test_a_loss_of_ones_own_that_is_not_there_is_refused(settings, changes, said):
+    """An import that fails does so in every worker, after teachers have been loaded."""
+    settings["losses"].append({"kind": "custom", **changes})
+    (line,) = lines(settings)
+    assert line.startswith(f"losses.{len(settings['losses']) - 1}.{said}")
+
+
+def test_frozen_parameters_must_be_there(settings):
+    """A pattern that matches nothing freezes nothing, in silence."""
+    places = list(range(len(settings["losses"])))
+    stage = {"name": "all", "share": 1.0, "losses": places}
+    settings["stages"] = [stage | {"freeze": ["*.embedings.*", "classifier.*"]}]
+    (line,) = lines(settings)
+    assert line.startswith("stages.0.freeze.0 matches no parameter of the student, got '*.embedings.*'.")
+    settings["stages"] = [stage | {"freeze": ["*"]}]
+    assert lines(settings) == ["stages.0.freeze leaves no parameter of the student to be trained."]
+    settings["stages"] = [stage | {"freeze": ["bert.embeddings.*"]}]
+    assert prepared(settings).objective.stages[0].freeze == ("bert.embeddings.*",)
