@@ -252,6 +252,8 @@ COMMANDS = {
     "check": ["--set", "--output"],
     "demo": ["--folder", "--full", "--seed"],
     "evaluate": ["--model", "--split", "--set"],
+    "import textbrewer": ["--output", "--teachers"],
+    "losses": ["--markdown"],
     "models list": ["--tracking-uri"],
     "models promote": ["--alias", "--tracking-uri"],
     "models show": ["--tracking-uri"],
@@ -266,7 +268,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", ["", "models", "store", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "import", "models", "store", *COMMANDS])
 def test_help_names_every_option(place, capsys, command):
     """An option that help does not name is not found."""
     found = here(capsys, *command.split(), "--help")
