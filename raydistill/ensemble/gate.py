@@ -108,14 +108,11 @@ class Gate(nn.Module):
         require_answered(answered, (len(self.weight), *features.shape[:-1]))
         dtype = torch.promote_types(features.dtype, self.weight.dtype)
         dtype = torch.promote_types(dtype, torch.float32)
-        with torch.autocast(features.device.type, enabled=False):
-            scores = nn.functional.linear(
-                features.detach().to(dtype), self.weight.to(dtype), self.bias.to(dtype)
-            )  # [..., M]
+        # Not a matrix product: the bits of so small a one depend on where in memory its factors lie.
+        wide = features.detach().double().unsqueeze(-2)  # [..., 1, F]
+        scores = (wide * self.weight.double()).sum(-1) + self.bias.double()  # [..., M]
         # In float64 the start is the base weights to the last bit.
-        return softmax_of_answered((scores.double() + self.log_base).movedim(-1, 0), answered).to(
-            dtype
-        )
+        return softmax_of_answered((scores + self.log_base).movedim(-1, 0), answered).to(dtype)
 
 
 def gate_features(logits: Sequence[Tensor] | Tensor, answered: Tensor) -> Tensor:

@@ -431,7 +431,9 @@ def test_frozen_parameters_must_be_there(settings):
     stage = {"name": "all", "share": 1.0, "losses": places}
     settings["stages"] = [stage | {"freeze": ["*.embedings.*", "classifier.*"]}]
     (line,) = lines(settings)
-    assert line.startswith("stages.0.freeze.0 matches no parameter of the student, got '*.embedings.*'.")
+    assert line.startswith(
+        "stages.0.freeze.0 matches no parameter of the student, got '*.embedings.*'."
+    )
     settings["stages"] = [stage | {"freeze": ["*"]}]
     assert lines(settings) == ["stages.0.freeze leaves no parameter of the student to be trained."]
     settings["stages"] = [stage | {"freeze": ["bert.embeddings.*"]}]
