@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from raydistill.alignment import in_classes
 from raydistill.config.training import EvaluationSection
 from raydistill.evaluation.evaluator import (
     LATENCY_ROWS,
@@ -22,6 +23,8 @@ from raydistill.teachers.line import TeacherLine, open_source
 from raydistill.teachers.teacher import LocalTeacher, TeacherSettings, time_answers
 
 __all__ = ["FinalFigures", "FinalJob", "final_figures"]
+
+_NEVER = -1e4  # a logit of probability 0 that can be measured, as an infinite one cannot
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,9 @@ def final_figures(job: FinalJob) -> FinalFigures:
         source.close()  # so that the next run need not start an inline teacher
         found.computed[name] = source.stats()
     for name, line in job.teachers.items():
-        answers[name] = answers[name][:, list(job.objective.columns[name])]
-        found.metrics |= metrics_of(answers[name], task, f"{split}/teachers/{name}")
+        columns = job.objective.columns[name]
+        answers[name] = in_classes(answers[name], columns, missing=_NEVER)
+        found.metrics |= metrics_of(answers[name], task, f"{split}/teachers/{name}", columns)
         agreement = agreement_metrics(logits, answers[name])
         found.metrics |= {f"{split}/{key}/{name}": value for key, value in agreement.items()}
         if job.evaluation.latency:

@@ -12,13 +12,13 @@ How one term is computed stands in :mod:`raydistill.terms`, the formulas in :mod
 weights change during a run and what balances them in :mod:`raydistill.schedules`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from raydistill.alignment import Projections
+from raydistill.alignment import Projections, in_classes
 from raydistill.config.ensemble import GateWeighting
 from raydistill.config.schedules import (
     CurriculumTemperature,
@@ -126,7 +126,9 @@ class Objective(nn.Module):
             for place, term in enumerate(self.plan.terms)
         ]
         gate = self.plan.weighting
-        return [*found, gate.weight] if gate.kind == "gate" else found
+        if gate.kind != "gate":
+            return found
+        return [*found, gate.weight if len(self.plan.terms) in active else 0.0]
 
     def counts(self, batch: Batch) -> Tensor:
         """What a batch adds to the denominator of each term, ``[terms]`` float64."""
@@ -210,7 +212,7 @@ class Objective(nn.Module):
             return None, Weighed([])
         place = student.logits.device
         logits = torch.stack([
-            _in_classes(signal.logits.to(place).float(), self.plan.columns[name])
+            in_classes(signal.logits.to(place).float(), self.plan.columns[name])
             / self.plan.temperatures.get(name, 1.0)
             for name, signal in signals.items()
         ])  # fmt: skip
@@ -249,7 +251,7 @@ class Objective(nn.Module):
     def update_balance(self, values: Tensor, counts: Tensor, moment: Moment) -> None:
         """Take in the terms' values of a step that is done, over all workers."""
         if isinstance(self.balance, RelativeBalance):
-            active = self.plan.active(moment.step) | {len(self.plan.terms)}  # the gate's, if any
+            active = self.plan.active(moment.step)
             there = [place in active for place in range(len(values))]
             self.balance.update(values, (counts > 0) & torch.tensor(there, device=counts.device))
 
@@ -293,10 +295,3 @@ class Objective(nn.Module):
 
 def _factor(term: Term, moment: Moment) -> float:
     return 1.0 if term.schedule is None else weight_factor(term.schedule, moment.progress)
-
-
-def _in_classes(logits: Tensor, columns: Sequence[int]) -> Tensor:
-    """A teacher's logits in the student's order of classes; -inf for those it does not know."""
-    if min(columns) < 0:
-        logits = torch.cat([logits, torch.full_like(logits[:, :1], -torch.inf)], dim=1)
-    return logits[:, list(columns)]  # -1 is the last

@@ -4,7 +4,7 @@ Reading order: ``labels.py`` (which column is which class), ``layers.py`` (which
 ``projection.py`` (one width -> the other).
 """
 
-from raydistill.alignment.labels import label_columns
+from raydistill.alignment.labels import in_classes, known_labels, label_columns
 from raydistill.alignment.layers import choose_layers, resolve_layer
 from raydistill.alignment.projection import (
     ProjectionKind,
@@ -20,6 +20,8 @@ __all__ = [
     "Projections",
     "build_projection",
     "choose_layers",
+    "in_classes",
+    "known_labels",
     "label_columns",
     "projection_key",
     "resolve_layer",

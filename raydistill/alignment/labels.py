@@ -7,7 +7,10 @@ loss that looks healthy.
 
 from collections.abc import Mapping, Sequence
 
-__all__ = ["label_columns"]
+import torch
+from torch import Tensor
+
+__all__ = ["in_classes", "known_labels", "label_columns"]
 
 _MAX_SHOWN = 10
 
@@ -77,6 +80,44 @@ def label_columns(
             "Set label_map: {teacher's label: student's label} for those that differ."
         )
     return columns
+
+
+def in_classes(logits: Tensor, columns: Sequence[int], missing: float = -torch.inf) -> Tensor:
+    """A teacher's logits in the student's order of classes.
+
+    Args:
+        logits: ``[N, C_T]``.
+        columns: Of :func:`label_columns`, one for each of the student's classes.
+        missing: What stands for classes that the teacher does not know.
+
+    Returns:
+        ``[N, C]``, the same dtype.
+
+    Example:
+        >>> in_classes(torch.tensor([[1.0, 2.0]]), (1, -1, 0))
+        tensor([[2., -inf, 1.]])
+    """
+    if min(columns) < 0:
+        logits = torch.cat([logits, torch.full_like(logits[:, :1], missing)], dim=1)
+    return logits[:, list(columns)]  # -1 is the last
+
+
+def known_labels(labels: Tensor, columns: Sequence[int]) -> Tensor:
+    """Rows about which a teacher has something to say: without a label, or with one that it knows.
+
+    Args:
+        labels: Hard labels, ``[N]``, negative where there is none.
+        columns: Of :func:`label_columns`.
+
+    Returns:
+        Bool, ``[N]``.
+
+    Example:
+        >>> known_labels(torch.tensor([0, 1, -100]), (1, -1, 0)).tolist()
+        [True, False, True]
+    """
+    knows = torch.tensor([column >= 0 for column in columns], device=labels.device)
+    return knows[labels.clamp(min=0)] | (labels < 0)
 
 
 def _rename(

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from raydistill.ensemble.combine import log_mixture
 from raydistill.ensemble.inputs import (
-    IGNORED_LABEL,
     checked_labels,
     entropy_share,
     require_answered,
@@ -33,6 +32,7 @@ from raydistill.ensemble.inputs import (
     stack_logits,
 )
 from raydistill.errors import SignalError
+from raydistill.losses.softening import IGNORED_LABEL
 
 __all__ = ["Gate", "gate_features", "gate_loss"]
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from raydistill.errors import SignalError
+from raydistill.losses.softening import IGNORED_LABEL, require_labels
 
 __all__ = [
-    "IGNORED_LABEL",
     "base_column",
     "checked_labels",
     "entropy_share",
@@ -22,9 +22,6 @@ __all__ = [
     "softmax_of_answered",
     "stack_logits",
 ]
-
-IGNORED_LABEL = -100
-"""The label of a row that has none, as in :mod:`raydistill.losses`."""
 
 
 def stack_logits(logits: Sequence[Tensor] | Tensor) -> Tensor:
@@ -151,21 +148,7 @@ def checked_labels(labels: Tensor, stacked: Tensor) -> Tensor:
     Raises:
         SignalError: labels are not integers, not one per row, or not a class.
     """
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise SignalError(f"labels must be integers, got {labels.dtype}.")
-    if labels.shape != stacked.shape[1:-1]:
-        raise SignalError(
-            f"labels must be one per row, shape {list(stacked.shape[1:-1])}, "
-            f"got {list(labels.shape)}."
-        )
-    # Before a gather: on a GPU an index out of range kills the process, not the call.
-    num_classes = stacked.shape[-1]
-    wrong = (labels != IGNORED_LABEL) & ((labels < 0) | (labels >= num_classes))
-    if wrong.any():
-        raise SignalError(
-            f"labels must lie between 0 and {num_classes - 1}, or be {IGNORED_LABEL} (none), "
-            f"got {labels[wrong][0].item()}. The teachers answer {num_classes} classes."
-        )
+    require_labels(stacked[0], labels)
     index = torch.where(labels == IGNORED_LABEL, 0, labels).long()
     return index.expand(stacked.shape[:-1]).unsqueeze(-1)
 

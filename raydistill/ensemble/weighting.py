@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from raydistill.ensemble.inputs import (
-    IGNORED_LABEL,
     base_column,
     checked_labels,
     entropy_share,
@@ -27,6 +26,7 @@ from raydistill.ensemble.inputs import (
     softmax_of_answered,
     stack_logits,
 )
+from raydistill.losses.softening import IGNORED_LABEL
 
 __all__ = [
     "agreement_weights",

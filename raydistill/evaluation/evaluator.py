@@ -8,8 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from raydistill.alignment import known_labels
 from raydistill.ensemble import combine_log_p
 from raydistill.evaluation.metrics import classification_metrics
+from raydistill.losses import IGNORED_LABEL
 from raydistill.signals import Ask, Request
 from raydistill.signals.ask import SignalDtype
 from raydistill.tasks import TextClassification
@@ -94,9 +96,21 @@ def predict_ensemble(
     )
 
 
-def metrics_of(logits: Tensor, task: TextClassification, prefix: str) -> dict[str, float]:
-    """Metrics of a split under ``prefix/``."""
-    values = classification_metrics(logits, task.hard_labels(), label_names=task.labels)
+def metrics_of(
+    logits: Tensor, task: TextClassification, prefix: str, columns: Sequence[int] = ()
+) -> dict[str, float]:
+    """Metrics of a split under ``prefix/``.
+
+    Args:
+        logits: ``[N, C]``.
+        task: The rows.
+        prefix: Of the names.
+        columns: Of a teacher: rows whose label it does not know are left out.
+    """
+    labels = task.hard_labels()
+    if columns:
+        labels = labels.where(known_labels(labels, columns), IGNORED_LABEL)
+    values = classification_metrics(logits, labels, label_names=task.labels)
     return {f"{prefix}/{name}": value for name, value in values.items()}
 
 

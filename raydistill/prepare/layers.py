@@ -68,7 +68,13 @@ class LayerChoice:
             chosen = range(1, traits.num_layers + 1) if written == "all" else written
             sides.append(self._layers(f"{base}.{key}", chosen, student=student))
         own, theirs = sides
-        return [((layer,), theirs) for layer in own or ()] if theirs is not None else []
+        if own is None or theirs is None:
+            return []
+        if len(set(own)) < len(own):
+            path = f"{base}.student_layers"
+            message = f"must name each layer once, got {loss.student_layers}."
+            self.faults.append(Fault(path, message, rests_on=(path,)))
+        return [((layer,), theirs) for layer in dict.fromkeys(own)]
 
     def _layers(self, path: str, layers: Sequence[int], *, student: bool) -> tuple[int, ...] | None:
         traits = self.student_traits if student else self.teacher_traits

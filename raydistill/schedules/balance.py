@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from raydistill.losses.inputs import at_least_float32
+
 __all__ = ["RelativeBalance", "UncertaintyBalance", "relative_factors", "uncertainty_sum"]
 
 
@@ -62,13 +64,13 @@ def uncertainty_sum(
         what it trains too.
     """
     _require_one_each(log_variances.shape, values=values, weights=weights)
-    s = _at_least_float32(log_variances)
+    s = at_least_float32(log_variances)
     if isinstance(share, Tensor):
         if share.dim() > 0:
             _require_one_each(log_variances.shape, share=share)
         share = share.to(s)
     price = torch.where(weights > 0, share * s / 2, 0.0)
-    return (torch.exp(-s) * weights * _at_least_float32(values) + price).sum()
+    return (torch.exp(-s) * weights * at_least_float32(values) + price).sum()
 
 
 class UncertaintyBalance(nn.Module):
@@ -100,7 +102,7 @@ class UncertaintyBalance(nn.Module):
 
     def factors(self) -> Tensor:
         """What multiplies the weights now, ``[terms]``, for records; no gradient flows through it."""
-        return torch.exp(-_at_least_float32(self.log_variances.detach()))
+        return torch.exp(-at_least_float32(self.log_variances.detach()))
 
 
 def relative_factors(values: Tensor, weights: Tensor, *, main: int, max_factor: float) -> Tensor:
@@ -147,7 +149,7 @@ def relative_factors(values: Tensor, weights: Tensor, *, main: int, max_factor: 
     """
     _require_one_each(values.shape, values=values, weights=weights)
     _require_options(len(values), main, max_factor)
-    size = _at_least_float32(values.detach()).abs()
+    size = at_least_float32(values.detach()).abs()
     own = size[main]
     ratio = torch.where(size * max_factor > own, own / size, max_factor)
     as_it_is = (size == own) | ~torch.isfinite(size) | ~torch.isfinite(own)
@@ -246,10 +248,6 @@ class RelativeBalance(nn.Module):
         new = torch.where(self.measured, mixed, size)
         self.averages.copy_(torch.where(counted, new, self.averages))
         self.measured.logical_or_(counted)
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _require_options(num_terms: int, main: int, max_factor: float) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raydistill.losses.inputs import at_least_float32
 from raydistill.schedules.weight import checked_progress, falling_wave
 
 __all__ = ["LearnedTemperature", "reversal_strength", "reverse_gradient"]
@@ -155,7 +156,7 @@ class LearnedTemperature(nn.Module):
         strength = reversal_strength(
             progress, strength=self.strength, rise_fraction=self.rise_fraction
         )
-        wide = self.theta.to(torch.promote_types(self.theta.dtype, torch.float32))
+        wide = at_least_float32(self.theta)
         theta = reverse_gradient(wide, strength)
         return self.minimum + (self.maximum - self.minimum) * torch.sigmoid(theta).squeeze(0)
 

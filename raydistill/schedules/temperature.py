@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raydistill.config.schedules import CosineTemperature, LinearTemperature
 from raydistill.errors import SignalError
+from raydistill.losses.inputs import at_least_float32
 from raydistill.schedules.weight import checked_progress, falling_wave
 
 __all__ = [
@@ -175,17 +176,13 @@ def cwsm_temperature(student_logits: Tensor, *, base: float, beta: float, minimu
         ``cwsm``: this rule without the lower bound.
     """
     _require_options(base=base, beta=beta, minimum=minimum)
-    largest = torch.softmax(_at_least_float32(student_logits.detach()), dim=-1).amax(-1)
+    largest = torch.softmax(at_least_float32(student_logits.detach()), dim=-1).amax(-1)
     return _around_mean(1.0 / (largest + _CONFIDENCE_EPS), base, beta, minimum)
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _direction(logits: Tensor) -> Tensor:
     """Divided by their length, which is never 0."""
-    wide = _at_least_float32(logits.detach())
+    wide = at_least_float32(logits.detach())
     length: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     return wide / (length + _NORM_EPS)
 

@@ -6,6 +6,7 @@ average over is the same: tokens, rows, or pairs of tokens, so one denominator s
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -199,8 +200,7 @@ def _weighted(  # noqa: PLR0917 - what one pair is
     elif match.entry.needs == {"layers"}:
         values = function(own[0], torch.stack(theirs, 1), **options)
     elif match.entry.over == "rows":
-        pieces = [function(own[0][rows], theirs[0][rows], **options) for rows in view.groups()]
-        values = torch.cat(pieces)
+        values = view.by_group(partial(function, **options), own[0], theirs[0])
     else:
         values = function(own[0], theirs[0], **options)
     weight = view.weight_of(place, match.positions)

@@ -86,16 +86,17 @@ class ObjectivePlan:
         return any(isinstance(t.match, FeatureMatch) and t.match.on_maps for t in self.terms)
 
     def active(self, step: int) -> frozenset[int]:
-        """Places of the terms that count at a step."""
+        """Places in :attr:`names` of what counts at a step; the gate where teachers are asked."""
         if not self.stages:
-            return frozenset(range(len(self.terms)))
-        return stage_at(self.stages, step).terms
+            return frozenset(range(len(self.names)))
+        terms = stage_at(self.stages, step).terms
+        return terms | set(range(len(self.terms), len(self.names))) if self.asks_at(step) else terms
 
     def asks_at(self, step: int) -> Mapping[str, Ask]:
         """What every teacher is asked for at a step; nobody, if no term of its stage has teachers."""
         if len(self.stages) < 2:  # noqa: PLR2004 - one stage is the whole run
             return self.asks
-        terms = [self.terms[place].match for place in self.active(step)]
+        terms = [self.terms[place].match for place in stage_at(self.stages, step).terms]
         if all(isinstance(match, HardMatch) for match in terms):
             return {}
         return {name: asked_of(name, terms, ask.dtype) for name, ask in self.asks.items()}

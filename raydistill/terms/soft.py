@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -87,19 +88,15 @@ def _by_row(match: SoftMatch, setting: FlswTemperature | CwsmTemperature, view: 
     teacher = _mean_logits(
         view, view.teacher_logits(standardize=match.standardize, shift=match.shift)
     )
-    found = torch.full_like(student[:, 0], setting.base)
-    for rows in view.groups():
-        here = view.heard[rows]
-        if not here.any():
-            continue
-        own, other = student[rows][here], teacher[rows][here]
-        common = {"base": setting.base, "beta": setting.beta, "minimum": setting.minimum}
-        if isinstance(setting, FlswTemperature):
-            tau = flsw_temperature(own, other, gamma=setting.gamma, **common)
-        else:
-            tau = cwsm_temperature(own, **common)
-        found[rows] = found[rows].masked_scatter(here, tau)
-    return found
+    base, beta, minimum = setting.base, setting.beta, setting.minimum
+    if isinstance(setting, FlswTemperature):
+        gamma = setting.gamma
+        rule = partial(flsw_temperature, base=base, beta=beta, gamma=gamma, minimum=minimum)
+        found = view.by_group(rule, student, teacher)
+    else:
+        rule = partial(cwsm_temperature, base=base, beta=beta, minimum=minimum)
+        found = view.by_group(rule, student)
+    return found.where(view.heard, setting.base)
 
 
 def soft_values(
@@ -173,11 +170,11 @@ def _values(
         options = {**options, "labels": view.batch.labels}
     if entry.over != "rows":
         return entry.function(student, target, **options)
-    pieces = []
-    for rows in view.groups():
-        own = {
-            name: value[rows] if isinstance(value, Tensor) and value.dim() else value
-            for name, value in options.items()
-        }
-        pieces.append(entry.function(student[rows], target[rows], **own))
-    return torch.cat(pieces)
+    by_row = {n: v for n, v in options.items() if isinstance(v, Tensor) and v.dim()}
+    others = {name: value for name, value in options.items() if name not in by_row}
+
+    def of_group(own: Tensor, theirs: Tensor, *values: Tensor) -> Tensor:
+        named = dict(zip(by_row, values, strict=True))
+        return entry.function(own, theirs, **others, **named)
+
+    return view.by_group(of_group, student, target, *by_row.values())

@@ -3,7 +3,7 @@
 Dimensions: B rows, C classes, M teachers, S tokens with padding, L tokens of one row, T of all rows, D width.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -59,6 +59,7 @@ class View:
     logits: Tensor | None
     weights: Sequence[float] | Tensor
     group_rows: int
+    _alike: set[str] = field(default_factory=set)
     _prepared: dict[tuple[bool, bool], Tensor] = field(default_factory=dict)
     _pooled: dict[tuple[States, int, Pooling], Tensor] = field(default_factory=dict)
 
@@ -116,6 +117,8 @@ class View:
         return out.to(self.student.logits.device, non_blocking=True)
 
     def _require_like_tokens(self, term: str, teacher: str) -> None:
+        if teacher in self._alike:  # looking waits for the device
+            return
         own = self.batch.token_mask.sum(1).cpu()
         theirs = torch.from_numpy(self.signals[teacher].lengths).to(own)
         if not torch.equal(own, theirs):
@@ -125,6 +128,7 @@ class View:
                 f"{self.batch.row_ids[row]}, the student {int(own[row])}. Both must tokenize alike; "
                 "else use positions: first or mean."
             )
+        self._alike.add(teacher)
 
     def spread(self, rows: Tensor, positions: Pooling) -> Tensor:
         """One value a row, ``[B]``, for every position of :meth:`pooled`."""
@@ -140,10 +144,20 @@ class View:
             return self.weights[teacher]
         return self.spread(self.weights[teacher], positions)
 
-    def groups(self) -> Iterator[slice]:
-        """Rows that are seen beside each other."""
+    def by_group(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        """Values of rows that are seen beside each other, ``[B]``; 0 for rows that are not heard.
+
+        Args:
+            function: Some rows of each tensor to one value a row, ``[n]``.
+            tensors: ``[B, ...]`` each.
+        """
+        found = torch.zeros_like(self.student.logits[:, 0])
         for begin in range(0, len(self.batch.row_ids), self.group_rows):
-            yield slice(begin, begin + self.group_rows)
+            rows = torch.zeros_like(self.heard)
+            rows[begin : begin + self.group_rows] = self.heard[begin : begin + self.group_rows]
+            # What nobody speaks about, and what only fills a place, is beside no one.
+            found = found.masked_scatter(rows, function(*(tensor[rows] for tensor in tensors)))
+        return found
 
     def padded(self, packed: Tensor) -> Tensor:
         """Tokens one behind the other, ``[T, D]``, in the places of the student's, ``[B, S, D]``."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from raydistill.alignment import known_labels
 from raydistill.config.ensemble import (
     AgreementWeighting,
     ConfidenceWeighting,
@@ -91,9 +92,7 @@ def answering(labels: Tensor, columns: Mapping[str, Sequence[int]]) -> Tensor | 
     """
     if all(column >= 0 for one in columns.values() for column in one):
         return None
-    knows = torch.tensor([[c >= 0 for c in one] for one in columns.values()], device=labels.device)
-    rows: Tensor = knows[:, labels.clamp(min=0)] | (labels < 0)
-    return rows
+    return torch.stack([known_labels(labels, one) for one in columns.values()])
 
 
 class TeacherWeighting(nn.Module):

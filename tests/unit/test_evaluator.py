@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from raydistill.alignment import in_classes
 from raydistill.ensemble import combine_log_p
 from raydistill.evaluation.evaluator import (
     median_ms,
@@ -111,3 +112,22 @@ def test_timing_uses_full_batches_even_of_a_small_split(rows: int) -> None:
     requests = timing_requests(make_task(5), rows)
     assert [request.num_rows for request in requests] == [rows] * 12
     assert median_ms([100.0, 100.0, *[0.001] * 9, 50.0]) == 1.0
+
+
+def test_a_teacher_is_measured_on_what_it_knows():
+    """A column that is not there, read as the last one, gives it answers that it never gave."""
+    labels = ("negative", "neutral", "positive")
+    table = pa.table({
+        "text": ["a", "b", "c", "d"],
+        "label": pa.array([0, 1, 2, 2], pa.int32()),
+        "row_id": pa.array(range(4), pa.int64()),
+    })  # fmt: skip
+    task = TextClassification(table, labels)
+    columns = (1, -1, 0)  # it knows positive and negative
+    answers = torch.tensor([[0.0, 3.0], [5.0, 0.0], [3.0, 0.0], [0.0, 3.0]])
+    logits = in_classes(answers, columns, missing=-1e4)
+    assert logits.argmax(-1).tolist() == [0, 2, 2, 0]
+    metrics = metrics_of(logits, task, "test", columns)
+    assert metrics["test/accuracy"] == pytest.approx(2 / 3)
+    expected = -torch.tensor([3.0, 3.0, 0.0]) + torch.tensor(3.0).exp().add(1).log()
+    assert metrics["test/nll"] == pytest.approx(expected.mean().item(), rel=1e-5)

@@ -410,6 +410,14 @@ def test_a_pair_of_layers_that_stands_twice_is_refused(settings):
     ]
 
 
+def test_a_layer_of_the_student_that_stands_twice_is_refused(settings):
+    """As above, where the teacher's layers are mixed."""
+    loss = {"kind": "layer_attention", "student_layers": [1, -2], "projection": "linear"}
+    settings["losses"].append(loss)
+    place = len(settings["losses"]) - 1
+    assert lines(settings) == [f"losses.{place}.student_layers must name each layer once, got [1, -2]."]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

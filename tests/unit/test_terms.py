@@ -482,3 +482,29 @@ def test_weights_of_teachers_are_noted(world: World) -> None:
     assert seen.rows == 8
     assert seen.sums.sum().item() == pytest.approx(8)
     assert seen.names == ["wide", "deep"]
+
+
+def test_rows_that_nobody_speaks_about_are_beside_no_one(world: World) -> None:
+    """A placeholder for a missing answer would take part in the correlations of its group."""
+    plan = world.plan([{"kind": "dist", "inter_weight": 0}])
+    alone = replace(plan, columns={"wide": (0, -1), "deep": (0, -1)})
+    found, _, _ = world.step(alone, [range(4)])
+    heard = [row for row in range(4) if HARD[row] != 1]
+    assert 1 < len(heard) < 4
+    expected, _, _ = world.step(alone, [heard])
+    torch.testing.assert_close(found.terms, expected.terms, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gate_rests_in_stages_without_teachers(world: World) -> None:
+    """A loss that was not computed would be taken for one of 0, and weigh without measure after."""
+    losses = [{"kind": "cross_entropy"}, {"kind": "forward_kl"}]
+    plan = world.plan(losses, ensemble={"weighting": {"kind": "gate"}}, balancing={"kind": "relative"})  # fmt: skip
+    stages = (Stage("hard", 0, 4, frozenset({0})), Stage("soft", 4, 8, frozenset({0, 1})))
+    plan = replace(plan, stages=stages)
+    assert plan.names == ["0.cross_entropy", "1.forward_kl", "gate"]
+    assert plan.active(0) == {0}
+    assert plan.active(4) == {0, 1, 2}
+    objective = Objective(plan)
+    assert objective.weights(Moment(0, 8)) == [1.0, 0.0, 0.0]
+    objective.update_balance(torch.tensor([0.7, 0.0, 0.0]), torch.full((3,), 8.0), Moment(0, 8))
+    assert objective.balance.measured.tolist() == [True, False, False]

@@ -42,7 +42,8 @@ class CustomLoss(LossBase):
     """With needs: hidden, as of hidden_mse."""
     temperature: TemperatureSetting = 1.0
     """With needs: logits, what several teachers' logits are softened with while they are combined; the
-    function gets it as `temperature` if it has such an argument."""
+    function gets it as `temperature` if it has such an argument. What it gets of several teachers is
+    temperature times their log-probabilities; with ensemble.combine: losses, each teacher's own logits."""
 
     def written_for(self, teacher: str) -> Any:
         """Pairs or a word for one teacher; None: nothing."""
