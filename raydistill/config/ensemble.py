@@ -115,11 +115,14 @@ class EnsembleSection(Section):
     )
     """probabilities: mean of the softened distributions. logits: mean of the logits before the
     softmax (TextBrewer's). log_probabilities: the same, safe for logits far from 0. best: in each row
-    the teacher of the largest weight alone. losses: one loss a teacher, summed."""
+    the teacher of the largest weight alone. losses: one loss a teacher, summed. Of
+    multi_label_classification all that is done label by label, each a yes or no with a sigmoid; of
+    regression there are losses and, by every other word, the mean of the numbers."""
     weights: dict[str, Positive] = {}
     """Relative weight of each teacher, normalised to a sum of 1; teachers not named count 1."""
     temperatures: dict[str, Positive] = {}
     """Divides one teacher's logits before anything else, for those that are more or less sure than they
     ought to be; teachers not named: 1."""
     weighting: WeightingSection = FixedWeighting()
-    """How weights differ from row to row. Weights of losses on features are the same ones."""
+    """How weights differ from row to row (of multi_label_classification, from label to label too). Weights
+    of losses on features are the same ones."""

@@ -1,9 +1,11 @@
 """The whole configuration, and the rules that hold between its sections."""
 
-from pydantic import Field
+from typing import Any
 
-from raydistill.config.base import Section
-from raydistill.config.data import DataSection, TaskSection, TextClassificationTask
+from pydantic import Field, model_validator
+
+from raydistill.config.base import Section, with_default
+from raydistill.config.data import DataSection
 from raydistill.config.ensemble import EnsembleSection
 from raydistill.config.losses import LossSection
 from raydistill.config.models import StudentSection, TeacherName, TeacherSection
@@ -11,6 +13,14 @@ from raydistill.config.rules import objective_faults, unknown_teacher, with_teac
 from raydistill.config.schedules import BalancingSection, NoBalancing
 from raydistill.config.stages import StageSection, stage_faults
 from raydistill.config.store import StoreSection
+from raydistill.config.task import (
+    LABEL_LOSSES,
+    METRICS,
+    TaskSection,
+    TextClassificationTask,
+    selected_by,
+)
+from raydistill.config.task_rules import task_faults
 from raydistill.config.training import (
     EvaluationSection,
     PipelineSection,
@@ -55,11 +65,26 @@ class DistillConfig(Section):
     evaluation: EvaluationSection = EvaluationSection()
     """What is measured at the end."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _metrics_of_the_task(cls, settings: Any) -> Any:
+        """What chooses, where nothing is written: another metric for another kind of task."""
+        if not isinstance(settings, dict):
+            return settings
+        task = settings.get("task")
+        kind = task.get("kind") if isinstance(task, dict) else getattr(task, "kind", None)
+        if kind not in METRICS:
+            return settings
+        metric = selected_by(kind)
+        settings = with_default(settings, "training", "select_by", metric)
+        return with_default(settings, "tracking", "champion_metric", metric)
+
 
 def cross_faults(config: DistillConfig) -> list[Fault]:
     """Rules between settings that need nothing but the configuration itself."""
     return [
         *_data_faults(config),
+        *task_faults(config),
         *_student_faults(config),
         *_teacher_faults(config),
         *objective_faults(config),
@@ -82,7 +107,7 @@ def _data_faults(config: DistillConfig) -> list[Fault]:
         faults.append(
             Fault(
                 "data.unlabelled",
-                "has no effect: only cross_entropy is minimised, and it does not count rows without a label. Add a loss with teachers, or remove it.",
+                f"has no effect: only {LABEL_LOSSES[config.task.kind]} is minimised, and it does not count rows without a label. Add a loss with teachers, or remove it.",
                 rests_on=("data.unlabelled", "losses"),
             )
         )

@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 from raydistill.config.ensemble import StochasticWeighting, ValidationWeighting
-from raydistill.config.losses import CrossEntropyLoss, CustomLoss, LossBase
+from raydistill.config.losses import CustomLoss, HardLoss, LossBase
 from raydistill.config.schedules import (
     CurriculumTemperature,
     CwsmTemperature,
     FlswTemperature,
     RelativeBalancing,
 )
+from raydistill.config.task import LOGIT_LOSSES
 from raydistill.errors import Fault
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _BOTH_WAYS = {"hidden_mse", "cos", "pkd", "embedding_mse", "embedding_cos"}
 
 def with_teachers(config: "DistillConfig") -> list[Any]:
     """The terms that compare the student with teachers."""
-    return [loss for loss in config.losses if not isinstance(loss, CrossEntropyLoss)]
+    return [loss for loss in config.losses if not isinstance(loss, HardLoss)]
 
 
 def _compares_rows(loss: LossBase) -> bool:
@@ -76,7 +77,7 @@ def objective_faults(config: "DistillConfig") -> list[Fault]:
 
 def _term_faults(config: "DistillConfig", index: int, loss: Any) -> list[Fault]:
     faults, base = [], f"losses.{index}"
-    if not isinstance(loss, CrossEntropyLoss) and not config.teachers:
+    if not isinstance(loss, HardLoss) and not config.teachers:
         return [
             Fault(
                 base,
@@ -141,7 +142,7 @@ def _abstain_faults(config: "DistillConfig", base: str, loss: Any) -> list[Fault
     partial = [n for n, t in config.teachers.items() if t.missing_labels == "abstain"]
     by_cosine = isinstance(getattr(loss, "temperature", None), FlswTemperature)
     reads_all = loss.kind == "logit_mse" or by_cosine or getattr(loss, "standardize", False)
-    if not (partial and reads_all):
+    if config.task.kind != "text_classification" or not (partial and reads_all):
         return []
     path = f"{base}.standardize" if getattr(loss, "standardize", False) else base
     return [
@@ -199,7 +200,7 @@ def _idle_teachers(config: "DistillConfig") -> list[Fault]:
         return [
             Fault(
                 "teachers",
-                "are given, but no term of losses uses them. Add e.g. {kind: forward_kl}, or remove the teachers.",
+                f"are given, but no term of losses uses them. Add e.g. {{kind: {LOGIT_LOSSES[config.task.kind][0]}}}, or remove the teachers.",
                 rests_on=("losses",),
             )
         ]
@@ -211,7 +212,7 @@ def _idle_teachers(config: "DistillConfig") -> list[Fault]:
     return [
         Fault(
             f"teachers.{name}",
-            "is used by no term of losses. Name it in layers, add e.g. {kind: forward_kl}, or remove it.",
+            f"is used by no term of losses. Name it in layers, add e.g. {{kind: {LOGIT_LOSSES[config.task.kind][0]}}}, or remove it.",
             rests_on=("losses",),
         )
         for name in config.teachers

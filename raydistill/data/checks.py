@@ -153,6 +153,8 @@ def unseen_label_notes(splits: "Iterable[Split]") -> tuple[str, ...]:
     by_name: Mapping[str, Split] = {split.name: split for split in splits}
     if "train" not in by_name or not by_name["train"].labels:
         return ()
+    if pa.types.is_fixed_size_list(by_name["train"].table["label"].type):
+        return ()  # of several labels at once a note of the training rows says it
     known = set(pc.unique(by_name["train"].table["label"]).to_pylist())
     notes = []
     for name in ("validation", "test"):

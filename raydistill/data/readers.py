@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from raydistill.data.checks import RowFaults, column_list, did_you_mean
 from raydistill.errors import ConfigError, Fault
 
-__all__ = ["SUFFIXES", "Columns", "read_columns"]
+__all__ = ["SUFFIXES", "Cells", "Columns", "read_columns"]
 
 SUFFIXES = (".csv", ".json", ".jsonl", ".parquet", ".tsv")
 
@@ -35,7 +35,14 @@ _CHUNK_ROWS = 65_536
 _BLOCK_BYTES = (1 << 24, 1 << 30)  # the second for rows that are longer than a block
 _END_OF_LINE = ("\n", "\r")
 
-Wanted = dict[str, str]  # role (text, text_pair, label) -> name of its column
+Wanted = dict[str, str]  # role (text, text_pair, label, labels.0) -> name of its column
+Cells = Literal["class", "list", "number"]
+"""What a column of labels holds: one class (or a yes or no), a list of classes, a number."""
+_HOLD: dict[Cells, str] = {
+    "class": "a name or a number",
+    "list": "a list of names or numbers, or text",
+    "number": "a number",
+}
 Columns = dict[str, pa.ChunkedArray]  # role -> large_string
 
 
@@ -46,6 +53,7 @@ class _Source:
     path: Path
     wanted: Wanted
     path_in_config: str
+    cells: Cells = "class"
     problems: RowFaults = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,22 +88,25 @@ class _Source:
             raise ConfigError(faults)
 
 
-def read_columns(path: Path, wanted: Wanted, *, path_in_config: str) -> Columns:
+def read_columns(
+    path: Path, wanted: Wanted, *, path_in_config: str, cells: Cells = "class"
+) -> Columns:
     """The wanted columns of one file as text.
 
     Args:
         path: An existing file with one of :data:`SUFFIXES`.
-        wanted: Role (``text``, ``text_pair``, ``label``) to the column's name.
+        wanted: Role (``text``, ``text_pair``, ``label``, or ``labels.0`` and so on) to the column's name.
         path_in_config: The subject of faults.
+        cells: What columns of labels hold.
 
     Returns:
-        By role, ``large_string``. Label numbers are spelled out, true and false are "1" and "0";
-        null where a format knows null.
+        By role, ``large_string``. Label numbers are spelled out, true and false are "1" and "0", a list is
+        JSON; null where a format knows null, and for NaN unless numbers are wanted.
 
     Raises:
         ConfigError: Every fault that the careful reader could find in the file.
     """
-    source = _Source(path, wanted, path_in_config)
+    source = _Source(path, wanted, path_in_config, cells)
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _parquet(source)
@@ -118,10 +129,8 @@ class _NotPlainError(Exception):
 
 
 def _json_fast(source: _Source) -> Columns:
-    keys, label_type = _json_peek(source)
-    types = dict.fromkeys(source.wanted.values(), _TEXT)
-    if "label" in source.wanted and source.wanted["label"] not in _texts(source.wanted):
-        types[source.wanted["label"]] = label_type
+    keys, label_types = _json_peek(source)
+    types = {**dict.fromkeys(source.wanted.values(), _TEXT), **label_types}
     options = pa_json.ParseOptions(
         explicit_schema=pa.schema(list(types.items())), unexpected_field_behavior="ignore"
     )
@@ -134,13 +143,16 @@ def _json_fast(source: _Source) -> Columns:
     if table.num_rows:
         unseen = {name for name in table.column_names if table[name].null_count == table.num_rows}
         source.require_columns(sorted(keys | (set(table.column_names) - unseen)))
-    return {role: _as_text(table[column]) for role, column in source.wanted.items()}
+    return {role: _as_text(table[name], source.cells) for role, name in source.wanted.items()}
 
 
-def _json_peek(source: _Source) -> tuple[set[str], pa.DataType]:
-    """Keys, and the type of labels, in the first rows; raises when they are not plain JSON."""
+def _json_peek(source: _Source) -> tuple[set[str], dict[str, pa.DataType]]:
+    """Keys, and the type of each column of labels, in the first rows; raises when they are not plain JSON."""
     keys: set[str] = set()
-    kinds: set[type] = set()
+    texts = _texts(source.wanted)
+    seen: dict[str, list[Any]] = {
+        name: [] for role, name in source.wanted.items() if _is_label(role) and name not in texts
+    }
     with source.path.open("rb") as lines:
         for number, line in enumerate(lines):
             if number == _PEEK_ROWS:
@@ -154,16 +166,28 @@ def _json_peek(source: _Source) -> tuple[set[str], pa.DataType]:
             if not isinstance(row, dict):
                 raise _NotPlainError
             keys |= row.keys()
-            kinds.add(type(row.get(source.wanted.get("label", ""))))
-    kinds.discard(type(None))
+            for name, values in seen.items():
+                values.append(row.get(name))
+    return keys, {name: _json_type(values, source.cells) for name, values in seen.items()}
+
+
+def _json_type(values: Sequence[Any], cells: Cells) -> pa.DataType:
+    """Of a column's first values; raises when they are of several kinds, or of one not expected."""
+    kinds = {type(value) for value in values} - {type(None)}
     types = {str: _TEXT, int: pa.int64(), bool: pa.bool_(), float: pa.float64()}
-    if not kinds:
-        return keys, _TEXT
-    if kinds == {int, float}:
-        return keys, pa.float64()
-    if len(kinds) > 1 or not kinds <= types.keys():
+    if cells == "list" and kinds == {list}:
+        items = {type(item) for value in values for item in value or ()}
+        if len(items) <= 1 and items <= {str, int}:
+            return pa.list_(types[items.pop()] if items else _TEXT)
         raise _NotPlainError
-    return keys, types[kinds.pop()]
+    if not kinds:
+        return _TEXT
+    if kinds == {int, float}:
+        return pa.float64()
+    wrong = {"class": set(), "list": {int, bool, float}, "number": {bool}}[cells]
+    if len(kinds) > 1 or not kinds <= types.keys() - wrong:
+        raise _NotPlainError
+    return types[kinds.pop()]
 
 
 def _json_careful(source: _Source) -> Columns:
@@ -186,21 +210,37 @@ def _json_careful(source: _Source) -> Columns:
 
 
 def _json_cell(source: _Source, role: str, value: Any, where: str) -> str | None:
-    rule = f"hold text in column {source.wanted[role]!r} (task.{role})"
+    held = _HOLD[source.cells] if _is_label(role) else "text"
+    rule = f"hold {held} in column {source.wanted[role]!r} (task.{role})"
     if value is None:
         return None
     if isinstance(value, str):
         if value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value):
             return value
+        rule = f"hold text in column {source.wanted[role]!r} (task.{role})"
         source.problems.add(rule, "half of a surrogate pair (\\ud800 … \\udfff)", where)
-    elif role == "label" and isinstance(value, (bool, int, float)):
-        if value != value:  # NaN  # noqa: PLR0124
-            return None
-        return str(int(value)) if isinstance(value, bool) else str(value)
+    elif (
+        _is_label(role)
+        and isinstance(value, _json_kinds(source.cells))
+        and (source.cells != "number" or not isinstance(value, bool))
+    ):
+        return _spelled(value, source.cells)
     else:
-        rule = rule.replace("text", "a name or a number", 1) if role == "label" else rule
         source.problems.add(rule, _kind(value), where)
     return None
+
+
+def _json_kinds(cells: Cells) -> tuple[type, ...]:
+    return (list,) if cells == "list" else (bool, int, float)
+
+
+def _spelled(value: Any, cells: Cells) -> str | None:
+    """A label as text."""
+    if isinstance(value, list):
+        return json.dumps(value)
+    if value != value and cells != "number":  # NaN  # noqa: PLR0124
+        return None
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _json_rows(source: _Source) -> Iterator[tuple[str, Any]]:
@@ -400,31 +440,40 @@ def _parquet(source: _Source) -> Columns:
         faults = [
             Fault(
                 source.path_in_config,
-                f"must hold {'names or numbers' if role == 'label' else 'text'} in column "
-                f"{column!r} "
-                f"(task.{role}), got {schema.field(column).type} in {name}.",
+                f"must hold {_many(role, source.cells)} in column {column!r} (task.{role}), got "
+                f"{schema.field(column).type} in {name}.",
             )
             for role, column in source.wanted.items()
-            if not _readable(schema.field(column).type, role)
+            if not _readable(schema.field(column).type, role, source.cells)
         ]
         if faults:
             raise ConfigError(faults)
         columns = list(dict.fromkeys(source.wanted.values()))
         table = pq.read_table(source.path, columns=columns, memory_map=True)
-        return {role: _as_text(table[column]) for role, column in source.wanted.items()}
+        return {role: _as_text(table[name], source.cells) for role, name in source.wanted.items()}
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise source.refuse(f"must be a readable Parquet file, got {name}: {reason}.") from error
 
 
-def _readable(kind: pa.DataType, role: str) -> bool:
+def _many(role: str, cells: Cells) -> str:
+    named = {"class": "names or numbers", "list": "lists of names or numbers, or text"}
+    return named.get(cells, "numbers") if _is_label(role) else "text"
+
+
+def _readable(kind: pa.DataType, role: str, cells: Cells) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     text = (
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     )
-    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-    return text or pa.types.is_null(kind) or (role == "label" and number)
+    if text or pa.types.is_null(kind) or not _is_label(role):
+        return text or pa.types.is_null(kind)
+    if cells == "list":
+        return _is_list(kind) and _readable(kind.value_type, role, "class")
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    other = pa.types.is_decimal if cells == "number" else pa.types.is_boolean
+    return number or other(kind)
 
 
 # Shared -------------------------------------------------------------------------------------------
@@ -457,18 +506,32 @@ class _Building:
             cells.clear()
 
 
-def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _as_text(column: pa.ChunkedArray, cells: Cells) -> pa.ChunkedArray:
+    if _is_list(column.type):
+        lists = (_spelled(value, cells) for value in column.to_pylist() if value is not None)
+        texts = [None if null else next(lists) for null in column.is_null().to_pylist()]
+        return pa.chunked_array([pa.array(texts, type=_TEXT)], type=_TEXT)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
-    if pa.types.is_floating(column.type):
+    if pa.types.is_floating(column.type) and cells != "number":
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     return column.cast(_TEXT)
 
 
 def _texts(wanted: Wanted) -> list[str]:
-    return [column for role, column in wanted.items() if role != "label"]
+    return [column for role, column in wanted.items() if not _is_label(role)]
+
+
+def _is_label(role: str) -> bool:
+    return role.startswith("label")
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def _with_larger_blocks(read: Any) -> pa.Table:

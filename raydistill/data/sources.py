@@ -20,7 +20,9 @@ from raydistill.data.checks import (
     unseen_label_notes,
 )
 from raydistill.data.labels import NO_LABEL, derive_labels, encode_labels, read_labels
+from raydistill.data.matrix import label_bytes
 from raydistill.data.readers import SUFFIXES, Columns, read_columns
+from raydistill.data.targets import Read, Targets
 from raydistill.errors import ConfigError, Fault
 
 __all__ = ["SPLIT_NAMES", "Split", "find_splits", "load_split", "load_splits"]
@@ -41,7 +43,7 @@ class Split:
     Attributes:
         name: ``train``, ``unlabelled``, ``validation`` or ``test``.
         table: Columns ``text`` [, ``text_pair``] (large_string), ``label`` (int32, -100 = no
-            label), ``row_id`` (int64, unique over train and unlabelled together).
+            label; of several labels or numbers see `raydistill.data.matrix`), ``row_id`` (int64, unique over train and unlabelled together).
         labels: Names of the classes in the order of their numbers; empty when the task has none.
         fingerprint: SHA-256 of texts and labels in order, whatever file, format or chunks they came
             in.
@@ -77,6 +79,7 @@ def load_split(
     labels: Sequence[str] | None = None,
     path_in_config: str,
     first_row_id: int = 0,
+    targets: Targets | None = None,
 ) -> Split:
     """Reads and checks the rows of one split.
 
@@ -91,6 +94,7 @@ def load_split(
             and gives -100. None takes them from these rows, which only makes sense for ``train``.
         path_in_config: The subject of faults, such as ``data.train``.
         first_row_id: Row ids count from here: the number of training rows, for ``unlabelled``.
+        targets: In place of ``label``, where labels are not one class a row.
 
     Returns:
         The checked rows.
@@ -103,15 +107,22 @@ def load_split(
     wanted = {
         "text": text,
         "text_pair": text_pair,
-        "label": None if name == "unlabelled" else label,
+        "label": None if name == "unlabelled" or targets is not None else label,
     }
     roles = {role: column for role, column in wanted.items() if column is not None}
+    if targets is not None and name != "unlabelled":
+        roles |= targets.columns
     faults = [fault for path in paths for fault in _path_faults(Path(path), path_in_config)]
     parts: list[tuple[str, Columns]] = []
     notes: list[str] = []
     for path in [Path(path) for path in paths] if not faults else []:
         try:
-            columns = read_columns(path, roles, path_in_config=path_in_config)
+            columns = read_columns(
+                path,
+                roles,
+                path_in_config=path_in_config,
+                cells=targets.cells if targets else "class",
+            )
         except ConfigError as error:
             faults.extend(error.faults)
             continue
@@ -121,7 +132,7 @@ def load_split(
             )
             continue
         parts.append((path.name, columns))
-        for role in [role for role in roles if role != "label"]:
+        for role in [role for role in roles if not role.startswith("label")]:
             named = f"column {roles[role]!r} (task.{role})"
             faults += require_text(
                 columns[role], named=named, path_in_config=path_in_config, file_name=path.name
@@ -135,25 +146,34 @@ def load_split(
     if not num_rows and not faults:
         files = ", ".join(file_name for file_name, _ in parts)
         faults.append(Fault(path_in_config, f"must hold at least one row, got none in {files}."))
-    names, ids = _labels(
-        parts,
-        name=name,
-        labels=labels,
-        labelled="label" in roles,
-        path_in_config=path_in_config,
-        faults=faults,
-    )
+    if targets is not None:
+        read = _targets(parts, name, targets, labels, path_in_config)
+        names, column = read.names, read.column
+        faults += read.faults
+        notes += read.notes
+    else:
+        names, ids = _labels(
+            parts,
+            name=name,
+            labels=labels,
+            labelled="label" in roles,
+            path_in_config=path_in_config,
+            faults=faults,
+        )
+        column = pa.array(ids, pa.int32())
     if faults:
         raise ConfigError(faults)
-    if "label" in roles:
+    if "label" in roles and targets is None:
         notes += _label_notes(name, ids, names)
     data = {
-        role: _joined([columns[role] for _, columns in parts]) for role in roles if role != "label"
+        role: _joined([columns[role] for _, columns in parts])
+        for role in roles
+        if not role.startswith("label")
     }
     table = pa.table(
         {
             **data,
-            "label": pa.array(ids, pa.int32()),
+            "label": column,
             "row_id": pa.array(np.arange(first_row_id, first_row_id + num_rows, dtype=np.int64)),
         }
     )
@@ -169,6 +189,7 @@ def load_splits(
     label: str | None = None,
     labels: Sequence[str] | None = None,
     path_in_config: str = "data",
+    targets: Targets | None = None,
 ) -> dict[str, Split]:
     """Reads and checks all splits of a configuration, each file once.
 
@@ -180,6 +201,7 @@ def load_splits(
         labels: The list in the configuration; None looks for ``labels.json``, then into the
             training rows.
         path_in_config: ``data`` gives faults about ``data.train`` and so on.
+        targets: In place of ``label``, where labels are not one class a row.
 
     Returns:
         Splits by name, in the order train, unlabelled, validation, test; notes over several splits
@@ -191,10 +213,14 @@ def load_splits(
     faults: list[Fault] = []
     splits: dict[str, Split] = {}
     names: tuple[str, ...] | None = None
+    labelled = bool(label) or targets is not None
     try:
         beside = files.get("train") or next(iter(files.values()), ())
-        names = read_labels(labels, [Path(path) for path in beside]) if label else None
-        if label and names is None and "train" not in files:
+        if targets is not None and not targets.in_one_column:
+            names = targets.names
+        elif labelled:
+            names = read_labels(labels, [Path(path) for path in beside])
+        if labelled and names is None and "train" not in files:
             message = "must be given: without training rows there is nothing to take names from."
             faults.append(Fault("task.labels", message))
     except ConfigError as error:
@@ -214,11 +240,12 @@ def load_splits(
                 first_row_id=(
                     splits["train"].num_rows if name == "unlabelled" and "train" in splits else 0
                 ),
+                targets=targets,
             )
         except ConfigError as error:
             faults.extend(error.faults)
         else:
-            names = splits[name].labels if name == "train" and label else names
+            names = splits[name].labels if name == "train" and labelled else names
     if faults:
         raise ConfigError(faults)
     seen = [splits[name] for name in ("train", "unlabelled") if name in splits]
@@ -312,6 +339,21 @@ def _labels(
     return names, np.concatenate(ids)
 
 
+def _targets(
+    parts: Sequence[tuple[str, Columns]],
+    name: str,
+    targets: Targets,
+    labels: Sequence[str] | None,
+    path_in_config: str,
+) -> Read:
+    """Names and column of labels that are not one class a row."""
+    num_rows = sum(len(columns["text"]) for _, columns in parts)
+    names = tuple(labels or ())
+    if name == "unlabelled" or not num_rows or (labels is not None and not labels):
+        return Read(names, targets.nothing(num_rows, names))
+    return targets.read(parts, labels, split=name, path_in_config=path_in_config)
+
+
 def _label_notes(name: str, ids: np.ndarray, names: Sequence[str]) -> list[str]:
     notes = []
     missing = int((ids == NO_LABEL).sum())
@@ -374,7 +416,7 @@ def _fingerprint(table: pa.Table) -> str:
         lengths, content = hashlib.sha256(), hashlib.sha256()
         for chunk in table[name].chunks:
             if name == "label":
-                content.update(chunk.to_numpy(zero_copy_only=False).astype("<i4").tobytes())
+                content.update(label_bytes(chunk))
                 continue
             offsets = np.frombuffer(chunk.buffers()[1], np.int64)[
                 chunk.offset : chunk.offset + len(chunk) + 1
