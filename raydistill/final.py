@@ -1,6 +1,6 @@
 """What is measured after training, in a task of its own on the cluster: numbers come back, no tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,9 +16,11 @@ from raydistill.evaluation.evaluator import (
     predict_ensemble,
     timing_requests,
 )
-from raydistill.evaluation.metrics import ClassMetrics, agreement_metrics, per_class
+from raydistill.evaluation.measures import agree, measure_each
+from raydistill.evaluation.metrics import ClassMetrics
+from raydistill.evaluation.numbers import TargetMetrics
 from raydistill.objective import ObjectivePlan
-from raydistill.tasks import TextClassification
+from raydistill.tasks import TextRows, task_of
 from raydistill.teachers.line import TeacherLine, open_source
 from raydistill.teachers.teacher import LocalTeacher, TeacherSettings, time_answers
 
@@ -55,13 +57,13 @@ class FinalFigures:
     Attributes:
         metrics: Flat, as in metrics.json.
         latency_ms: By model (``student``, ``teachers/NAME``), then by rows of a batch.
-        per_class: Of the student on the last split.
+        per_class: Of the student on the last split, or of its numbers if there are several.
         computed: By inline teacher, what was computed for these figures.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     latency_ms: dict[str, dict[int, float]] = field(default_factory=dict)
-    per_class: list[ClassMetrics] = field(default_factory=list)
+    per_class: Sequence[ClassMetrics | TargetMetrics] = ()
     computed: dict[str, Mapping[str, float]] = field(default_factory=dict)
 
 
@@ -69,7 +71,7 @@ def final_figures(job: FinalJob) -> FinalFigures:
     """Measure the student on every split; teachers and ensemble on the test split (else the last)."""
     import ray
 
-    found = FinalFigures()
+    found, kind = FinalFigures(), job.objective.task
     student = LocalTeacher(job.student)
     tables = {
         name: ray.get(table) if isinstance(table, ray.ObjectRef) else table
@@ -77,10 +79,10 @@ def final_figures(job: FinalJob) -> FinalFigures:
     }
     logits, task = None, None
     for name, table in tables.items():
-        task = TextClassification(table, job.labels)
+        task = task_of(kind, table, job.labels)
         logits = predict(student, task, job.evaluation.batch_rows)
         found.metrics |= metrics_of(logits, task, name)
-        found.per_class = per_class(logits, task.hard_labels(), label_names=job.labels)
+        found.per_class = measure_each(kind, logits, task.hard_labels(), label_names=job.labels)
     if logits is None or task is None:
         return found
     split = list(tables)[-1]
@@ -101,18 +103,24 @@ def final_figures(job: FinalJob) -> FinalFigures:
         columns = job.objective.columns[name]
         answers[name] = in_classes(answers[name], columns, missing=_NEVER)
         found.metrics |= metrics_of(answers[name], task, f"{split}/teachers/{name}", columns)
-        agreement = agreement_metrics(logits, answers[name])
+        # Of labels that do not exclude each other, those that it does not know are not compared.
+        alone = kind != "text_classification"
+        compared = [i for i, column in enumerate(columns) if column >= 0 or not alone]
+        agreement = agree(kind, logits[:, compared], answers[name][:, compared])
         found.metrics |= {f"{split}/{key}/{name}": value for key, value in agreement.items()}
         if job.evaluation.latency:
             found.latency_ms |= _teacher_latency(name, line, task)
-    together = predict_ensemble(answers, job.objective.weights, job.objective.combine)
-    found.metrics |= metrics_of(together, task, f"{split}/ensemble")
+    plan = job.objective
+    together = predict_ensemble(
+        answers, plan.weights, plan.combine, kind=kind, columns=plan.columns
+    )
+    anyone = [max(of_label) for of_label in zip(*plan.columns.values(), strict=True)]
+    partial = kind != "text_classification" and min(anyone) < 0
+    found.metrics |= metrics_of(together, task, f"{split}/ensemble", anyone if partial else ())
     return found
 
 
-def _teacher_latency(
-    name: str, line: TeacherLine, task: TextClassification
-) -> dict[str, dict[int, float]]:
+def _teacher_latency(name: str, line: TeacherLine, task: TextRows) -> dict[str, dict[int, float]]:
     """Where it runs; nothing of one that was not started, or whose replica died just then."""
     import ray
     from ray.exceptions import RayActorError
@@ -132,7 +140,7 @@ def _teacher_latency(
         return {}
 
 
-def _latency(model: LocalTeacher, task: TextClassification) -> dict[int, float]:
+def _latency(model: LocalTeacher, task: TextRows) -> dict[int, float]:
     """Milliseconds by rows of a batch."""
     return {
         rows: median_ms(time_answers(model, timing_requests(task, rows))) for rows in LATENCY_ROWS

@@ -10,7 +10,7 @@ from raydistill.output import OutputFolder
 from raydistill.prepare import Prepared
 from raydistill.signals import Ask
 from raydistill.store import Codecs, Place, Shelf, place_faults, row_keys
-from raydistill.tasks import TextClassification
+from raydistill.tasks import TextRows
 from raydistill.teachers.line import StoreLine
 from raydistill.teachers.stored import description_from
 from raydistill.teachers.teacher import TeacherDescription
@@ -96,17 +96,16 @@ def _software(backend: str) -> str:
     return " ".join(f"{name} {'.'.join(v.split('.')[:2])}" for name, v in found.items())
 
 
-def needed_answers(prepared: Prepared, name: str) -> Iterator[tuple[TextClassification, Ask]]:
+def needed_answers(prepared: Prepared, name: str) -> Iterator[tuple[TextRows, Ask]]:
     """What a run asks of a teacher: everything in training, logits of the split it is measured on."""
     ask = prepared.objective.asks[name]
     for split in ("train", "unlabelled"):
         if split in prepared.splits:
-            yield TextClassification(prepared.splits[split].table, prepared.labels), ask
+            yield TextRows(prepared.splits[split].table), ask
     evaluation = prepared.config.evaluation
     measured = [split for split in evaluation.splits if split in prepared.splits]
     if evaluation.teachers and measured:
-        table = prepared.splits[measured[-1]].table
-        yield TextClassification(table, prepared.labels), Ask(dtype=ask.dtype)
+        yield TextRows(prepared.splits[measured[-1]].table), Ask(dtype=ask.dtype)
 
 
 def missing_rows(prepared: Prepared, name: str, line: StoreLine) -> int:

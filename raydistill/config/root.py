@@ -72,7 +72,7 @@ class DistillConfig(Section):
         if not isinstance(settings, dict):
             return settings
         task = settings.get("task")
-        kind = task.get("kind") if isinstance(task, dict) else getattr(task, "kind", None)
+        kind: Any = task.get("kind") if isinstance(task, dict) else getattr(task, "kind", None)
         if kind not in METRICS:
             return settings
         metric = selected_by(kind)

@@ -11,6 +11,7 @@ __all__ = [
     "LABEL_LOSSES",
     "LOGIT_LOSSES",
     "METRICS",
+    "PROBLEM_TYPES",
     "MultiLabelClassificationTask",
     "RegressionTask",
     "TaskKind",
@@ -42,9 +43,15 @@ METRICS: Mapping[TaskKind, tuple[str, ...]] = {
     "multi_label_classification": (
         "micro_f1", "macro_f1", "exact_match", "mean_average_precision", "nll",
     ),
-    "regression": ("rmse", "mse", "mae", "pearson", "spearman", "r2"),
+    "regression": ("rmse", "mae", "pearson", "spearman", "r2", "mse"),
 }  # fmt: skip
 """What is measured, what chooses the best student first."""
+PROBLEM_TYPES: Mapping[TaskKind, str] = {
+    "text_classification": "single_label_classification",
+    "multi_label_classification": "multi_label_classification",
+    "regression": "regression",
+}
+"""What transformers calls them, as ``problem_type`` of a model."""
 
 
 def selected_by(kind: TaskKind) -> str:

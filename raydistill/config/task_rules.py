@@ -102,7 +102,6 @@ def _loss_faults(config: "DistillConfig", index: int, loss: Any) -> list[Fault]:
 
 def _temperature_faults(config: "DistillConfig", base: str, loss: Any) -> list[Fault]:
     setting, kind = getattr(loss, "temperature", 1.0), config.task.kind
-    by_row = isinstance(setting, FlswTemperature | CwsmTemperature)
     softened = isinstance(loss, SoftLoss | CustomLoss)  # else it is of something else
     path = f"{base}.temperature"
     if softened and kind == "regression" and setting != 1.0:
@@ -113,7 +112,7 @@ def _temperature_faults(config: "DistillConfig", base: str, loss: Any) -> list[F
                 rests_on=(path, "task.kind"),
             )
         ]
-    if softened and by_row:
+    if softened and isinstance(setting, FlswTemperature | CwsmTemperature):
         return [
             Fault(
                 path,

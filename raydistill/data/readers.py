@@ -184,8 +184,8 @@ def _json_type(values: Sequence[Any], cells: Cells) -> pa.DataType:
         return _TEXT
     if kinds == {int, float}:
         return pa.float64()
-    wrong = {"class": set(), "list": {int, bool, float}, "number": {bool}}[cells]
-    if len(kinds) > 1 or not kinds <= types.keys() - wrong:
+    refused: dict[Cells, set[type]] = {"class": set(), "list": {int, bool, float}, "number": {bool}}
+    if len(kinds) > 1 or not kinds <= types.keys() - refused[cells]:
         raise _NotPlainError
     return types[kinds.pop()]
 
@@ -468,12 +468,12 @@ def _readable(kind: pa.DataType, role: str, cells: Cells) -> bool:
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     )
     if text or pa.types.is_null(kind) or not _is_label(role):
-        return text or pa.types.is_null(kind)
+        return bool(text or pa.types.is_null(kind))
     if cells == "list":
         return _is_list(kind) and _readable(kind.value_type, role, "class")
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
     other = pa.types.is_decimal if cells == "number" else pa.types.is_boolean
-    return number or other(kind)
+    return bool(number or other(kind))
 
 
 # Shared -------------------------------------------------------------------------------------------
@@ -529,9 +529,8 @@ def _is_label(role: str) -> bool:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
+    kinds = pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list
+    return any(is_one(kind) for is_one in kinds)
 
 
 def _with_larger_blocks(read: Any) -> pa.Table:

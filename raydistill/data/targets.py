@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -116,7 +116,7 @@ class Targets:
         if faults or names is None:
             num_rows = sum(len(columns["text"]) for _, columns in parts)
             return Read((), self.nothing(num_rows, ()), tuple(faults))
-        matrices = []
+        matrices: list[Any] = []
         for cells, file in files:
             matrix = self._matrix(cells, names)
             faults += cells.faults

@@ -55,6 +55,7 @@ def build_student(
     random_config: dict[str, Any] | None = None,
     pad_token_id: int | None = None,
     vocabulary: int | None = None,
+    problem_type: str | None = None,
 ) -> nn.Module:
     """The model that will be trained, in float32.
 
@@ -69,6 +70,7 @@ def build_student(
         random_config: Hugging Face configuration for random weights instead of the source's.
         pad_token_id: Of the student's tokenizer.
         vocabulary: Size of the student's tokenizer, for random weights.
+        problem_type: What its outputs mean, as transformers says it; kept in its configuration.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -81,10 +83,12 @@ def build_student(
         # A model type's own default names some other token, whose embedding would never be learned.
         settings.setdefault("pad_token_id", pad_token_id)
         config = AutoConfig.for_model(settings.pop("model_type"), **settings, **head)
+        config.problem_type = problem_type
     else:
         config = AutoConfig.from_pretrained(source.location, **source.options)
         if head_columns is None:
             config.id2label, config.label2id = head["id2label"], head["label2id"]
+        config.problem_type = problem_type
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = pad_token_id
     _set_dropout(config, dropout)

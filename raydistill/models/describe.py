@@ -68,6 +68,8 @@ class ModelTraits:
         inside: Widths of the queries, keys and values of a block; or a clause why they cannot be read;
             None if nobody looked. No part of what a teacher is known by: nothing follows from it
             that weights and configuration do not say.
+        problem_type: What transformers says its outputs mean: ``single_label_classification``,
+            ``multi_label_classification``, ``regression``; None if nobody said. No part of that either.
     """
 
     num_layers: int
@@ -77,6 +79,7 @@ class ModelTraits:
     max_positions: int | None
     tokenizer: str
     inside: Mapping[str, int] | str | None = field(default=None, repr=False, compare=False)
+    problem_type: str | None = field(default=None, repr=False, compare=False)
 
 
 @contextmanager
@@ -183,6 +186,7 @@ def traits_of_config(config: Any, tokenizer: Any) -> ModelTraits:
         labels=labels,
         max_positions=None if positions is None or positions <= 0 else int(positions) - offset,
         tokenizer=tokenizer_fingerprint(tokenizer),
+        problem_type=getattr(config, "problem_type", None),
     )
 
 

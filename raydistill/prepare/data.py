@@ -1,15 +1,23 @@
 """The rows that a configuration names."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from raydistill.config import DistillConfig
-from raydistill.config.losses import CrossEntropyLoss
-from raydistill.data import Split, find_splits, load_splits
+from raydistill.config.losses import HardLoss
+from raydistill.config.task import (
+    MultiLabelClassificationTask,
+    RegressionTask,
+    TaskSection,
+)
+from raydistill.data import Split, Targets, find_splits, load_splits
 from raydistill.data.sources import SPLIT_NAMES
 from raydistill.errors import ConfigError, Fault
 
-__all__ = ["load_data"]
+__all__ = ["load_data", "targets_of"]
+
+_COLUMN = re.compile(r"\(task\.([a-z_]+)(?:\.\d+)?\)")
 
 
 def load_data(config: DistillConfig) -> dict[str, Split]:
@@ -28,7 +36,7 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
             faults += error.faults
         else:
             files = {name: [path] for name, path in found.items()}
-        if all(isinstance(loss, CrossEntropyLoss) for loss in config.losses):
+        if all(isinstance(loss, HardLoss) for loss in config.losses):
             files.pop("unlabelled", None)  # nothing would be learnt from it
     for name in SPLIT_NAMES:
         written = getattr(data, name)
@@ -43,7 +51,12 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     splits: dict[str, Split] = {}
     try:
         splits = load_splits(
-            files, text=task.text, text_pair=task.text_pair, label=task.label, labels=task.labels
+            files,
+            text=task.text,
+            text_pair=task.text_pair,
+            label=task.label,
+            labels=task.labels,
+            targets=targets_of(task),
         )
     except ConfigError as error:
         # Without training rows there are no names of labels: that was said above.
@@ -53,8 +66,17 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     return splits
 
 
+def targets_of(task: TaskSection) -> Targets | None:
+    """Where labels stand that are not one class a row; None where they are."""
+    match task:
+        case MultiLabelClassificationTask(label=label, labels=labels, separator=separator):
+            return Targets("classes", label, None if labels is None else tuple(labels), separator)
+        case RegressionTask(label=label, labels=labels):
+            return Targets("numbers", label, None if labels is None else tuple(labels))
+    return None
+
+
 def _with_basis(fault: Fault) -> Fault:
     """A complaint about a column rests on its name, too."""
-    columns = ("text", "text_pair", "label", "labels")
-    named = tuple(f"task.{name}" for name in columns if f"(task.{name})" in fault.message)
+    named = tuple(f"task.{name}" for name in _COLUMN.findall(fault.message))
     return replace(fault, rests_on=(fault.path, *named)) if named else fault

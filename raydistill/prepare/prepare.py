@@ -5,20 +5,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow.compute as pc
-
+from raydistill.alignment import output_columns
 from raydistill.config import DistillConfig, parse_config
 from raydistill.config.faults import in_order, without_echoes
 from raydistill.config.rules import needs_inside
-from raydistill.data import Split
+from raydistill.config.task import METRICS
+from raydistill.data import Split, any_label
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, ModelTraits, read_traits
 from raydistill.objective import ObjectivePlan
-from raydistill.prepare.data import load_data
+from raydistill.prepare.data import load_data, targets_of
 from raydistill.prepare.manifest import manifest_of
 from raydistill.prepare.objective import plan_objective
 from raydistill.prepare.sources import (
     head_faults,
+    meaning_faults,
     package_faults,
     resolve_source,
     weights_fingerprint,
@@ -144,6 +145,7 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
         if found is not None:
             traits[name] = found
             faults += head_faults(path, source)
+            faults += meaning_faults(path, found, config.task.kind)
             faults += _too_long(
                 f"teachers.{name}.max_tokens",
                 section.max_tokens or config.student.max_tokens,
@@ -173,6 +175,7 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
     if wrong := frozen_faults(config, plan):
         return None, wrong
     notes = [f"data.{s.name}: {note}" for s in splits.values() for note in s.notes]
+    notes += _teacher_notes(config, traits, labels)
     notes += _idle_settings(config, objective, steps)
     return (
         Prepared(
@@ -196,6 +199,9 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
 def _labels(config: DistillConfig, splits: Mapping[str, Split] | None) -> tuple[str, ...] | None:
     if splits is not None:
         return splits["train"].labels
+    targets = targets_of(config.task)
+    if targets is not None and not targets.in_one_column:
+        return targets.names
     return tuple(config.task.labels) if config.task.labels is not None else None
 
 
@@ -211,9 +217,6 @@ def _too_long(path: str, max_tokens: int, traits: ModelTraits) -> list[Fault]:
     ]
 
 
-_METRICS = ("accuracy", "macro_f1", "nll", "ece")
-
-
 def _selection_faults(config: DistillConfig, splits: Mapping[str, Split] | None) -> list[Fault]:
     """Metrics that choose must be measured."""
     faults = []
@@ -222,17 +225,24 @@ def _selection_faults(config: DistillConfig, splits: Mapping[str, Split] | None)
         named["tracking.champion_metric"] = config.tracking.champion_metric
     for path, metric in named.items():
         split, _, _ = metric.partition("/")
-        known = [f"{s}/{m}" for s in ("validation", "test") for m in _METRICS]
-        allowed = known[: len(_METRICS)] if path.startswith("training") else known
+        metrics = METRICS[config.task.kind]
+        known = [f"{s}/{m}" for s in ("validation", "test") for m in metrics]
+        allowed = known[: len(metrics)] if path.startswith("training") else known
         if metric not in allowed:
-            faults.append(Fault(path, f"must be one of {', '.join(allowed)}, got '{metric}'."))
+            faults.append(
+                Fault(
+                    path,
+                    f"must be one of {', '.join(allowed)}, got '{metric}'.",
+                    rests_on=(path, "task.kind"),
+                )
+            )
         elif path.startswith("tracking") and split not in config.evaluation.splits:
             faults.append(Fault(path, f"is {metric}, but evaluation.splits leaves {split} out."))
         elif (
             path.startswith("tracking")
             and splits is not None
             and split in splits
-            and pc.max(splits[split].table["label"]).as_py() < 0
+            and not any_label(splits[split].table)
         ):
             faults.append(Fault(path, f"is {metric}, but no row of data.{split} has a label."))
         elif path.startswith("tracking") and splits is not None and split not in splits:
@@ -256,6 +266,30 @@ def _selection_faults(config: DistillConfig, splits: Mapping[str, Split] | None)
             )
         )
     return faults
+
+
+def _teacher_notes(
+    config: DistillConfig, traits: Mapping[str, ModelTraits], labels: tuple[str, ...]
+) -> list[str]:
+    """What is taken for granted of teachers' outputs, and what of them is left out."""
+    kind, notes = config.task.kind, []
+    if kind == "text_classification":
+        return []
+    for name, shape in traits.items():
+        model = f"teachers.{name}.model"
+        if shape.problem_type is None:
+            notes.append(
+                f"{model} does not say what its outputs are (problem_type); they are read as those of {kind}."
+            )
+        extra = len(shape.labels) - sum(
+            column >= 0
+            for column in output_columns(
+                kind, shape.labels, labels, config.teachers[name].label_map, partial=True
+            )
+        )
+        if extra > 0:
+            notes.append(f"{model} has {extra} labels that the task has not; they are left out.")
+    return notes
 
 
 def _idle_settings(config: DistillConfig, objective: ObjectivePlan, steps: Steps) -> list[str]:

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from raydistill.alignment import label_columns
+from raydistill.alignment import output_columns
 from raydistill.config import DistillConfig
 from raydistill.config.faults import nearest
 from raydistill.config.models import FromTeacher
 from raydistill.config.rules import needs_inside
+from raydistill.config.task import PROBLEM_TYPES
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, ModelTraits, read_traits
 from raydistill.models.describe import quiet_transformers, traits_of_config
@@ -47,6 +48,7 @@ def plan_student(
         "labels": labels or (),
         "max_tokens": section.max_tokens,
         "dropout": section.dropout,
+        "problem_type": PROBLEM_TYPES[config.task.kind],
     }
     if section.from_teacher is not None:
         return _of_teacher(config, section.from_teacher, sources, traits, common)
@@ -63,7 +65,7 @@ def plan_student(
         trust_remote_code=section.trust_remote_code,
     )
     shape = read_traits("student.model", source, inside=needs_inside(config))
-    columns = _head_columns(shape.labels, labels, None)
+    columns = _head_columns(config, shape, labels, None)
     return StudentPlan(source=source, head_columns=columns, **common), shape
 
 
@@ -84,20 +86,24 @@ def _of_teacher(
             "student.from_teacher.layers",
             f"must be blocks of teachers.{name}, 0 to {shape.num_layers - 1}, got {', '.join(wrong)}.",
         )
-    columns = _head_columns(shape.labels, labels or None, config.teachers[name].label_map)
+    columns = _head_columns(config, shape, labels or None, config.teachers[name].label_map)
     layers = tuple(section.layers)
     plan = StudentPlan(source=sources[name], layers=layers, head_columns=columns, **common)
     return plan, replace(shape, num_layers=len(layers), labels=labels)
 
 
 def _head_columns(
-    own: tuple[str, ...], labels: tuple[str, ...] | None, label_map: Mapping[str, str] | None
+    config: DistillConfig,
+    source: ModelTraits,
+    labels: tuple[str, ...] | None,
+    label_map: Mapping[str, str] | None,
 ) -> tuple[int, ...] | None:
     """Rows of an existing head for the task's labels; None where a new head is needed."""
-    if labels is None:
+    kind = config.task.kind
+    if labels is None or source.problem_type not in (None, PROBLEM_TYPES[kind]):
         return None
     try:
-        return label_columns(own, labels, label_map)
+        return output_columns(kind, source.labels, labels, label_map)
     except ValueError:
         return None
 

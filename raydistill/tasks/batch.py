@@ -16,7 +16,8 @@ class Batch:
         row_ids: Named in errors.
         texts: One tuple a column of text; what teachers are asked about.
         inputs: Token tensors of the student, ``[B, S]`` each.
-        labels: Hard labels, ``[B]`` int64, -100 where a row has none.
+        labels: Of one class a row ``[B]`` int64, -100 where there is none; of several, or of numbers, ``[B, C]``
+            float32, NaN where it is not known.
         counts: Bool ``[B]``, False for a row that only fills the place of none (a worker without
             rows of its own in a short last batch must still take part in the exchange of gradients).
     """

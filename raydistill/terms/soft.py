@@ -24,20 +24,7 @@ from raydistill.schedules import (
 )
 from raydistill.terms.view import View
 
-__all__ = ["HardMatch", "SoftMatch", "soft_values", "temperature_of"]
-
-
-@dataclass(frozen=True)
-class HardMatch:
-    """A term on logits and labels alone.
-
-    Attributes:
-        entry: The loss.
-        options: Of its function.
-    """
-
-    entry: LossEntry
-    options: Mapping[str, Any] = field(default_factory=dict)
+__all__ = ["SoftMatch", "soft_values", "temperature_of"]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from raydistill.config.task import TaskKind
 from raydistill.errors import SignalError
-from raydistill.losses import shift_probability, standardize_logits
+from raydistill.losses import LossEntry, shift_probability, standardize_logits
 from raydistill.models import pool_hidden
 from raydistill.signals import AttentionAsk, HiddenAsk, TeacherSignal
 from raydistill.signals.ask import Pooling, States
@@ -50,6 +51,9 @@ class View:
             ``signals``; ``-inf`` for classes that a teacher does not know.
         weights: Of the teachers: numbers if they are the same in all rows, else ``[M, B]``.
         group_rows: Rows that are seen beside each other.
+        label_weights: Of the teachers for each label, ``[M, B, C]``, where they differ and labels do not
+            exclude each other.
+        task: What logits mean.
     """
 
     student: StudentOutputs
@@ -59,6 +63,8 @@ class View:
     logits: Tensor | None
     weights: Sequence[float] | Tensor
     group_rows: int
+    label_weights: Tensor | None = None
+    task: TaskKind = "text_classification"
     _alike: set[str] = field(default_factory=set)
     _prepared: dict[tuple[bool, bool], Tensor] = field(default_factory=dict)
     _pooled: dict[tuple[States, int, Pooling], Tensor] = field(default_factory=dict)
@@ -75,6 +81,10 @@ class View:
                 logits = shift_probability(logits, labels)
             self._prepared[key] = standardize_logits(logits) if standardize else logits
         return self._prepared[key]
+
+    def of_probabilities(self, entry: LossEntry) -> bool:
+        """Whether a loss on labels that do not exclude each other compares probabilities, not numbers."""
+        return self.task == "multi_label_classification" and entry.name != "logit_mse"
 
     def pooled(self, layer: int, positions: Pooling, kind: States = "hidden") -> Tensor:
         """The student's states of one layer, ``[T, D]`` or ``[B, D]``."""

@@ -37,11 +37,14 @@ class Weighed:
         weights: Numbers if they are the same in all rows, else ``[M, B]``, without gradient.
         learned: ``[M, B]`` with the gate's gradient, if there is a gate.
         answered: Bool ``[M, B]``; None: all answered.
+        by_label: ``[M, B, C]``, where they differ and labels do not exclude each other. Then learned and
+            answered have that shape too, and weights are means over the labels.
     """
 
     weights: Sequence[float] | Tensor
     learned: Tensor | None = None
     answered: Tensor | None = None
+    by_label: Tensor | None = None
 
 
 class Seen:
@@ -54,8 +57,9 @@ class Seen:
 
     def __init__(self, names: Sequence[str], *, partial: bool = False) -> None:
         self.names = list(names)
+        self.unit = "rows"
         self.abstained = dict.fromkeys(names if partial else (), 0)
-        """Rows that a teacher said nothing about, since the beginning."""
+        """Rows (or labels in rows) that a teacher said nothing about, since the beginning."""
         self.clear()
 
     def clear(self) -> None:
@@ -84,13 +88,14 @@ def answering(labels: Tensor, columns: Mapping[str, Sequence[int]]) -> Tensor | 
     """Which teachers answer which rows, ``[M, B]`` bool; None: all answer all.
 
     A teacher that does not know all of the task's classes abstains in rows whose label it does not
-    know. Rows without a label it answers, with no probability for those classes.
+    know. Rows without a label it answers, with no probability for those classes. Where labels do not
+    exclude each other it answers all rows, see :mod:`raydistill.terms.by_label`.
 
     Args:
-        labels: Hard labels, ``[B]``, -100 where there is none.
+        labels: Hard labels, ``[B]``, -100 where there is none; or ``[B, C]``.
         columns: Of each teacher the column of each class, -1 where it has none.
     """
-    if all(column >= 0 for one in columns.values() for column in one):
+    if labels.dim() > 1 or all(column >= 0 for one in columns.values() for column in one):
         return None
     return torch.stack([known_labels(labels, one) for one in columns.values()])
 
@@ -126,7 +131,8 @@ class TeacherWeighting(nn.Module):
         """The weights of a micro-batch.
 
         Args:
-            logits: Of the teachers, ``[M, B, C]``; not read where one does not answer.
+            logits: Of the teachers, ``[M, B, C]``; not read where one does not answer. Any number of
+                dimensions may stand for the rows.
             labels: Hard labels, ``[B]``.
             answered: Bool ``[M, B]``; None: all answer.
             step: Optimizer steps done.
@@ -135,7 +141,7 @@ class TeacherWeighting(nn.Module):
         if isinstance(section, StochasticWeighting):
             index = stochastic_choice(base, seed=self.seed, step=step)
             base = chosen_weights(index, len(base)).tolist()
-        everywhere = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
+        everywhere = torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
         there = everywhere if answered is None else answered
         match section:
             case ConfidenceWeighting():

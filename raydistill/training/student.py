@@ -22,6 +22,7 @@ class StudentPlan:
         layers: Blocks to keep of the source, from 0; None keeps all.
         head_columns: Rows of the source's head for each label; None for a new head.
         random_config: Hugging Face configuration for random weights.
+        problem_type: What its outputs mean, as transformers says it.
     """
 
     source: ModelSource
@@ -31,6 +32,7 @@ class StudentPlan:
     layers: tuple[int, ...] | None = None
     head_columns: tuple[int, ...] | None = None
     random_config: dict[str, Any] | None = None
+    problem_type: str | None = None
 
 
 def make_student(plan: StudentPlan, tokenizer: Any) -> nn.Module:
@@ -44,6 +46,7 @@ def make_student(plan: StudentPlan, tokenizer: Any) -> nn.Module:
         random_config=plan.random_config,
         pad_token_id=tokenizer.pad_token_id,
         vocabulary=len(tokenizer),
+        problem_type=plan.problem_type,
     )
 
 

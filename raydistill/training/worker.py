@@ -18,12 +18,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from raydistill.config.training import PipelineSection, TrainingSection
-from raydistill.evaluation.metrics import classification_metrics, greater_is_better
+from raydistill.evaluation.measures import measure
+from raydistill.evaluation.metrics import greater_is_better
 from raydistill.models import load_tokenizer
 from raydistill.objective import Moment, Objective, ObjectivePlan
 from raydistill.pipeline import Fed, Feed, Window, copied_ahead, plan_micro_batches
 from raydistill.schedules import stage_at
-from raydistill.tasks import TextClassification
+from raydistill.tasks import task_of
 from raydistill.teachers.line import TeacherLine, open_source
 from raydistill.training import checkpoint
 from raydistill.training.checkpoint import Progress
@@ -229,7 +230,7 @@ class _Worker:
 
     def _feed(self) -> Feed:
         job = self.job
-        task = TextClassification(ray.get(job.train), job.labels)
+        task = task_of(job.objective.task, ray.get(job.train), job.labels)
         sources = {
             name: open_source(name, line, offset=self.rank, say=self.recorder.say)
             for name, line in job.teachers.items()
@@ -267,7 +268,7 @@ class _Worker:
     @torch.no_grad()
     def _predict(self, table: pa.Table) -> tuple[Tensor, Tensor]:
         """Logits and labels of a whole table, each worker a slice of it."""
-        task = TextClassification(table, self.job.labels)
+        task = task_of(self.job.objective.task, table, self.job.labels)
         size = -(-task.num_rows // self.world)
         mine = range(
             min(self.rank * size, task.num_rows), min((self.rank + 1) * size, task.num_rows)
@@ -299,7 +300,8 @@ class _Worker:
         metrics: dict[str, float] = {}
         if self.job.validation is not None:
             logits, labels = self._predict(ray.get(self.job.validation))
-            values = classification_metrics(logits, labels, label_names=self.job.labels)
+            kind, names = self.job.objective.task, self.job.labels
+            values = measure(kind, logits, labels, label_names=names)
             metrics = {f"validation/{name}": value for name, value in values.items()}
         name = training.select_by
         patience = training.early_stopping
