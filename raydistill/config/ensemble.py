@@ -88,7 +88,8 @@ class GateWeighting(Section):
 class StochasticWeighting(Section):
     """One teacher for a whole step, drawn by `ensemble.weights`, the same after a resume.
 
-    All are asked all the same: their answers are kept for the next epoch.
+    All are asked all the same: their answers are kept for the next epoch. What the drawn one does not
+    know (missing_labels: abstain) the others teach.
     """
 
     kind: Literal["stochastic"]

@@ -158,4 +158,7 @@ class TeacherWeighting(nn.Module):
                 return Weighed(learned.detach(), learned, answered)
         if answered is None:
             return Weighed(base)
-        return Weighed(fixed_weights(base, answered), None, answered)
+        weights = fixed_weights(base, answered)
+        # What the one that was drawn does not know the others teach.
+        rest = fixed_weights(self.base, answered)
+        return Weighed(torch.where(weights.sum(0) == 0, rest, weights), None, answered)

@@ -11,6 +11,7 @@ import transformers
 
 from raydistill.config import parse_config
 from raydistill.config.losses import LossSection
+from raydistill.config.task import LABEL_LOSSES
 from raydistill.config.training import TrainingSection
 from raydistill.losses import IGNORED_LABEL, build_loss
 from raydistill.models import read_traits, tokenize
@@ -37,6 +38,8 @@ NOW = Moment(3, 10)
 PAIR = {"layers": [[1, 2]], "projection": "linear"}
 EACH: dict[str, dict[str, Any]] = {
     "cross_entropy": {},
+    "binary_cross_entropy": {},
+    "mse": {},
     "soft_cross_entropy": {"temperature": 2.0, "probability_shift": True},
     "forward_kl": {"temperature": {"kind": "linear", "start": 4, "end": 1}},
     "reverse_kl": {"standardize": True},
@@ -46,6 +49,8 @@ EACH: dict[str, dict[str, Any]] = {
     "decoupled_kd": {"beta": 2.0},
     # Of two classes the correlation is 1 or -1: its slope is rounding.
     "dist": {"inter_weight": 0, "temperature": {"kind": "flsw", "base": 2.0}},
+    "binary_soft_cross_entropy": {"temperature": 2.0},
+    "binary_forward_kl": {"temperature": {"kind": "linear", "start": 4, "end": 1}},
     "hidden_mse": {"layers": "uniform", "projection": "mlp"},
     "cos": {**PAIR, "projection": {"kind": "linear", "side": "teacher"}},
     "vid": PAIR,
@@ -77,6 +82,21 @@ CASES = [*EACH.items(), *INSIDE]
 ACROSS = {"dist", "total_variation", "rkd_distance", "rkd_angle", "contrastive"}
 
 
+def labels_of(task: str, rows: Sequence[int]) -> torch.Tensor:
+    """Of the two labels one is known of every row that has any; numbers differ from row to row."""
+    hard = torch.tensor([HARD[row] for row in rows])
+    if task == "text_classification":
+        return hard
+    none = hard == IGNORED_LABEL
+    if task == "regression":
+        numbers = torch.tensor([[0.3 * row - 1, 2.0 - row] for row in rows])
+        numbers[:, 1].masked_fill_(hard == 1, torch.nan)
+        return numbers.masked_fill(none.unsqueeze(1), torch.nan)
+    several = torch.stack([hard == 0, torch.tensor(rows) % 3 == 0], dim=1).float()
+    several[:, 1].masked_fill_(torch.tensor(rows) == 4, torch.nan)
+    return several.masked_fill(none.unsqueeze(1), torch.nan)
+
+
 def absolute(student: torch.Tensor, teacher: torch.Tensor, *, power: int) -> torch.Tensor:
     """A user's own loss."""
     return (student - teacher.detach()).abs().pow(power).sum(-1)
@@ -99,8 +119,12 @@ class World:
 
     def plan(self, losses: Sequence[dict[str, Any]], **sections: Any) -> ObjectivePlan:
         settings = two_teachers(self.folder, self.tmp) | {"losses": list(losses)} | sections
-        if all(loss["kind"] == "cross_entropy" for loss in losses):
+        if all(loss["kind"] in LABEL_LOSSES.values() for loss in losses):
             settings["teachers"] = {}
+        kinds = {kind for kind, loss in LABEL_LOSSES.items() if loss == losses[0]["kind"]}
+        if losses[0]["kind"].startswith("binary"):
+            kinds = {"multi_label_classification"}
+        settings.setdefault("task", {"kind": next(iter(kinds), "text_classification")})
         settings["training"] = {"group_rows": 4, **settings.get("training", {})}
         config, faults = parse_config(settings)
         assert faults == []
@@ -129,7 +153,7 @@ class World:
                     tuple(rows),
                     texts,
                     tokenize(tokenizer, texts, 16),
-                    torch.tensor([HARD[row] for row in rows]),
+                    labels_of(plan.task, rows),
                     torch.ones(len(rows), dtype=torch.bool),
                 )
             )
