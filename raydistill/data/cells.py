@@ -159,7 +159,7 @@ def _listed(text: str, separator: str | None) -> list[str] | _NoList:
         return []
     try:
         content = json.loads(stripped) if stripped.startswith("[") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if content is None and separator is not None:
         return [part.strip() for part in stripped.split(separator) if part.strip()]

@@ -22,7 +22,7 @@ def multi_label_metrics(
 
     Micro F1 counts all labels of all rows together, macro F1 is the mean over the labels, where one that
     neither occurs nor is answered counts 0, as in scikit-learn. Average precision needs no threshold: it
-    asks whether the rows with a label come first; its mean is over the labels that occur.
+    asks whether the rows with a label come first; its mean is over the labels that occur, 0 if none does.
 
     Args:
         logits: ``[N, C]``, any floating dtype.
@@ -30,9 +30,8 @@ def multi_label_metrics(
         label_names: Names of the C labels in order.
 
     Returns:
-        ``micro_f1``, ``macro_f1``, ``exact_match`` (share of rows with all known labels right), ``nll``
-        (nats, mean over known labels), and ``mean_average_precision`` if any label occurs; empty when
-        nothing is known.
+        ``micro_f1``, ``macro_f1``, ``exact_match`` (share of rows with all known labels right),
+        ``mean_average_precision`` and ``nll`` (nats, mean over known labels); empty when nothing is known.
 
     Raises:
         SignalError: the shapes do not fit.
@@ -53,16 +52,13 @@ def multi_label_metrics(
     # Where a label is not known any answer is right.
     exact = (((logits > 0) == (labels == 1)) | ~known).all(-1)
     each = binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
-    found = {
+    return {
         "micro_f1": float(_f1(right.sum(), wrong.sum(), missed.sum())),
         "macro_f1": float(_f1(right, wrong, missed).mean()),
         "exact_match": float(exact.double().mean()),
+        "mean_average_precision": float(_average_precision(logits, labels).mean()),
         "nll": float(each[known].mean()),
     }
-    precision = _average_precision(logits, labels)
-    if len(precision):
-        found["mean_average_precision"] = float(precision.mean())
-    return found
 
 
 def per_label(logits: Tensor, labels: Tensor, *, label_names: Sequence[str]) -> list[ClassMetrics]:
@@ -162,7 +158,7 @@ def _share(part: Tensor, whole: Tensor) -> Tensor:
 
 
 def _average_precision(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of the labels that occur; a label that does not has none."""
+    """Of the labels that occur; 0 if none does."""
     from torchmetrics.functional import classification  # takes seconds; few processes measure
 
     found = []
@@ -172,7 +168,7 @@ def _average_precision(logits: Tensor, labels: Tensor) -> Tensor:
             target = truth[known].long()
             value = classification.binary_average_precision(scores[known].sigmoid(), target)
             found.append(value.double())
-    return torch.stack(found) if found else torch.zeros(0)
+    return torch.stack(found) if found else torch.zeros(1)
 
 
 def _labelled(logits: Tensor, labels: Tensor, label_names: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -51,8 +51,8 @@ def number_metrics(
 
     Returns:
         ``mse`` and its root ``rmse``, ``mae``, ``pearson`` and ``spearman`` (0 where either side does not
-        vary), each a mean over the targets (``rmse`` too), and ``r2``, where the labels of every target
-        vary; empty when there is no label.
+        vary) and ``r2`` (where the labels do not vary 1 if all are met, else 0), each a mean over the
+        targets (``rmse`` too); empty when there is no label.
 
     Raises:
         SignalError: the shapes do not fit.
@@ -71,8 +71,7 @@ def number_metrics(
     each = [_of_target(*pair) for pair in _labelled(values, labels, label_names) if len(pair[0])]
     if not each:
         return {}
-    names = [name for name in each[0] if all(name in one for one in each)]
-    return {name: sum(one[name] for one in each) / len(each) for name in names}
+    return {name: sum(one[name] for one in each) / len(each) for name in each[0]}
 
 
 def per_target(
@@ -150,8 +149,7 @@ def _of_target(values: Tensor, labels: Tensor) -> dict[str, float]:
     vary = [len(one) >= _FEWEST and bool((one != one[0]).any()) for one in (values, labels)]
     for name, metric in (("pearson", _pearson), ("spearman", functional.spearman_corrcoef)):
         found[name] = float(metric(values, labels)) if all(vary) else 0.0
-    if vary[1]:
-        found["r2"] = float(functional.r2_score(values, labels))
+    found["r2"] = float(functional.r2_score(values, labels)) if vary[1] else float(mse == 0)
     return found
 
 

@@ -446,3 +446,83 @@ def test_frozen_parameters_must_be_there(settings):
     assert lines(settings) == ["stages.0.freeze leaves no parameter of the student to be trained."]
     settings["stages"] = [stage | {"freeze": ["bert.embeddings.*"]}]
     assert prepared(settings).objective.stages[0].freeze == ("bert.embeddings.*",)
+
+
+def several(settings, folder, tiny) -> dict[str, Any]:
+    """A sound run with several labels at once, of a teacher that knows more and one that knows less."""
+    labels = [["positive"], [], ["film", "positive"]]
+    rows = [{"text": "a good film", "labels": labels[i % 3]} for i in range(12)]
+    write_rows(folder / "several.jsonl", rows)
+    more = make_model(folder / "more", labels=("film", "odd", "positive"))
+    less = make_model(folder / "less", labels=("positive",))
+    return settings | {
+        "data": {"train": str(folder / "several.jsonl")},
+        "task": {"kind": "multi_label_classification"},
+        "teachers": {"more": {"model": str(more)}, "less": {"model": str(less), "missing_labels": "abstain"}},
+        "losses": [{"kind": "binary_cross_entropy"}, {"kind": "binary_forward_kl"}],
+    }  # fmt: skip
+
+
+def test_several_labels_are_planned(settings, tmp_path, tiny):
+    """Columns of another label, or a head of another kind, teach something else."""
+    found = prepared(several(settings, tmp_path, tiny))
+    assert found.labels == ("film", "positive")
+    assert found.objective.columns == {"more": (0, 2), "less": (-1, 0)}
+    assert found.objective.task == "multi_label_classification"
+    assert found.student.problem_type == "multi_label_classification"
+    assert found.student.head_columns is None
+    assert found.manifest["task.kind"] == "multi_label_classification"
+    assert [note for note in found.notes if "labels that" in note] == [
+        "teachers.more.model has 1 labels that the task has not; they are left out."
+    ]
+    assert sum("problem_type" in note for note in found.notes) == 2
+
+
+def test_a_teacher_that_lacks_labels_is_refused_unless_it_may(settings, tmp_path, tiny):
+    """A label that nobody teaches looks like one that is never there."""
+    settings = several(settings, tmp_path, tiny)
+    settings["teachers"]["less"]["missing_labels"] = "error"
+    (line,) = lines(settings)
+    assert line.startswith(
+        "teachers.less.model has other labels than the task. The teacher does not"
+    )
+    assert "know ['film']" in line
+    assert "missing_labels: abstain" in line
+
+
+def test_heads_of_another_kind_are_refused(settings, tmp_path, tiny):
+    """Logits of a softmax, read one by one, are no probabilities."""
+    settings = several(settings, tmp_path, tiny)
+    file = tmp_path / "more" / "config.json"
+    config = json.loads(file.read_text()) | {"problem_type": "single_label_classification"}
+    file.write_text(json.dumps(config))
+    (line,) = lines(settings)
+    assert line.startswith("teachers.more.model was trained for single_label_classification")
+    assert line.endswith("Take a teacher that was trained for this kind.")
+    settings["teachers"].pop("more")
+    settings["student"]["model"] = str(tmp_path / "more")
+    assert prepared(settings).student.head_columns is None
+    file.write_text(json.dumps(config | {"problem_type": "multi_label_classification"}))
+    assert prepared(settings).student.head_columns == (0, 2)
+
+
+def test_a_run_on_numbers_is_planned(settings, tmp_path, tiny):
+    """The one number of a teacher is the one number of the student, whatever it is called."""
+    rows = [{"text": "a good film", "stars": i % 5} for i in range(12)]
+    write_rows(tmp_path / "stars.jsonl", rows)
+    settings |= {
+        "data": {"train": str(tmp_path / "stars.jsonl")},
+        "task": {"kind": "regression", "label": "stars"},
+        "teachers": {"one": {"model": str(make_model(tmp_path / "one", labels=("LABEL_0",)))}},
+        "losses": [{"kind": "mse"}, {"kind": "logit_mse"}],
+    }
+    found = prepared(settings)
+    assert (found.labels, found.objective.columns) == (("stars",), {"one": (0,)})
+    settings["task"]["label"] = "star"
+    settings["training"]["select_by"] = "validation/accuracy"
+    said = lines(settings)
+    assert said[0].startswith("data.train must hold a column 'star' (task.label)")
+    assert said[1].startswith("training.select_by must be one of validation/rmse, validation/mae")
+    settings["teachers"]["one"]["model"] = str(tiny["deep"])
+    settings["task"]["label"], settings["training"] = "stars", {}
+    assert "knows none of the student" in lines(settings)[0]
