@@ -19,14 +19,16 @@ from typing import Any
 
 from raydistill.cli import run
 from raydistill.config import parse_config
+from raydistill.config.training import RunSection
 from raydistill.errors import ConfigError
 from raydistill.output import OutputFolder
-from raydistill.prepare import needed_resources
+from raydistill.prepare import Resources
 from raydistill.run import distill
 from raydistill.runtime import connect_ray
 from raydistill.ui import Ui
 
 LABELLED = 2000
+NUM_CPUS = 8.0  # only a count
 SETS: dict[str, dict[str, Any]] = {
     "mr": {
         "teachers": {"l6": "minilm-l6", "sre": "minilm-sre"},
@@ -99,13 +101,18 @@ def finished(settings: dict[str, Any], ui: Ui) -> dict[str, float]:
     if config is None or faults:
         raise ConfigError(faults)
     ui.say(f"— {config.run.name}")
-    with connect_ray(config.run, needed_resources(config)):
-        again = OutputFolder.of(config).read_manifest() is not None
-        return dict(distill(config, resume=again, ui=ui).metrics)
+    again = OutputFolder.of(config).read_manifest() is not None
+    return dict(distill(config, resume=again, ui=ui).metrics)
 
 
 def main(options: argparse.Namespace) -> None:
-    """All sets, recipes and seeds, then the table."""
+    """All sets, recipes and seeds on one Ray, then the table."""
+    with connect_ray(RunSection(name="recipes"), Resources(NUM_CPUS, 0.0)):
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """What Ray is there for."""
     ui, table = Ui(), []
     output = Path(options.output)
     results = output / "recipes.jsonl"
