@@ -17,8 +17,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from raydistill.cache import cache
 from raydistill.cli import run
-from raydistill.config import parse_config
+from raydistill.config import DistillConfig, parse_config
 from raydistill.config.training import RunSection
 from raydistill.errors import ConfigError
 from raydistill.output import OutputFolder
@@ -65,11 +66,12 @@ FEATURES = {
     "positions": "mean",
     "projection": "linear",
 }
+ALL_LOSSES = [HARD, SOFT, FEATURES]
 RECIPES: dict[str, dict[str, Any]] = {
     "alone": {"losses": [{"kind": "cross_entropy"}], "teachers": None},
     "best single teacher": {"losses": [HARD, SOFT], "teachers": "best"},
     "ensemble": {"losses": [HARD, SOFT]},
-    "ensemble with features": {"losses": [HARD, SOFT, FEATURES]},
+    "ensemble with features": {"losses": ALL_LOSSES},
     "adaptive weights": {
         "losses": [HARD, SOFT],
         "ensemble": {"weighting": {"kind": "label_cross_entropy"}},
@@ -95,11 +97,17 @@ def split_rows(source: Path, into: Path) -> Path:
     return into
 
 
-def finished(settings: dict[str, Any], ui: Ui) -> dict[str, float]:
-    """The metrics of a run, which is started, gone on with, or done already."""
+def checked(settings: dict[str, Any]) -> DistillConfig:
+    """The configuration, or all its faults."""
     config, faults = parse_config(settings)
     if config is None or faults:
         raise ConfigError(faults)
+    return config
+
+
+def finished(settings: dict[str, Any], ui: Ui) -> dict[str, float]:
+    """The metrics of a run, which is started, gone on with, or done already."""
+    config = checked(settings)
     ui.say(f"— {config.run.name}")
     again = OutputFolder.of(config).read_manifest() is not None
     return dict(distill(config, resume=again, ui=ui).metrics)
@@ -118,7 +126,7 @@ def compare(options: argparse.Namespace) -> None:
     results = output / "recipes.jsonl"
     for name in options.sets:
         shape = SETS[name]
-        common = {
+        common: dict[str, Any] = {
             "data": {"folder": str(split_rows(Path(options.data) / name, output / "data" / name))},
             "task": {"kind": "text_classification", **shape.get("task", {})},
             "tracking": {"enabled": False},
@@ -145,6 +153,14 @@ def compare(options: argparse.Namespace) -> None:
             key: str(Path(options.models) / value) if isinstance(value, str) else value
             for key, value in shape["student"].items()
         }
+        common["student"] = {**student, "max_tokens": shape["max_tokens"]}
+        common["training"] = {"epochs": 1000, "max_steps": options.steps, "batch_rows": 16, "learning_rate": 5e-4, "evaluate_every_steps": options.steps // 4}  # fmt: skip
+        common["evaluation"] = {"teachers": False, "latency": False}
+        # The teachers answer once what any of the runs will ask.
+        filling = {"name": f"{name}-store", "output_dir": str(output / name / "store")}
+        cache(
+            checked({**common, "run": filling, "teachers": teachers, "losses": ALL_LOSSES}), ui=ui
+        )
         for recipe, parts in RECIPES.items():
             chosen = parts.get("teachers", "all")
             used = {} if chosen is None else teachers if chosen == "all" else {best: teachers[best]}
@@ -155,13 +171,9 @@ def compare(options: argparse.Namespace) -> None:
                     {
                         **common,
                         "run": {"name": f"{name}-{recipe.replace(' ', '-')}", "seed": seed, "output_dir": str(folder)},
-                        "student": {**student, "max_tokens": shape["max_tokens"]},
                         "teachers": used,
                         "losses": parts["losses"],
                         "ensemble": parts.get("ensemble", {}),
-                        "pipeline": {"batches_ahead": 16},
-                        "training": {"epochs": 1000, "max_steps": options.steps, "batch_rows": 16, "learning_rate": 5e-4, "evaluate_every_steps": options.steps // 4},
-                        "evaluation": {"teachers": False, "latency": False},
                     },
                     ui,
                 )  # fmt: skip
