@@ -29,6 +29,8 @@ from raydistill.runtime import connect_ray
 from raydistill.ui import Ui
 
 LABELLED = 2000
+CHARACTERS = "characters"
+"""Stands for a tokenizer made of the characters of the training texts."""
 NUM_CPUS = 8.0  # only a count
 SETS: dict[str, dict[str, Any]] = {
     "mr": {
@@ -44,8 +46,8 @@ SETS: dict[str, dict[str, Any]] = {
     },
     "tnews5": {
         "teachers": {"e5": "e5-small", "e5_other": "e5-small"},
-        "student": {
-            "tokenizer": "e5-small",
+        "student": {  # of its own vocabulary: with the teachers' 250,000 pieces it would be nothing else
+            "tokenizer": CHARACTERS,
             "from_config": {
                 "model_type": "bert",
                 "hidden_size": 128,
@@ -79,15 +81,29 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """JSON lines; texts may hold other ends of lines than ours."""
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+
+
+def character_tokenizer(texts: list[str], folder: Path) -> Path:
+    """A BERT tokenizer whose pieces are the characters, and the frequent Latin words, of some texts."""
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertTokenizerFast
+
+    pieces = BertWordPieceTokenizer(lowercase=True)
+    pieces.train_from_iterator(
+        texts, vocab_size=6000, limit_alphabet=5000, min_frequency=2, show_progress=False
+    )
+    BertTokenizerFast(tokenizer_object=pieces._tokenizer).save_pretrained(folder)
+    return folder
+
+
 def split_rows(source: Path, into: Path) -> Path:
     """A data folder with the first rows labelled, the rest without labels."""
     if not (into / "labels.json").exists():
         into.mkdir(parents=True, exist_ok=True)
-        rows = [
-            json.loads(line)
-            for line in (source / "train.jsonl").read_text("utf-8").split("\n")
-            if line
-        ]
+        rows = read_rows(source / "train.jsonl")
         without = [{k: v for k, v in row.items() if k != "label"} for row in rows[LABELLED:]]
         for name, some in (("train", rows[:LABELLED]), ("unlabelled", without)):
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in some)
@@ -153,6 +169,10 @@ def compare(options: argparse.Namespace) -> None:
             key: str(Path(options.models) / value) if isinstance(value, str) else value
             for key, value in shape["student"].items()
         }
+        if shape["student"].get("tokenizer") == CHARACTERS:
+            rows = read_rows(Path(options.data) / name / "train.jsonl")
+            folder = output / name / CHARACTERS
+            student["tokenizer"] = str(character_tokenizer([row["text"] for row in rows], folder))
         common["student"] = {**student, "max_tokens": shape["max_tokens"]}
         common["training"] = {"epochs": 1000, "max_steps": options.steps, "batch_rows": 16, "learning_rate": 5e-4, "evaluate_every_steps": options.steps // 4}  # fmt: skip
         common["evaluation"] = {"teachers": False, "latency": False}
