@@ -105,7 +105,8 @@ def final_figures(job: FinalJob) -> FinalFigures:
         found.metrics |= {f"{split}/{key}/{name}": value for key, value in agreement.items()}
         if job.evaluation.latency:
             found.latency_ms |= _teacher_latency(name, line, task)
-    together = predict_ensemble(answers, job.objective.weights, job.objective.combine)
+    weights, combine = job.objective.weights, job.objective.combine
+    together = predict_ensemble(answers, weights, combine, task.route())
     found.metrics |= metrics_of(together, task, f"{split}/ensemble")
     return found
 

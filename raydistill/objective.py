@@ -47,6 +47,7 @@ from raydistill.terms import (
     Term,
     View,
     Weighed,
+    abstaining,
     answering,
     attention_sum,
     count_features,
@@ -87,7 +88,7 @@ class Objective(nn.Module):
         self.projections = Projections(plan.projections, seed=plan.seed)
         partial = any(min(columns) < 0 for columns in plan.columns.values())
         self.weighting = TeacherWeighting(plan.weighting, plan.weights, plan.seed, partial=partial)
-        self._last = (Weighed([]), torch.zeros(0), torch.zeros(0))
+        self._last: tuple[Weighed, Tensor, Batch] | None = None
         self.temperatures = nn.ModuleDict()
         self.learned = nn.ParameterDict()
         for place, term in enumerate(plan.terms):
@@ -132,7 +133,7 @@ class Objective(nn.Module):
 
     def counts(self, batch: Batch) -> Tensor:
         """What a batch adds to the denominator of each term, ``[terms]`` float64."""
-        heard, labelled = self._heard(batch), batch.labels != IGNORED_LABEL
+        heard, labelled = self._heard(batch, self._answering(batch)), batch.labels != IGNORED_LABEL
         numbers = []
         for term in self.plan.terms:
             match term.match:
@@ -146,9 +147,15 @@ class Objective(nn.Module):
             numbers.append((heard & labelled).sum())
         return torch.stack(numbers).double()
 
-    def _heard(self, batch: Batch) -> Tensor:
+    def _answering(self, batch: Batch) -> Tensor | None:
+        """Which teachers are heard about which rows, ``[M, B]``; None: all about all."""
+        by_column = self.plan.weighting.kind == "routing"
+        assert (batch.route is not None) == by_column, "whoever reads the data reads the routes"
+        return answering(batch, self.plan.columns)
+
+    @staticmethod
+    def _heard(batch: Batch, answered: Tensor | None) -> Tensor:
         """Bool ``[B]``: rows that count and that any teacher says something about."""
-        answered = answering(batch.labels, self.plan.columns)
         return batch.counts if answered is None else batch.counts & answered.any(0)
 
     def forward(
@@ -166,10 +173,13 @@ class Objective(nn.Module):
             signals: The teachers' answers for the same rows.
             moment: Of the step.
         """
-        heard, labelled = self._heard(batch), batch.labels != IGNORED_LABEL
-        logits, weighed = self._teachers(student, batch, signals, moment)
-        self._last = weighed, heard, batch.counts
-        view = View(student, batch, heard, signals, logits, weighed.weights, self.plan.group_rows)
+        answered = self._answering(batch)
+        heard, labelled = self._heard(batch, answered), batch.labels != IGNORED_LABEL
+        logits, weighed = self._teachers(student, batch, signals, answered, moment)
+        self._last = weighed, heard, batch
+        view = View(
+            student, batch, heard, signals, logits, weighed.weights, self.plan.group_rows, answered
+        )
         sums: list[Tensor] = []
         active = self.plan.active(moment.step)
         for place, term in enumerate(self.plan.terms):
@@ -205,6 +215,7 @@ class Objective(nn.Module):
         student: StudentOutputs,
         batch: Batch,
         signals: Mapping[str, TeacherSignal],
+        answered: Tensor | None,
         moment: Moment,
     ) -> tuple[Tensor | None, Weighed]:
         """Logits of all teachers in the student's classes, ``[M, B, C]``, and what each counts."""
@@ -216,14 +227,15 @@ class Objective(nn.Module):
             / self.plan.temperatures.get(name, 1.0)
             for name, signal in signals.items()
         ])  # fmt: skip
-        answered = answering(batch.labels, self.plan.columns)
         return logits, self.weighting(logits, batch.labels, answered, moment.step)
 
     def note_weights(self) -> None:
         """Take the last micro-batch into the record of what teachers counted."""
-        weighed, heard, counts = self._last
+        assert self._last is not None, "a forward pass comes first"
+        weighed, heard, batch = self._last
         if isinstance(weighed.weights, Tensor):
-            self.weighting.seen.add(weighed.weights.detach(), weighed.answered, heard, counts)
+            abstained = abstaining(batch, self.plan.columns)
+            self.weighting.seen.add(weighed.weights.detach(), abstained, heard, batch.counts)
 
     def total(self, terms: Tensor, moment: Moment, batch: Batch, counts: Tensor) -> Tensor:
         """This micro-batch's share of what is minimised, a scalar.

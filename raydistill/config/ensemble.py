@@ -13,6 +13,7 @@ __all__ = [
     "FixedWeighting",
     "GateWeighting",
     "LabelWeighting",
+    "RoutingWeighting",
     "StochasticWeighting",
     "ValidationWeighting",
     "WeightingSection",
@@ -95,6 +96,24 @@ class StochasticWeighting(Section):
     """Which way this is."""
 
 
+class RoutingWeighting(Section):
+    """One teacher for each row, named by a column of the data: a language, a source, a domain.
+
+    A row whose teacher abstains (`missing_labels`) has none. All teachers are asked for all rows all the
+    same: their answers are kept in the store, for any other routes.
+    """
+
+    kind: Literal["routing"]
+    """Which way this is."""
+    column: str
+    """Column of every split whose cells, texts or numbers, say where a row goes."""
+    routes: dict[str, str] = {}
+    """Cell to teacher, e.g. {zh: e5, en: minilm}. A cell that is a teacher's name goes to that teacher."""
+    others: Literal["refuse", "all"] = "refuse"
+    """Rows with any other cell, empty ones too. refuse: they are a fault. all: all teachers speak, by
+    `ensemble.weights`."""
+
+
 WeightingSection = Annotated[
     FixedWeighting
     | ValidationWeighting
@@ -102,7 +121,8 @@ WeightingSection = Annotated[
     | LabelWeighting
     | AgreementWeighting
     | GateWeighting
-    | StochasticWeighting,
+    | StochasticWeighting
+    | RoutingWeighting,
     Field(discriminator="kind"),
 ]
 

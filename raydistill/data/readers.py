@@ -21,7 +21,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 
-from raydistill.data.checks import RowFaults, column_list, did_you_mean
+from raydistill.data.checks import RowFaults, column_list, did_you_mean, setting_of
 from raydistill.errors import ConfigError, Fault
 
 __all__ = ["SUFFIXES", "Columns", "read_columns"]
@@ -34,8 +34,9 @@ _PEEK_ROWS = 1000
 _CHUNK_ROWS = 65_536
 _BLOCK_BYTES = (1 << 24, 1 << 30)  # the second for rows that are longer than a block
 _END_OF_LINE = ("\n", "\r")
+_NAMES = ("label", "route")  # roles whose cells may be numbers, too
 
-Wanted = dict[str, str]  # role (text, text_pair, label) -> name of its column
+Wanted = dict[str, str]  # role (text, text_pair, label, route) -> name of its column
 Columns = dict[str, pa.ChunkedArray]  # role -> large_string
 
 
@@ -62,7 +63,7 @@ class _Source:
                 faults.append(
                     Fault(
                         self.path_in_config,
-                        f"must hold one column {column!r} (task.{role}), got "
+                        f"must hold one column {column!r} ({setting_of(role)}), got "
                         f"{there.count(column)} of that name "
                         f"in {self.path.name}. Rename the others.",
                     )
@@ -71,7 +72,7 @@ class _Source:
                 faults.append(
                     Fault(
                         self.path_in_config,
-                        f"must hold a column {column!r} (task.{role}), got the columns "
+                        f"must hold a column {column!r} ({setting_of(role)}), got the columns "
                         f"{column_list(there)} in "
                         f"{self.path.name}.{did_you_mean(column, there)}{hint}",
                     )
@@ -85,12 +86,12 @@ def read_columns(path: Path, wanted: Wanted, *, path_in_config: str) -> Columns:
 
     Args:
         path: An existing file with one of :data:`SUFFIXES`.
-        wanted: Role (``text``, ``text_pair``, ``label``) to the column's name.
+        wanted: Role (``text``, ``text_pair``, ``label``, ``route``) to the column's name.
         path_in_config: The subject of faults.
 
     Returns:
-        By role, ``large_string``. Label numbers are spelled out, true and false are "1" and "0";
-        null where a format knows null.
+        By role, ``large_string``. Numbers of labels and routes are spelled out, true and false are
+        "1" and "0"; null where a format knows null.
 
     Raises:
         ConfigError: Every fault that the careful reader could find in the file.
@@ -118,10 +119,7 @@ class _NotPlainError(Exception):
 
 
 def _json_fast(source: _Source) -> Columns:
-    keys, label_type = _json_peek(source)
-    types = dict.fromkeys(source.wanted.values(), _TEXT)
-    if "label" in source.wanted and source.wanted["label"] not in _texts(source.wanted):
-        types[source.wanted["label"]] = label_type
+    keys, types = _json_peek(source)
     options = pa_json.ParseOptions(
         explicit_schema=pa.schema(list(types.items())), unexpected_field_behavior="ignore"
     )
@@ -137,10 +135,10 @@ def _json_fast(source: _Source) -> Columns:
     return {role: _as_text(table[column]) for role, column in source.wanted.items()}
 
 
-def _json_peek(source: _Source) -> tuple[set[str], pa.DataType]:
-    """Keys, and the type of labels, in the first rows; raises when they are not plain JSON."""
+def _json_peek(source: _Source) -> tuple[set[str], dict[str, pa.DataType]]:
+    """Keys in the first rows, and types of the columns; raises when they are not plain JSON."""
     keys: set[str] = set()
-    kinds: set[type] = set()
+    kinds: dict[str, set[type]] = {name: set() for name in _names(source.wanted)}
     with source.path.open("rb") as lines:
         for number, line in enumerate(lines):
             if number == _PEEK_ROWS:
@@ -154,16 +152,23 @@ def _json_peek(source: _Source) -> tuple[set[str], pa.DataType]:
             if not isinstance(row, dict):
                 raise _NotPlainError
             keys |= row.keys()
-            kinds.add(type(row.get(source.wanted.get("label", ""))))
-    kinds.discard(type(None))
+            for name, seen in kinds.items():
+                seen.add(type(row.get(name)))
+    types = dict.fromkeys(source.wanted.values(), _TEXT)
+    return keys, types | {name: _type_of(seen) for name, seen in kinds.items()}
+
+
+def _type_of(kinds: set[type]) -> pa.DataType:
+    """Of a column of names or numbers; raises where both are mixed."""
+    kinds = kinds - {type(None)}
     types = {str: _TEXT, int: pa.int64(), bool: pa.bool_(), float: pa.float64()}
     if not kinds:
-        return keys, _TEXT
+        return _TEXT
     if kinds == {int, float}:
-        return keys, pa.float64()
+        return pa.float64()
     if len(kinds) > 1 or not kinds <= types.keys():
         raise _NotPlainError
-    return keys, types[kinds.pop()]
+    return types[kinds.pop()]
 
 
 def _json_careful(source: _Source) -> Columns:
@@ -186,19 +191,20 @@ def _json_careful(source: _Source) -> Columns:
 
 
 def _json_cell(source: _Source, role: str, value: Any, where: str) -> str | None:
-    rule = f"hold text in column {source.wanted[role]!r} (task.{role})"
+    rule = f"hold text in column {source.wanted[role]!r} ({setting_of(role)})"
     if value is None:
         return None
     if isinstance(value, str):
         if value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value):
             return value
         source.problems.add(rule, "half of a surrogate pair (\\ud800 … \\udfff)", where)
-    elif role == "label" and isinstance(value, (bool, int, float)):
+    elif role in _NAMES and isinstance(value, (bool, int, float)):
         if value != value:  # NaN  # noqa: PLR0124
             return None
-        return str(int(value)) if isinstance(value, bool) else str(value)
+        whole = isinstance(value, bool) or (isinstance(value, float) and value.is_integer())
+        return str(int(value)) if whole else str(value)
     else:
-        rule = rule.replace("text", "a name or a number", 1) if role == "label" else rule
+        rule = rule.replace("text", "a name or a number", 1) if role in _NAMES else rule
         source.problems.add(rule, _kind(value), where)
     return None
 
@@ -400,9 +406,9 @@ def _parquet(source: _Source) -> Columns:
         faults = [
             Fault(
                 source.path_in_config,
-                f"must hold {'names or numbers' if role == 'label' else 'text'} in column "
+                f"must hold {'names or numbers' if role in _NAMES else 'text'} in column "
                 f"{column!r} "
-                f"(task.{role}), got {schema.field(column).type} in {name}.",
+                f"({setting_of(role)}), got {schema.field(column).type} in {name}.",
             )
             for role, column in source.wanted.items()
             if not _readable(schema.field(column).type, role)
@@ -424,7 +430,7 @@ def _readable(kind: pa.DataType, role: str) -> bool:
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     )
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-    return text or pa.types.is_null(kind) or (role == "label" and number)
+    return text or pa.types.is_null(kind) or (role in _NAMES and number)
 
 
 # Shared -------------------------------------------------------------------------------------------
@@ -467,8 +473,10 @@ def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(_TEXT)
 
 
-def _texts(wanted: Wanted) -> list[str]:
-    return [column for role, column in wanted.items() if role != "label"]
+def _names(wanted: Wanted) -> list[str]:
+    """Columns of names or numbers that are not read as texts, too."""
+    texts = [column for role, column in wanted.items() if role not in _NAMES]
+    return [wanted[role] for role in _NAMES if role in wanted and wanted[role] not in texts]
 
 
 def _with_larger_blocks(read: Any) -> pa.Table:

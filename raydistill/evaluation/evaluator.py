@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from raydistill.alignment import known_labels
-from raydistill.ensemble import combine_log_p
+from raydistill.ensemble import combine_log_p, fixed_weights, routed
 from raydistill.evaluation.metrics import classification_metrics
 from raydistill.losses import IGNORED_LABEL
 from raydistill.signals import Ask, Request
@@ -79,7 +79,10 @@ def predict_by_sources(
 
 
 def predict_ensemble(
-    logits: Mapping[str, Tensor], weights: Mapping[str, float], combine: str
+    logits: Mapping[str, Tensor],
+    weights: Mapping[str, float],
+    combine: str,
+    route: Tensor | None = None,
 ) -> Tensor:
     """The teachers' common log-probabilities at temperature 1, ``[N, C]``.
 
@@ -88,12 +91,14 @@ def predict_ensemble(
         weights: Summing to 1.
         combine: As in `ensemble.combine`; summed losses pull towards the mean of probabilities, and so
             does the best teacher of each row, whose weights are those of training.
+        route: Place of the one teacher of each row, ``[N]``, -1: all; None: all about every row.
     """
     geometric = combine in ("logits", "log_probabilities")
     space: Literal["logits", "probabilities"] = "logits" if geometric else "probabilities"
-    return combine_log_p(
-        list(logits.values()), [weights[name] for name in logits], temperature=1.0, space=space
-    )
+    base: Sequence[float] | Tensor = [weights[name] for name in logits]
+    if route is not None:
+        base = fixed_weights(base, routed(route, len(base)))
+    return combine_log_p(list(logits.values()), base, temperature=1.0, space=space)
 
 
 def metrics_of(

@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from raydistill.config import DistillConfig
+from raydistill.config.ensemble import RoutingWeighting
 from raydistill.config.losses import CrossEntropyLoss
-from raydistill.data import Split, find_splits, load_splits
+from raydistill.data import Routes, Split, find_splits, load_splits
 from raydistill.data.sources import SPLIT_NAMES
 from raydistill.errors import ConfigError, Fault
 
@@ -43,7 +44,12 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     splits: dict[str, Split] = {}
     try:
         splits = load_splits(
-            files, text=task.text, text_pair=task.text_pair, label=task.label, labels=task.labels
+            files,
+            text=task.text,
+            text_pair=task.text_pair,
+            label=task.label,
+            labels=task.labels,
+            routes=_routes(config),
         )
     except ConfigError as error:
         # Without training rows there are no names of labels: that was said above.
@@ -53,8 +59,19 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     return splits
 
 
+def _routes(config: DistillConfig) -> Routes | None:
+    """Which rows go to which teacher, if a column says so."""
+    weighting = config.ensemble.weighting
+    if not isinstance(weighting, RoutingWeighting):
+        return None
+    return Routes(
+        weighting.column, tuple(config.teachers), weighting.routes, weighting.others == "all"
+    )
+
+
 def _with_basis(fault: Fault) -> Fault:
     """A complaint about a column rests on its name, too."""
     columns = ("text", "text_pair", "label", "labels")
     named = tuple(f"task.{name}" for name in columns if f"(task.{name})" in fault.message)
+    named += ("ensemble.weighting",) if "(ensemble.weighting.column)" in fault.message else ()
     return replace(fault, rests_on=(fault.path, *named)) if named else fault

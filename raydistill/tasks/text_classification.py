@@ -20,7 +20,8 @@ class TextClassification:
     """Rows of one or two texts and a class.
 
     Args:
-        table: Columns ``text``, ``text_pair`` (optional), ``label`` (-100: none), ``row_id``.
+        table: Columns ``text``, ``text_pair`` (optional), ``label`` (-100: none), ``row_id``, ``route``
+            (optional).
         labels: Names of the classes in order.
     """
 
@@ -53,6 +54,7 @@ class TextClassification:
             inputs=tokenize(tokenizer, texts, max_tokens),
             labels=torch.tensor(part["label"].to_pylist(), dtype=torch.int64),
             counts=torch.full((len(rows),), not filler, dtype=torch.bool),
+            route=_route(part),
         )
 
     def texts(self, rows: Sequence[int]) -> tuple[tuple[int, ...], tuple[tuple[str, ...], ...]]:
@@ -70,3 +72,13 @@ class TextClassification:
     def hard_labels(self) -> Tensor:
         """Labels of all rows, ``[N]``."""
         return torch.tensor(self._table["label"].to_pylist(), dtype=torch.int64)
+
+    def route(self) -> Tensor | None:
+        """Of all rows the place of the one teacher that speaks, ``[N]``, -1: all; None: all everywhere."""
+        return _route(self._table)
+
+
+def _route(table: pa.Table) -> Tensor | None:
+    if "route" not in table.column_names:
+        return None
+    return torch.tensor(table["route"].to_pylist(), dtype=torch.int64)

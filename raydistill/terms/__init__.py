@@ -16,7 +16,13 @@ from raydistill.terms.features import (
 from raydistill.terms.plan import Moment, ObjectivePlan, Term
 from raydistill.terms.soft import HardMatch, SoftMatch, soft_values, temperature_of
 from raydistill.terms.view import StudentOutputs, View
-from raydistill.terms.weighting import Seen, TeacherWeighting, Weighed, answering
+from raydistill.terms.weighting import (
+    Seen,
+    TeacherWeighting,
+    Weighed,
+    abstaining,
+    answering,
+)
 
 __all__ = [
     "FeatureMatch",
@@ -31,6 +37,7 @@ __all__ = [
     "Term",
     "View",
     "Weighed",
+    "abstaining",
     "answering",
     "asked_of",
     "attention_sum",
