@@ -28,16 +28,23 @@ class FixedWeighting(Section):
 
 
 class ValidationWeighting(Section):
-    """By each teacher's score, the same in every row: e to the power of sharpness times score."""
+    """By each teacher's score on held-out rows, the same in every row: e to the power of sharpness times score.
+
+    Scores that are not written are measured on the validation split before training starts, each
+    teacher's on the rows whose label it knows; a resumed run keeps the weights of its beginning.
+    """
 
     kind: Literal["validation"]
     """Which way this is."""
-    scores: Annotated[dict[str, float], Field(min_length=1)]
-    """Of every teacher, e.g. its accuracy on the validation split (`raydistill evaluate`)."""
+    scores: Annotated[dict[str, float], Field(min_length=1)] | None = None
+    """Of every teacher, e.g. its accuracy on the validation split (`raydistill evaluate`). Null: they are
+    measured."""
+    metric: Literal["accuracy", "macro_f1", "nll", "ece"] = "accuracy"
+    """What is measured. Of nll and ece smaller is better."""
     sharpness: NonNegative = 20.0
     """How much a difference counts: at 20 a lead of .05 weighs 2.7 times."""
     greater_is_better: bool = True
-    """False for losses."""
+    """False if scores are losses; of measured ones the metric says it."""
 
 
 class ConfidenceWeighting(Section):

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from raydistill.config.base import Section
 from raydistill.config.data import DataSection, TaskSection, TextClassificationTask
-from raydistill.config.ensemble import EnsembleSection
+from raydistill.config.ensemble import EnsembleSection, ValidationWeighting
 from raydistill.config.losses import LossSection
 from raydistill.config.models import StudentSection, TeacherName, TeacherSection
 from raydistill.config.rules import objective_faults, unknown_teacher, with_teachers
@@ -54,6 +54,13 @@ class DistillConfig(Section):
     """What MLflow is told."""
     evaluation: EvaluationSection = EvaluationSection()
     """What is measured at the end."""
+
+    @property
+    def measures_teachers(self) -> bool:
+        """Whether teachers are scored on the validation rows before training."""
+        weighting = self.ensemble.weighting
+        by_score = isinstance(weighting, ValidationWeighting) and weighting.scores is None
+        return by_score and len(self.teachers) > 1
 
 
 def cross_faults(config: DistillConfig) -> list[Fault]:

@@ -163,8 +163,17 @@ def _ensemble_faults(config: "DistillConfig") -> list[Fault]:
     named = {"weights": ensemble.weights, "temperatures": ensemble.temperatures}
     weighting = ensemble.weighting
     if isinstance(weighting, ValidationWeighting):
-        named["weighting.scores"] = weighting.scores
-        missing = [name for name in config.teachers if name not in weighting.scores]
+        scores = weighting.scores
+        named["weighting.scores"] = scores or {}
+        missing = [n for n in config.teachers if scores is not None and n not in scores]
+        if scores is None and not weighting.greater_is_better:
+            faults.append(
+                Fault(
+                    "ensemble.weighting.greater_is_better",
+                    f"is false, but there are no scores: they are measured, and ensemble.weighting.metric = {weighting.metric} says which way. Remove it.",
+                    rests_on=("ensemble.weighting",),
+                )
+            )
         faults += [
             Fault(
                 "ensemble.weighting.scores",

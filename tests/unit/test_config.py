@@ -101,6 +101,8 @@ ONE_FAULT = [
     ("ensemble", {"weighting": {"kind": "routing", "column": "c", "routes": {"zh": "wid"}}}, "ensemble.weighting.routes.zh names the teacher 'wid', which is not under teachers. Known: deep, wide."),
     ("ensemble", {"weighting": {"kind": "routing", "column": "c", "others": "al"}}, "ensemble.weighting.others must be one of refuse, all, got 'al'. Did you mean 'all'?"),
     ("ensemble", {"weights": {"wide": 2}, "weighting": {"kind": "routing", "column": "c"}}, "ensemble.weights have no effect with weighting: routing and others: refuse, where every row has one teacher. Remove one."),
+    ("ensemble", {"weighting": {"kind": "validation", "greater_is_better": False}}, "ensemble.weighting.greater_is_better is false, but there are no scores: they are measured, and ensemble.weighting.metric = accuracy says which way. Remove it."),
+    ("ensemble", {"weighting": {"kind": "validation", "metric": "f1"}}, "ensemble.weighting.metric must be one of accuracy, macro_f1, nll, ece, got 'f1'."),
     ("ensemble", {"weighting": {"kind": "validation", "scores": {"wide": 0.8}}}, "ensemble.weighting.scores must hold a score of every teacher, deep is missing."),
     ("losses", [{"kind": "forward_kl", "weight": -1}], "losses.0.weight must be a finite number, zero or more, got -1."),
     ("losses", [{"kind": "forward_kl", "weight": 0}], "losses have weight 0 throughout: nothing would be trained."),

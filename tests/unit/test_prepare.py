@@ -18,6 +18,7 @@ from raydistill.prepare import (
 )
 from raydistill.run import check
 from raydistill.signals import HiddenAsk
+from raydistill.storing import needed_answers
 from raydistill.tasks import TextClassification
 from tests.conftest import make_model, make_rows, two_teachers, write_rows
 
@@ -150,6 +151,38 @@ def test_faults_of_routes_have_no_echoes_among_rows(settings, tmp_path):
     settings["ensemble"] = {"weighting": ROUTING | {"routes": {}, "others": "ignore"}}
     (line,) = lines(settings)
     assert line.startswith("ensemble.weighting.others must be one of")
+
+
+def test_scores_can_be_measured_on_validation_rows_only(settings, tiny, tmp_path):
+    """Found out after the teachers are loaded, or not at all: all teachers would weigh the same."""
+    settings["ensemble"] = {"weighting": {"kind": "validation"}}
+    found = prepared(settings)
+    assert found.config.measures_teachers
+    assert found.objective.weights == {"wide": 0.5, "deep": 0.5}
+    rows = {task.num_rows for task, ask in needed_answers(found, "wide")}
+    assert rows == {96, 32, 40}
+    assert len(list(needed_answers(found, "wide"))) == 4, (
+        "validation, though test is measured at the end"
+    )
+    data = {"train": f"{tiny['data']}/train.jsonl"}
+    (line,) = lines(settings | {"data": data})
+    assert line.startswith(
+        "ensemble.weighting.scores are to be measured, but there is no data.validation."
+    )
+    bare = write_rows(tmp_path / "bare.jsonl", [row | {"label": None} for row in make_rows(9, 1)])
+    (line,) = lines(settings | {"data": data | {"validation": str(bare)}})
+    assert "but no row of data.validation has a label" in line
+    one = write_rows(
+        tmp_path / "one.jsonl", [row | {"label": "positive"} for row in make_rows(9, 1)]
+    )
+    other = make_model(tmp_path / "partial", labels=("negative", "neutral"))
+    settings["task"] = {"labels": ["negative", "positive", "neutral"]}
+    settings["teachers"]["wide"]["missing_labels"] = "abstain"
+    settings["teachers"]["deep"] = {"model": str(other), "missing_labels": "abstain"}
+    (line,) = lines(settings | {"data": data | {"validation": str(one)}})
+    assert "but teachers.deep knows the label of no row of data.validation" in line
+    settings["ensemble"]["weighting"]["scores"] = {"wide": 0.9, "deep": 0.8}
+    assert not prepared(settings | {"data": data}).config.measures_teachers
 
 
 def test_student_of_a_teachers_layers(settings):
