@@ -47,6 +47,7 @@ from raydistill.terms import (
     Term,
     View,
     Weighed,
+    abstaining,
     answering,
     attention_sum,
     by_position,
@@ -99,7 +100,7 @@ class Objective(nn.Module):
         self._known = None if self._exclusive else known_columns(plan.columns)
         if not self._exclusive:
             self.weighting.seen.unit = "labels"
-        self._last = (Weighed([]), torch.zeros(0), torch.zeros(0))
+        self._last: tuple[Weighed, Tensor, Batch] | None = None
         self.temperatures = nn.ModuleDict()
         self.learned = nn.ParameterDict()
         for place, term in enumerate(plan.terms):
@@ -144,7 +145,8 @@ class Objective(nn.Module):
 
     def counts(self, batch: Batch) -> Tensor:
         """What a batch adds to the denominator of each term, ``[terms]`` float64."""
-        heard, labelled = self._heard(batch), labelled_rows(batch.labels)
+        heard = self._heard(batch, self._answering(batch))
+        labelled = labelled_rows(batch.labels)
         numbers = []
         for term in self.plan.terms:
             match term.match:
@@ -158,9 +160,15 @@ class Objective(nn.Module):
             numbers.append((heard & labelled).sum())
         return torch.stack(numbers).double()
 
-    def _heard(self, batch: Batch) -> Tensor:
+    def _answering(self, batch: Batch) -> Tensor | None:
+        """Which teachers are heard about which rows, ``[M, B]``; None: all about all."""
+        by_column = self.plan.weighting.kind == "routing"
+        assert (batch.route is not None) == by_column, "whoever reads the data reads the routes"
+        return answering(batch, self.plan.columns)
+
+    @staticmethod
+    def _heard(batch: Batch, answered: Tensor | None) -> Tensor:
         """Bool ``[B]``: rows that count and that any teacher says something about."""
-        answered = answering(batch.labels, self.plan.columns)
         return batch.counts if answered is None else batch.counts & answered.any(0)
 
     def forward(
@@ -178,11 +186,12 @@ class Objective(nn.Module):
             signals: The teachers' answers for the same rows.
             moment: Of the step.
         """
-        heard, labelled = self._heard(batch), labelled_rows(batch.labels)
-        logits, weighed = self._teachers(student, batch, signals, moment)
-        self._last = weighed, heard, batch.counts
+        answered = self._answering(batch)
+        heard, labelled = self._heard(batch, answered), labelled_rows(batch.labels)
+        logits, weighed = self._teachers(student, batch, signals, answered, moment)
+        self._last = weighed, heard, batch
         view = View(
-            student, batch, heard, signals, logits, weighed.weights, self.plan.group_rows,
+            student, batch, heard, signals, logits, weighed.weights, self.plan.group_rows, answered,
             weighed.by_label, self.plan.task,
         )  # fmt: skip
         values_of = soft_values if self._exclusive else label_values
@@ -221,6 +230,7 @@ class Objective(nn.Module):
         student: StudentOutputs,
         batch: Batch,
         signals: Mapping[str, TeacherSignal],
+        answered: Tensor | None,
         moment: Moment,
     ) -> tuple[Tensor | None, Weighed]:
         """Logits of all teachers in the student's classes, ``[M, B, C]``, and what each counts."""
@@ -232,7 +242,6 @@ class Objective(nn.Module):
             / self.plan.temperatures.get(name, 1.0)
             for name, signal in signals.items()
         ])  # fmt: skip
-        answered = answering(batch.labels, self.plan.columns)
         if self._exclusive:
             return logits, self.weighting(logits, batch.labels, answered, moment.step)
         return logits, weigh_labels(
@@ -246,11 +255,13 @@ class Objective(nn.Module):
 
     def note_weights(self) -> None:
         """Take the last micro-batch into the record of what teachers counted."""
-        weighed, heard, counts = self._last
+        assert self._last is not None, "a forward pass comes first"
+        weighed, heard, batch = self._last
         if weighed.by_label is not None:
-            self.weighting.seen.add(*by_position(weighed, counts))
+            self.weighting.seen.add(*by_position(weighed.by_label, self._known, batch))
         elif isinstance(weighed.weights, Tensor):
-            self.weighting.seen.add(weighed.weights.detach(), weighed.answered, heard, counts)
+            abstained = abstaining(batch, self.plan.columns)
+            self.weighting.seen.add(weighed.weights.detach(), abstained, heard, batch.counts)
 
     def total(self, terms: Tensor, moment: Moment, batch: Batch, counts: Tensor) -> Tensor:
         """This micro-batch's share of what is minimised, a scalar.

@@ -97,15 +97,19 @@ def _software(backend: str) -> str:
 
 
 def needed_answers(prepared: Prepared, name: str) -> Iterator[tuple[TextRows, Ask]]:
-    """What a run asks of a teacher: everything in training, logits of the split it is measured on."""
+    """What a run asks of a teacher: everything in training, logits of the splits it is measured on."""
     ask = prepared.objective.asks[name]
     for split in ("train", "unlabelled"):
         if split in prepared.splits:
             yield TextRows(prepared.splits[split].table), ask
     evaluation = prepared.config.evaluation
-    measured = [split for split in evaluation.splits if split in prepared.splits]
-    if evaluation.teachers and measured:
-        yield TextRows(prepared.splits[measured[-1]].table), Ask(dtype=ask.dtype)
+    measured = [split for split in evaluation.splits if split in prepared.splits][-1:]
+    if not evaluation.teachers:
+        measured = []
+    if prepared.config.measures_teachers and "validation" not in measured:
+        measured.append("validation")
+    for split in measured:
+        yield TextRows(prepared.splits[split].table), Ask(dtype=ask.dtype)
 
 
 def missing_rows(prepared: Prepared, name: str, line: StoreLine) -> int:

@@ -13,6 +13,7 @@ __all__ = [
     "FixedWeighting",
     "GateWeighting",
     "LabelWeighting",
+    "RoutingWeighting",
     "StochasticWeighting",
     "ValidationWeighting",
     "WeightingSection",
@@ -27,16 +28,24 @@ class FixedWeighting(Section):
 
 
 class ValidationWeighting(Section):
-    """By each teacher's score, the same in every row: e to the power of sharpness times score."""
+    """By each teacher's score on held-out rows, the same in every row: e to the power of sharpness times score.
+
+    Scores that are not written are measured on the validation split before training starts, each
+    teacher's on the rows whose label it knows; a resumed run keeps the weights of its beginning.
+    """
 
     kind: Literal["validation"]
     """Which way this is."""
-    scores: Annotated[dict[str, float], Field(min_length=1)]
-    """Of every teacher, e.g. its accuracy on the validation split (`raydistill evaluate`)."""
+    scores: Annotated[dict[str, float], Field(min_length=1)] | None = None
+    """Of every teacher, e.g. its accuracy on the validation split (`raydistill evaluate`). Null: they are
+    measured."""
+    metric: str | None = None
+    """What is measured, a metric of the task; null: the first of them (accuracy, micro_f1, rmse). Whether
+    smaller is better is known."""
     sharpness: NonNegative = 20.0
     """How much a difference counts: at 20 a lead of .05 weighs 2.7 times."""
     greater_is_better: bool = True
-    """False for losses."""
+    """False if scores are losses; of measured ones the metric says it."""
 
 
 class ConfidenceWeighting(Section):
@@ -96,6 +105,24 @@ class StochasticWeighting(Section):
     """Which way this is."""
 
 
+class RoutingWeighting(Section):
+    """One teacher for each row, named by a column of the data: a language, a source, a domain.
+
+    A row whose teacher abstains (`missing_labels`) has none. All teachers are asked for all rows all the
+    same: their answers are kept in the store, for any other routes.
+    """
+
+    kind: Literal["routing"]
+    """Which way this is."""
+    column: str
+    """Column of every split whose cells, texts or numbers, say where a row goes."""
+    routes: dict[str, str] = {}
+    """Cell to teacher, e.g. {zh: e5, en: minilm}. A cell that is a teacher's name goes to that teacher."""
+    others: Literal["refuse", "all"] = "refuse"
+    """Rows with any other cell, empty ones too. refuse: they are a fault. all: all teachers speak, by
+    `ensemble.weights`."""
+
+
 WeightingSection = Annotated[
     FixedWeighting
     | ValidationWeighting
@@ -103,7 +130,8 @@ WeightingSection = Annotated[
     | LabelWeighting
     | AgreementWeighting
     | GateWeighting
-    | StochasticWeighting,
+    | StochasticWeighting
+    | RoutingWeighting,
     Field(discriminator="kind"),
 ]
 

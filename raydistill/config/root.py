@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from raydistill.config.base import Section, with_default
 from raydistill.config.data import DataSection
-from raydistill.config.ensemble import EnsembleSection
+from raydistill.config.ensemble import EnsembleSection, ValidationWeighting
 from raydistill.config.losses import LossSection
 from raydistill.config.models import StudentSection, TeacherName, TeacherSection
 from raydistill.config.rules import objective_faults, unknown_teacher, with_teachers
@@ -78,6 +78,20 @@ class DistillConfig(Section):
         metric = selected_by(kind)
         settings = with_default(settings, "training", "select_by", metric)
         return with_default(settings, "tracking", "champion_metric", metric)
+
+    @property
+    def scored_by(self) -> str:
+        """The metric that teachers are scored by, where they are."""
+        weighting = self.ensemble.weighting
+        written = weighting.metric if isinstance(weighting, ValidationWeighting) else None
+        return written or METRICS[self.task.kind][0]
+
+    @property
+    def measures_teachers(self) -> bool:
+        """Whether teachers are scored on the validation rows before training."""
+        weighting = self.ensemble.weighting
+        by_score = isinstance(weighting, ValidationWeighting) and weighting.scores is None
+        return by_score and len(self.teachers) > 1
 
 
 def cross_faults(config: DistillConfig) -> list[Fault]:

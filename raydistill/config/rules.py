@@ -2,7 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from raydistill.config.ensemble import StochasticWeighting, ValidationWeighting
+from raydistill.config.ensemble import (
+    RoutingWeighting,
+    StochasticWeighting,
+    ValidationWeighting,
+)
 from raydistill.config.losses import CustomLoss, HardLoss, LossBase
 from raydistill.config.schedules import (
     CurriculumTemperature,
@@ -10,7 +14,7 @@ from raydistill.config.schedules import (
     FlswTemperature,
     RelativeBalancing,
 )
-from raydistill.config.task import LOGIT_LOSSES
+from raydistill.config.task import LOGIT_LOSSES, METRICS
 from raydistill.errors import Fault
 
 if TYPE_CHECKING:
@@ -160,8 +164,26 @@ def _ensemble_faults(config: "DistillConfig") -> list[Fault]:
     named = {"weights": ensemble.weights, "temperatures": ensemble.temperatures}
     weighting = ensemble.weighting
     if isinstance(weighting, ValidationWeighting):
-        named["weighting.scores"] = weighting.scores
-        missing = [name for name in config.teachers if name not in weighting.scores]
+        scores = weighting.scores
+        named["weighting.scores"] = scores or {}
+        missing = [n for n in config.teachers if scores is not None and n not in scores]
+        if scores is None and not weighting.greater_is_better:
+            faults.append(
+                Fault(
+                    "ensemble.weighting.greater_is_better",
+                    f"is false, but there are no scores: they are measured, and ensemble.weighting.metric = {config.scored_by} says which way. Remove it.",
+                    rests_on=("ensemble.weighting",),
+                )
+            )
+        known = METRICS[config.task.kind]
+        if weighting.metric is not None and weighting.metric not in known:
+            faults.append(
+                Fault(
+                    "ensemble.weighting.metric",
+                    f"must be a metric of {config.task.kind}, got {weighting.metric!r}. Use one of {', '.join(known)}.",
+                    rests_on=("ensemble.weighting", "task.kind"),
+                )
+            )
         faults += [
             Fault(
                 "ensemble.weighting.scores",
@@ -178,17 +200,49 @@ def _ensemble_faults(config: "DistillConfig") -> list[Fault]:
                     rests_on=("ensemble.weights", "ensemble.weighting"),
                 )
             )
+    if isinstance(weighting, RoutingWeighting):
+        faults += _routing_faults(config, weighting)
     for key, values in named.items():
         for name in values:
             faults += unknown_teacher(config, f"ensemble.{key}.{name}", name)
     fixed = weighting.kind in ("fixed", "validation")
-    if ensemble.combine == "best" and (fixed or isinstance(weighting, StochasticWeighting)):
+    by_name = isinstance(weighting, StochasticWeighting | RoutingWeighting)
+    if ensemble.combine == "best" and (fixed or by_name):
+        same = (
+            "which names the teacher of a row itself"
+            if isinstance(weighting, RoutingWeighting)
+            else "the same in all rows"
+        )
         faults.append(
             Fault(
                 "ensemble.combine",
                 "is best, the teacher of the largest weight in each row, but weighting is "
-                f"{weighting.kind}, the same in all rows. Set weighting to confidence, label_cross_entropy, agreement or gate.",
+                f"{weighting.kind}, {same}. Set weighting to confidence, label_cross_entropy, agreement or gate.",
                 rests_on=("ensemble.combine", "ensemble.weighting"),
+            )
+        )
+    return faults
+
+
+def _routing_faults(config: "DistillConfig", weighting: RoutingWeighting) -> list[Fault]:
+    faults, path = [], "ensemble.weighting"
+    if len(config.teachers) < 2:  # noqa: PLR2004 - one teacher needs no choice
+        faults.append(
+            Fault(
+                f"{path}.kind",
+                f"is routing, which chooses among two teachers or more, got {len(config.teachers)}. Add one, or remove weighting.",
+                rests_on=(f"{path}.kind", "teachers"),
+            )
+        )
+    for cell, name in weighting.routes.items():
+        shown = cell or "''"
+        faults += unknown_teacher(config, f"{path}.routes.{shown}", name)
+    if config.ensemble.weights and weighting.others == "refuse":
+        faults.append(
+            Fault(
+                "ensemble.weights",
+                "have no effect with weighting: routing and others: refuse, where every row has one teacher. Remove one.",
+                rests_on=("ensemble.weights", path),
             )
         )
     return faults

@@ -23,6 +23,7 @@ __all__ = [
     "named_few",
     "overlap_notes",
     "require_text",
+    "setting_of",
     "text_notes",
     "unseen_label_notes",
 ]
@@ -54,6 +55,11 @@ def column_list(columns: Sequence[str]) -> str:
     listed = ", ".join(columns[:_MAX_COLUMNS_NAMED]) or "none"
     more = len(columns) - _MAX_COLUMNS_NAMED
     return f"{listed} and {more} more" if more > 0 else listed
+
+
+def setting_of(role: str) -> str:
+    """Where a column is named in the configuration."""
+    return "ensemble.weighting.column" if role == "route" else f"task.{role}"
 
 
 class RowFaults:

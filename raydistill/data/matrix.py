@@ -16,6 +16,7 @@ __all__ = [
     "known_entries",
     "label_bytes",
     "label_matrix",
+    "labels_seen",
 ]
 
 NOT_KNOWN = -1
@@ -58,3 +59,11 @@ def any_label(table: pa.Table) -> bool:
     if pa.types.is_fixed_size_list(column.type):
         return bool(known_entries(label_matrix(column)).any())
     return bool(pc.max(column).as_py() >= 0)
+
+
+def labels_seen(table: pa.Table) -> set[int]:
+    """Classes (or numbers) that any row of a split says something about."""
+    column = table["label"]
+    if pa.types.is_fixed_size_list(column.type):
+        return set(np.flatnonzero(known_entries(label_matrix(column)).any(0)).tolist())
+    return {label for label in pc.unique(column).to_pylist() if label >= 0}

@@ -21,7 +21,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 
-from raydistill.data.checks import RowFaults, column_list, did_you_mean
+from raydistill.data.checks import RowFaults, column_list, did_you_mean, setting_of
 from raydistill.errors import ConfigError, Fault
 
 __all__ = ["SUFFIXES", "Cells", "Columns", "read_columns"]
@@ -35,7 +35,7 @@ _CHUNK_ROWS = 65_536
 _BLOCK_BYTES = (1 << 24, 1 << 30)  # the second for rows that are longer than a block
 _END_OF_LINE = ("\n", "\r")
 
-Wanted = dict[str, str]  # role (text, text_pair, label, labels.0) -> name of its column
+Wanted = dict[str, str]  # role (text, text_pair, label, labels.0, route) -> name of its column
 Cells = Literal["class", "list", "number"]
 """What a column of labels holds: one class (or a yes or no), a list of classes, a number."""
 _HOLD: dict[Cells, str] = {
@@ -70,7 +70,7 @@ class _Source:
                 faults.append(
                     Fault(
                         self.path_in_config,
-                        f"must hold one column {column!r} (task.{role}), got "
+                        f"must hold one column {column!r} ({setting_of(role)}), got "
                         f"{there.count(column)} of that name "
                         f"in {self.path.name}. Rename the others.",
                     )
@@ -79,7 +79,7 @@ class _Source:
                 faults.append(
                     Fault(
                         self.path_in_config,
-                        f"must hold a column {column!r} (task.{role}), got the columns "
+                        f"must hold a column {column!r} ({setting_of(role)}), got the columns "
                         f"{column_list(there)} in "
                         f"{self.path.name}.{did_you_mean(column, there)}{hint}",
                     )
@@ -95,13 +95,14 @@ def read_columns(
 
     Args:
         path: An existing file with one of :data:`SUFFIXES`.
-        wanted: Role (``text``, ``text_pair``, ``label``, or ``labels.0`` and so on) to the column's name.
+        wanted: Role (``text``, ``text_pair``, ``label``, ``route``, or ``labels.0`` and so on) to the
+            column's name.
         path_in_config: The subject of faults.
         cells: What columns of labels hold.
 
     Returns:
-        By role, ``large_string``. Label numbers are spelled out, true and false are "1" and "0", a list is
-        JSON; null where a format knows null, and for NaN unless numbers are wanted.
+        By role, ``large_string``. Numbers of labels and routes are spelled out, true and false are
+        "1" and "0", a list is JSON; null where a format knows null, and for NaN unless numbers are wanted.
 
     Raises:
         ConfigError: Every fault that the careful reader could find in the file.
@@ -129,8 +130,8 @@ class _NotPlainError(Exception):
 
 
 def _json_fast(source: _Source) -> Columns:
-    keys, label_types = _json_peek(source)
-    types = {**dict.fromkeys(source.wanted.values(), _TEXT), **label_types}
+    keys, kinds = _json_peek(source)
+    types = {**dict.fromkeys(source.wanted.values(), _TEXT), **kinds}
     options = pa_json.ParseOptions(
         explicit_schema=pa.schema(list(types.items())), unexpected_field_behavior="ignore"
     )
@@ -143,16 +144,19 @@ def _json_fast(source: _Source) -> Columns:
     if table.num_rows:
         unseen = {name for name in table.column_names if table[name].null_count == table.num_rows}
         source.require_columns(sorted(keys | (set(table.column_names) - unseen)))
-    return {role: _as_text(table[name], source.cells) for role, name in source.wanted.items()}
+    return {
+        role: _as_text(table[name], _cells_of(role, source)) for role, name in source.wanted.items()
+    }
 
 
 def _json_peek(source: _Source) -> tuple[set[str], dict[str, pa.DataType]]:
-    """Keys, and the type of each column of labels, in the first rows; raises when they are not plain JSON."""
+    """Keys, and the type of each column of names, in the first rows; raises when they are not plain JSON."""
     keys: set[str] = set()
     texts = _texts(source.wanted)
     seen: dict[str, list[Any]] = {
-        name: [] for role, name in source.wanted.items() if _is_label(role) and name not in texts
+        name: [] for role, name in source.wanted.items() if _is_name(role) and name not in texts
     }
+    cells = {name: _cells_of(role, source) for role, name in source.wanted.items()}
     with source.path.open("rb") as lines:
         for number, line in enumerate(lines):
             if number == _PEEK_ROWS:
@@ -168,7 +172,7 @@ def _json_peek(source: _Source) -> tuple[set[str], dict[str, pa.DataType]]:
             keys |= row.keys()
             for name, values in seen.items():
                 values.append(row.get(name))
-    return keys, {name: _json_type(values, source.cells) for name, values in seen.items()}
+    return keys, {name: _json_type(values, cells[name]) for name, values in seen.items()}
 
 
 def _json_type(values: Sequence[Any], cells: Cells) -> pa.DataType:
@@ -210,21 +214,21 @@ def _json_careful(source: _Source) -> Columns:
 
 
 def _json_cell(source: _Source, role: str, value: Any, where: str) -> str | None:
-    held = _HOLD[source.cells] if _is_label(role) else "text"
-    rule = f"hold {held} in column {source.wanted[role]!r} (task.{role})"
+    cells = _cells_of(role, source)
+    rule = f"hold {_HOLD[cells] if _is_name(role) else 'text'} in column {source.wanted[role]!r} ({setting_of(role)})"
     if value is None:
         return None
     if isinstance(value, str):
         if value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value):
             return value
-        rule = f"hold text in column {source.wanted[role]!r} (task.{role})"
+        rule = f"hold text in column {source.wanted[role]!r} ({setting_of(role)})"
         source.problems.add(rule, "half of a surrogate pair (\\ud800 … \\udfff)", where)
     elif (
-        _is_label(role)
-        and isinstance(value, _json_kinds(source.cells))
-        and (source.cells != "number" or not isinstance(value, bool))
+        _is_name(role)
+        and isinstance(value, _json_kinds(cells))
+        and (cells != "number" or not isinstance(value, bool))
     ):
-        return _spelled(value, source.cells)
+        return _spelled(value, cells)
     else:
         source.problems.add(rule, _kind(value), where)
     return None
@@ -440,17 +444,20 @@ def _parquet(source: _Source) -> Columns:
         faults = [
             Fault(
                 source.path_in_config,
-                f"must hold {_many(role, source.cells)} in column {column!r} (task.{role}), got "
+                f"must hold {_many(role, _cells_of(role, source))} in column {column!r} ({setting_of(role)}), got "
                 f"{schema.field(column).type} in {name}.",
             )
             for role, column in source.wanted.items()
-            if not _readable(schema.field(column).type, role, source.cells)
+            if not _readable(schema.field(column).type, role, _cells_of(role, source))
         ]
         if faults:
             raise ConfigError(faults)
         columns = list(dict.fromkeys(source.wanted.values()))
         table = pq.read_table(source.path, columns=columns, memory_map=True)
-        return {role: _as_text(table[name], source.cells) for role, name in source.wanted.items()}
+        return {
+            role: _as_text(table[name], _cells_of(role, source))
+            for role, name in source.wanted.items()
+        }
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise source.refuse(f"must be a readable Parquet file, got {name}: {reason}.") from error
@@ -458,7 +465,7 @@ def _parquet(source: _Source) -> Columns:
 
 def _many(role: str, cells: Cells) -> str:
     named = {"class": "names or numbers", "list": "lists of names or numbers, or text"}
-    return named.get(cells, "numbers") if _is_label(role) else "text"
+    return named.get(cells, "numbers") if _is_name(role) else "text"
 
 
 def _readable(kind: pa.DataType, role: str, cells: Cells) -> bool:
@@ -467,7 +474,7 @@ def _readable(kind: pa.DataType, role: str, cells: Cells) -> bool:
     text = (
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     )
-    if text or pa.types.is_null(kind) or not _is_label(role):
+    if text or pa.types.is_null(kind) or not _is_name(role):
         return bool(text or pa.types.is_null(kind))
     if cells == "list":
         return _is_list(kind) and _readable(kind.value_type, role, "class")
@@ -521,11 +528,16 @@ def _as_text(column: pa.ChunkedArray, cells: Cells) -> pa.ChunkedArray:
 
 
 def _texts(wanted: Wanted) -> list[str]:
-    return [column for role, column in wanted.items() if not _is_label(role)]
+    return [column for role, column in wanted.items() if not _is_name(role)]
 
 
-def _is_label(role: str) -> bool:
-    return role.startswith("label")
+def _is_name(role: str) -> bool:
+    """Whether its cells may be numbers, too."""
+    return role.startswith("label") or role == "route"
+
+
+def _cells_of(role: str, source: _Source) -> Cells:
+    return "class" if role == "route" else source.cells
 
 
 def _is_list(kind: pa.DataType) -> bool:

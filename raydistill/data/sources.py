@@ -16,12 +16,14 @@ from raydistill.data.checks import (
     did_you_mean,
     overlap_notes,
     require_text,
+    setting_of,
     text_notes,
     unseen_label_notes,
 )
 from raydistill.data.labels import NO_LABEL, derive_labels, encode_labels, read_labels
 from raydistill.data.matrix import label_bytes
 from raydistill.data.readers import SUFFIXES, Columns, read_columns
+from raydistill.data.routes import Routes, encode_routes, route_note
 from raydistill.data.targets import Read, Targets
 from raydistill.errors import ConfigError, Fault
 
@@ -43,10 +45,12 @@ class Split:
     Attributes:
         name: ``train``, ``unlabelled``, ``validation`` or ``test``.
         table: Columns ``text`` [, ``text_pair``] (large_string), ``label`` (int32, -100 = no
-            label; of several labels or numbers see `raydistill.data.matrix`), ``row_id`` (int64, unique over train and unlabelled together).
+            label; of several labels or numbers see `raydistill.data.matrix`), ``row_id`` (int64, unique
+            over train and unlabelled together), and, if rows go to teachers by a column, ``route``
+            (int32: place of the teacher, -1 = all).
         labels: Names of the classes in the order of their numbers; empty when the task has none.
         fingerprint: SHA-256 of texts and labels in order, whatever file, format or chunks they came
-            in.
+            in; of rows that teachers teach (train, unlabelled) also of their routes.
         paths: The files, in the order of the rows.
         notes: What may be meant but should be known.
     """
@@ -77,6 +81,7 @@ def load_split(
     text_pair: str | None = None,
     label: str | None = None,
     labels: Sequence[str] | None = None,
+    routes: Routes | None = None,
     path_in_config: str,
     first_row_id: int = 0,
     targets: Targets | None = None,
@@ -92,6 +97,7 @@ def load_split(
         label: Column of the label; None for a task without labels.
         labels: Names of the classes; an empty sequence reads labels without judging them,
             and gives -100. None takes them from these rows, which only makes sense for ``train``.
+        routes: Which rows go to which teacher; None: every row to all.
         path_in_config: The subject of faults, such as ``data.train``.
         first_row_id: Row ids count from here: the number of training rows, for ``unlabelled``.
         targets: In place of ``label``, where labels are not one class a row.
@@ -108,8 +114,10 @@ def load_split(
         "text": text,
         "text_pair": text_pair,
         "label": None if name == "unlabelled" or targets is not None else label,
+        "route": routes.column if routes is not None else None,
     }
     roles = {role: column for role, column in wanted.items() if column is not None}
+    texts = [role for role in roles if role in ("text", "text_pair")]
     if targets is not None and name != "unlabelled":
         roles |= targets.columns
     faults = [fault for path in paths for fault in _path_faults(Path(path), path_in_config)]
@@ -132,8 +140,8 @@ def load_split(
             )
             continue
         parts.append((path.name, columns))
-        for role in [role for role in roles if not role.startswith("label")]:
-            named = f"column {roles[role]!r} (task.{role})"
+        for role in texts:
+            named = f"column {roles[role]!r} ({setting_of(role)})"
             faults += require_text(
                 columns[role], named=named, path_in_config=path_in_config, file_name=path.name
             )
@@ -161,24 +169,32 @@ def load_split(
             faults=faults,
         )
         column = pa.array(ids, pa.int32())
+    places = _places(parts, routes, path_in_config=path_in_config, faults=faults)
     if faults:
         raise ConfigError(faults)
     if "label" in roles and targets is None:
         notes += _label_notes(name, ids, names)
-    data = {
-        role: _joined([columns[role] for _, columns in parts])
-        for role in roles
-        if not role.startswith("label")
-    }
     table = pa.table(
         {
-            **data,
+            **{role: _joined([columns[role] for _, columns in parts]) for role in texts},
             "label": column,
             "row_id": pa.array(np.arange(first_row_id, first_row_id + num_rows, dtype=np.int64)),
         }
     )
-    all_paths = tuple(Path(path) for path in paths)
-    return Split(name, table, names, _fingerprint(table), all_paths, tuple(notes))
+    split = Split(
+        name, table, names, _fingerprint(table), tuple(Path(path) for path in paths), tuple(notes)
+    )
+    return split if routes is None else _routed(split, routes, places)
+
+
+def _routed(split: Split, routes: Routes, places: np.ndarray) -> Split:
+    """The split with the place of each row's teacher."""
+    table = split.table.append_column("route", pa.array(places, pa.int32()))
+    if split.name not in ("train", "unlabelled"):
+        # Figures on these rows do not depend on it; students are compared by them across runs.
+        return replace(split, table=table)
+    notes = (*split.notes, route_note(places, routes))
+    return replace(split, table=table, fingerprint=_fingerprint(table), notes=notes)
 
 
 def load_splits(
@@ -188,6 +204,7 @@ def load_splits(
     text_pair: str | None = None,
     label: str | None = None,
     labels: Sequence[str] | None = None,
+    routes: Routes | None = None,
     path_in_config: str = "data",
     targets: Targets | None = None,
 ) -> dict[str, Split]:
@@ -200,6 +217,7 @@ def load_splits(
         label: Column of the label; None for a task without labels.
         labels: The list in the configuration; None looks for ``labels.json``, then into the
             training rows.
+        routes: Which rows go to which teacher; None: every row to all.
         path_in_config: ``data`` gives faults about ``data.train`` and so on.
         targets: In place of ``label``, where labels are not one class a row.
 
@@ -236,6 +254,7 @@ def load_splits(
                 label=label,
                 # Without names labels are not judged; all other faults are still found.
                 labels=() if names is None and name != "train" else names,
+                routes=routes,
                 path_in_config=f"{path_in_config}.{name}",
                 first_row_id=(
                     splits["train"].num_rows if name == "unlabelled" and "train" in splits else 0
@@ -354,6 +373,26 @@ def _targets(
     return targets.read(parts, labels, split=name, path_in_config=path_in_config)
 
 
+def _places(
+    parts: Sequence[tuple[str, Columns]],
+    routes: Routes | None,
+    *,
+    path_in_config: str,
+    faults: list[Fault],
+) -> np.ndarray:
+    """Where the rows go, none without routes; adds to ``faults``."""
+    found = [np.empty(0, np.int32)]
+    for file_name, columns in parts:
+        if routes is None:
+            continue
+        places, wrong = encode_routes(
+            columns["route"], routes, path_in_config=path_in_config, file_name=file_name
+        )
+        found.append(places)
+        faults.extend(wrong)
+    return np.concatenate(found)
+
+
 def _label_notes(name: str, ids: np.ndarray, names: Sequence[str]) -> list[str]:
     notes = []
     missing = int((ids == NO_LABEL).sum())
@@ -415,7 +454,7 @@ def _fingerprint(table: pa.Table) -> str:
             continue
         lengths, content = hashlib.sha256(), hashlib.sha256()
         for chunk in table[name].chunks:
-            if name == "label":
+            if name in ("label", "route"):
                 content.update(label_bytes(chunk))
                 continue
             offsets = np.frombuffer(chunk.buffers()[1], np.int64)[

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raydistill.alignment import known_labels
 from raydistill.config.task import TaskKind
-from raydistill.ensemble import combine_log_p, fixed_weights
+from raydistill.ensemble import combine_log_p, fixed_weights, routed
 from raydistill.evaluation.measures import measure
 from raydistill.losses import IGNORED_LABEL
 from raydistill.signals import Ask, Request
@@ -84,6 +84,7 @@ def predict_ensemble(
     logits: Mapping[str, Tensor],
     weights: Mapping[str, float],
     combine: str,
+    route: Tensor | None = None,
     *,
     kind: TaskKind = "text_classification",
     columns: Mapping[str, Sequence[int]] | None = None,
@@ -95,16 +96,30 @@ def predict_ensemble(
         weights: Summing to 1.
         combine: As in `ensemble.combine`; summed losses pull towards the mean of probabilities, and so
             does the best teacher of each row, whose weights are those of training.
+        route: Place of the one teacher of each row, ``[N]``, -1: all; None: all about every row.
         kind: Of the task.
         columns: Of each teacher, where labels do not exclude each other: it says nothing about those with -1.
     """
     if kind != "text_classification":
-        return _each_label(logits, weights, combine, kind, columns or {})
+        return _each_label(logits, weights, combine, kind, _there(logits, columns or {}, route))
     geometric = combine in ("logits", "log_probabilities")
     space: Literal["logits", "probabilities"] = "logits" if geometric else "probabilities"
-    return combine_log_p(
-        list(logits.values()), [weights[name] for name in logits], temperature=1.0, space=space
-    )
+    base: Sequence[float] | Tensor = [weights[name] for name in logits]
+    if route is not None:
+        base = fixed_weights(base, routed(route, len(base)))
+    return combine_log_p(list(logits.values()), base, temperature=1.0, space=space)
+
+
+def _there(
+    logits: Mapping[str, Tensor], columns: Mapping[str, Sequence[int]], route: Tensor | None
+) -> Tensor:
+    """Which teachers say something about which labels of which rows, ``[M, N, C]`` bool."""
+    num_rows, width = next(iter(logits.values())).shape
+    known = torch.tensor([
+        [column >= 0 for column in columns.get(name, [0] * width)] for name in logits
+    ])  # fmt: skip
+    there = known.unsqueeze(1).expand(len(logits), num_rows, width)
+    return there if route is None else there & routed(route, len(logits)).unsqueeze(-1)
 
 
 def _each_label(
@@ -112,15 +127,12 @@ def _each_label(
     weights: Mapping[str, float],
     combine: str,
     kind: TaskKind,
-    columns: Mapping[str, Sequence[int]],
+    there: Tensor,
 ) -> Tensor:
     """Label by label: log-odds of the mean probability, or the mean of logits or numbers."""
     stacked = torch.stack(list(logits.values()))  # [M, N, C]
     base = torch.tensor([weights[name] for name in logits], dtype=torch.float32)
-    known = torch.tensor([
-        [column >= 0 for column in columns.get(name, [0] * stacked.shape[-1])] for name in logits
-    ])  # fmt: skip
-    each = fixed_weights(base, known.unsqueeze(1).expand(stacked.shape))
+    each = fixed_weights(base, there)
     if kind == "regression" or combine in ("logits", "log_probabilities"):
         return torch.where(each == 0, 0.0, each * stacked).sum(0)
     log_p = combine_log_p(yes_no(stacked), each)

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from raydistill.config import DistillConfig
+from raydistill.config.ensemble import RoutingWeighting
 from raydistill.config.losses import HardLoss
 from raydistill.config.task import (
     MultiLabelClassificationTask,
     RegressionTask,
     TaskSection,
 )
-from raydistill.data import Split, Targets, find_splits, load_splits
+from raydistill.data import Routes, Split, Targets, find_splits, load_splits
 from raydistill.data.sources import SPLIT_NAMES
 from raydistill.errors import ConfigError, Fault
 
@@ -56,6 +57,7 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
             text_pair=task.text_pair,
             label=task.label,
             labels=task.labels,
+            routes=_routes(config),
             targets=targets_of(task),
         )
     except ConfigError as error:
@@ -76,7 +78,18 @@ def targets_of(task: TaskSection) -> Targets | None:
     return None
 
 
+def _routes(config: DistillConfig) -> Routes | None:
+    """Which rows go to which teacher, if a column says so."""
+    weighting = config.ensemble.weighting
+    if not isinstance(weighting, RoutingWeighting):
+        return None
+    return Routes(
+        weighting.column, tuple(config.teachers), weighting.routes, weighting.others == "all"
+    )
+
+
 def _with_basis(fault: Fault) -> Fault:
     """A complaint about a column rests on its name, too."""
     named = tuple(f"task.{name}" for name in _COLUMN.findall(fault.message))
+    named += ("ensemble.weighting",) if "(ensemble.weighting.column)" in fault.message else ()
     return replace(fault, rests_on=(fault.path, *named)) if named else fault

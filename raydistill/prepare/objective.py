@@ -82,11 +82,11 @@ def _columns(
 
 
 def _weights(config: DistillConfig) -> dict[str, float]:
-    """Of all teachers, summing to 1."""
+    """Of all teachers, summing to 1; where scores are still to be measured, all the same."""
     if not config.teachers:
         return {}
     weighting = config.ensemble.weighting
-    if isinstance(weighting, ValidationWeighting):
+    if isinstance(weighting, ValidationWeighting) and weighting.scores is not None:
         known = {n: s for n, s in weighting.scores.items() if n in config.teachers}
         if len(known) == len(config.teachers):
             found = validation_weights(

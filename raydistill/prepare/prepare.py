@@ -10,7 +10,7 @@ from raydistill.config import DistillConfig, parse_config
 from raydistill.config.faults import in_order, without_echoes
 from raydistill.config.rules import needs_inside
 from raydistill.config.task import METRICS
-from raydistill.data import Split, any_label
+from raydistill.data import Split, any_label, labels_seen
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, ModelTraits, read_traits
 from raydistill.objective import ObjectivePlan
@@ -159,6 +159,7 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
     )
     faults += wrong
     faults += _selection_faults(config, splits)
+    faults += _scoring_faults(config, splits, objective)
     if faults or splits is None or student is None or labels is None:
         return None, in_order(without_echoes(faults, ()))
     plan, student_traits = student
@@ -290,6 +291,32 @@ def _teacher_notes(
         if extra > 0:
             notes.append(f"{model} has {extra} labels that the task has not; they are left out.")
     return notes
+
+
+def _scoring_faults(
+    config: DistillConfig, splits: Mapping[str, Split] | None, objective: ObjectivePlan
+) -> list[Fault]:
+    """What keeps teachers from being scored on the validation rows."""
+    if not config.measures_teachers or splits is None:
+        return []
+    path, way_out = "ensemble.weighting.scores", "Write scores, or choose another weighting."
+    basis = (path, "data.validation", "data.folder")
+    if "validation" not in splits:
+        why = f"are to be measured, but there is no data.validation. {way_out}"
+        return [Fault(path, why, rests_on=basis)]
+    there = labels_seen(splits["validation"].table)
+    if not there:
+        why = f"are to be measured, but no row of data.validation has a label. {way_out}"
+        return [Fault(path, why, rests_on=basis)]
+    return [
+        Fault(
+            path,
+            f"are to be measured, but teachers.{name} knows the label of no row of data.validation. {way_out}",
+            rests_on=(*basis, f"teachers.{name}"),
+        )
+        for name, columns in objective.columns.items()
+        if not any(columns[label] >= 0 for label in there if label < len(columns))
+    ]
 
 
 def _idle_settings(config: DistillConfig, objective: ObjectivePlan, steps: Steps) -> list[str]:

@@ -20,7 +20,7 @@ class TextTask(TextRows):
     """Rows of one or two texts and their labels.
 
     Args:
-        table: Columns ``text``, ``text_pair`` (optional), ``label`` and ``row_id``.
+        table: Columns ``text``, ``text_pair`` (optional), ``label``, ``row_id`` and ``route`` (optional).
         labels: Names of the outputs in order.
     """
 
@@ -49,11 +49,22 @@ class TextTask(TextRows):
             inputs=tokenize(tokenizer, texts, max_tokens),
             labels=self._labels_of(part["label"]),
             counts=torch.full((len(rows),), not filler, dtype=torch.bool),
+            route=_route(part),
         )
 
     def hard_labels(self) -> Tensor:
         """Labels of all rows, as in a batch."""
         return self._labels_of(self._table["label"])
 
+    def route(self) -> Tensor | None:
+        """Of all rows the place of the one teacher that speaks, ``[N]``, -1: all; None: all everywhere."""
+        return _route(self._table)
+
     @abstractmethod
     def _labels_of(self, column: pa.ChunkedArray) -> Tensor: ...
+
+
+def _route(table: pa.Table) -> Tensor | None:
+    if "route" not in table.column_names:
+        return None
+    return torch.tensor(table["route"].to_pylist(), dtype=torch.int64)

@@ -26,7 +26,13 @@ from raydistill.terms.hard import HardMatch, count_labels, hard_sum, labelled_ro
 from raydistill.terms.plan import Moment, ObjectivePlan, Term
 from raydistill.terms.soft import SoftMatch, soft_values, temperature_of
 from raydistill.terms.view import StudentOutputs, View
-from raydistill.terms.weighting import Seen, TeacherWeighting, Weighed, answering
+from raydistill.terms.weighting import (
+    Seen,
+    TeacherWeighting,
+    Weighed,
+    abstaining,
+    answering,
+)
 
 __all__ = [
     "FeatureMatch",
@@ -41,6 +47,7 @@ __all__ = [
     "Term",
     "View",
     "Weighed",
+    "abstaining",
     "answering",
     "asked_of",
     "attention_sum",

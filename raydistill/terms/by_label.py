@@ -15,8 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raydistill.ensemble import combine_log_p, gate_loss
+from raydistill.ensemble import combine_log_p, gate_loss, routed
 from raydistill.losses import IGNORED_LABEL
+from raydistill.tasks import Batch
 from raydistill.terms.soft import SoftMatch
 from raydistill.terms.view import View
 from raydistill.terms.weighting import TeacherWeighting, Weighed
@@ -68,19 +69,25 @@ def weigh_labels(
     return replace(weighed, weights=rows, by_label=by_label)
 
 
-def by_position(weighed: Weighed, counts: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+def by_position(
+    weights: Tensor, known: Tensor | None, batch: Batch
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     """What :class:`~raydistill.terms.weighting.Seen` takes, with every label of a row as a row.
 
     Args:
-        weighed: With weights by label.
-        counts: Rows that count, ``[B]`` bool.
+        weights: Of labels, ``[M, B, C]``.
+        known: Which teacher knows which label, ``[M, C]`` bool; None: all know all.
+        batch: The rows.
     """
-    assert weighed.by_label is not None, "weights do not differ by label"
-    weights, answered = weighed.by_label, weighed.answered
-    heard = (weights != 0).any(0) & counts.unsqueeze(-1)
-    counts = counts.repeat_interleave(weights.shape[-1])
-    flat = None if answered is None else answered.flatten(1)
-    return weights.detach().flatten(1), flat, heard.flatten(), counts
+    heard = (weights != 0).any(0) & batch.counts.unsqueeze(-1)
+    counts = batch.counts.repeat_interleave(weights.shape[-1])
+    abstained = None
+    if known is not None:
+        abstained = ~known.to(weights.device).unsqueeze(1).expand(weights.shape)
+        if batch.route is not None:
+            abstained = abstained & routed(batch.route, len(weights)).unsqueeze(-1)
+        abstained = abstained.flatten(1)
+    return weights.detach().flatten(1), abstained, heard.flatten(), counts
 
 
 def label_values(

@@ -51,6 +51,7 @@ class View:
             ``signals``; ``-inf`` for classes that a teacher does not know.
         weights: Of the teachers: numbers if they are the same in all rows, else ``[M, B]``.
         group_rows: Rows that are seen beside each other.
+        answered: Bool ``[M, B]``, which teachers are heard about which rows; None: all about all.
         label_weights: Of the teachers for each label, ``[M, B, C]``, where they differ and labels do not
             exclude each other.
         task: What logits mean.
@@ -63,6 +64,7 @@ class View:
     logits: Tensor | None
     weights: Sequence[float] | Tensor
     group_rows: int
+    answered: Tensor | None = None
     label_weights: Tensor | None = None
     task: TaskKind = "text_classification"
     _alike: set[str] = field(default_factory=set)
@@ -154,17 +156,23 @@ class View:
             return self.weights[teacher]
         return self.spread(self.weights[teacher], positions)
 
-    def by_group(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    def by_group(
+        self, function: Callable[..., Tensor], *tensors: Tensor, teacher: int | None = None
+    ) -> Tensor:
         """Values of rows that are seen beside each other, ``[B]``; 0 for rows that are not heard.
 
         Args:
             function: Some rows of each tensor to one value a row, ``[n]``.
             tensors: ``[B, ...]`` each.
+            teacher: Place of the only teacher whose rows these are; None: of all.
         """
         found = torch.zeros_like(self.student.logits[:, 0])
+        heard = self.heard
+        if teacher is not None and self.answered is not None:
+            heard = heard & self.answered[teacher]
         for begin in range(0, len(self.batch.row_ids), self.group_rows):
-            rows = torch.zeros_like(self.heard)
-            rows[begin : begin + self.group_rows] = self.heard[begin : begin + self.group_rows]
+            rows = torch.zeros_like(heard)
+            rows[begin : begin + self.group_rows] = heard[begin : begin + self.group_rows]
             # What nobody speaks about, and what only fills a place, is beside no one.
             found = found.masked_scatter(rows, function(*(tensor[rows] for tensor in tensors)))
         return found

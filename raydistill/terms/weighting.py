@@ -23,10 +23,12 @@ from raydistill.ensemble import (
     fixed_weights,
     gate_features,
     label_cross_entropy_weights,
+    routed,
     stochastic_choice,
 )
+from raydistill.tasks import Batch
 
-__all__ = ["Seen", "TeacherWeighting", "Weighed", "answering"]
+__all__ = ["Seen", "TeacherWeighting", "Weighed", "abstaining", "answering"]
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,12 @@ class Weighed:
     Attributes:
         weights: Numbers if they are the same in all rows, else ``[M, B]``, without gradient.
         learned: ``[M, B]`` with the gate's gradient, if there is a gate.
-        answered: Bool ``[M, B]``; None: all answered.
-        by_label: ``[M, B, C]``, where they differ and labels do not exclude each other. Then learned and
-            answered have that shape too, and weights are means over the labels.
+        by_label: ``[M, B, C]``, where they differ and labels do not exclude each other. Then learned has
+            that shape too, and weights are means over the labels.
     """
 
     weights: Sequence[float] | Tensor
     learned: Tensor | None = None
-    answered: Tensor | None = None
     by_label: Tensor | None = None
 
 
@@ -67,37 +67,61 @@ class Seen:
         self.sums = torch.zeros(len(self.names), dtype=torch.float64)
         self.rows = 0
 
-    def add(self, weights: Tensor, answered: Tensor | None, heard: Tensor, counts: Tensor) -> None:
+    def add(self, weights: Tensor, abstained: Tensor | None, heard: Tensor, counts: Tensor) -> None:
         """One micro-batch.
 
         Args:
             weights: ``[M, B]``.
-            answered: Bool ``[M, B]``; None: all answered.
+            abstained: Bool ``[M, B]``, as of :func:`abstaining`.
             heard: Bool ``[B]``, rows that count and that any teacher says something about.
             counts: Bool ``[B]``, rows that count.
         """
         self.sums += weights[:, heard].sum(1).double().cpu()
         self.rows += int(heard.sum())
-        if answered is not None:
-            silent = (~answered & counts).sum(1).tolist()
-            for name, number in zip(self.abstained, silent, strict=True):
+        if abstained is not None:
+            numbers = (abstained & counts).sum(1).tolist()
+            for name, number in zip(self.abstained, numbers, strict=True):
                 self.abstained[name] += number
 
 
-def answering(labels: Tensor, columns: Mapping[str, Sequence[int]]) -> Tensor | None:
-    """Which teachers answer which rows, ``[M, B]`` bool; None: all answer all.
+def answering(batch: Batch, columns: Mapping[str, Sequence[int]]) -> Tensor | None:
+    """Which teachers are heard about which rows, ``[M, B]`` bool; None: all about all.
 
     A teacher that does not know all of the task's classes abstains in rows whose label it does not
     know. Rows without a label it answers, with no probability for those classes. Where labels do not
-    exclude each other it answers all rows, see :mod:`raydistill.terms.by_label`.
+    exclude each other it answers all rows, see :mod:`raydistill.terms.by_label`. Where rows have
+    routes only the teacher that a row goes to is heard about it.
 
     Args:
-        labels: Hard labels, ``[B]``, -100 where there is none; or ``[B, C]``.
+        batch: The rows.
         columns: Of each teacher the column of each class, -1 where it has none.
     """
-    if labels.dim() > 1 or all(column >= 0 for one in columns.values() for column in one):
+    known = _knowing(batch, columns)
+    if batch.route is None:
+        return known
+    own = routed(batch.route, len(columns))
+    return own if known is None else own & known
+
+
+def abstaining(batch: Batch, columns: Mapping[str, Sequence[int]]) -> Tensor | None:
+    """Which teachers ought to be heard about which rows and do not know their label, ``[M, B]``; None: none.
+
+    Args:
+        batch: The rows. Who is not heard for a row's route does not abstain.
+        columns: Of each teacher the column of each class, -1 where it has none.
+    """
+    known = _knowing(batch, columns)
+    if known is None or batch.route is None:
+        return None if known is None else ~known
+    return routed(batch.route, len(columns)) & ~known
+
+
+def _knowing(batch: Batch, columns: Mapping[str, Sequence[int]]) -> Tensor | None:
+    """Which teachers know which rows' label, ``[M, B]``; None: all know all, or labels have their own say."""
+    everything = all(column >= 0 for one in columns.values() for column in one)
+    if batch.labels.dim() > 1 or everything:
         return None
-    return torch.stack([known_labels(labels, one) for one in columns.values()])
+    return torch.stack([known_labels(batch.labels, one) for one in columns.values()])
 
 
 class TeacherWeighting(nn.Module):
@@ -146,19 +170,18 @@ class TeacherWeighting(nn.Module):
         match section:
             case ConfidenceWeighting():
                 options = {"temperature": section.temperature, "sharpness": section.sharpness}
-                return Weighed(confidence_weights(logits, base, there, **options), None, answered)
+                return Weighed(confidence_weights(logits, base, there, **options))
             case AgreementWeighting():
                 options = {"temperature": section.temperature, "sharpness": section.sharpness}
-                return Weighed(agreement_weights(logits, base, there, **options), None, answered)
+                return Weighed(agreement_weights(logits, base, there, **options))
             case LabelWeighting():
-                weights = label_cross_entropy_weights(logits, labels, base, there)
-                return Weighed(weights, None, answered)
+                return Weighed(label_cross_entropy_weights(logits, labels, base, there))
             case GateWeighting() if self.gate is not None:
                 learned = self.gate(gate_features(logits, there), there)
-                return Weighed(learned.detach(), learned, answered)
+                return Weighed(learned.detach(), learned)
         if answered is None:
             return Weighed(base)
         weights = fixed_weights(base, answered)
         # What the one that was drawn does not know the others teach.
         rest = fixed_weights(self.base, answered)
-        return Weighed(torch.where(weights.sum(0) == 0, rest, weights), None, answered)
+        return Weighed(torch.where(weights.sum(0) == 0, rest, weights))
