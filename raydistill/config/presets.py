@@ -69,16 +69,16 @@ PRESETS: Mapping[str, Preset] = {
 
 
 def _known(value: str) -> str:
-    if value not in PRESETS:
+    if value.lower() not in PRESETS:
         table = ", ".join(f"{name} ({preset.sizes})" for name, preset in PRESETS.items())
         raise ValueError(f"must be one of {table}")
-    return value
+    return value.lower()
 
 
 PresetName = Annotated[
     str, AfterValidator(_known), Field(json_schema_extra={"enum": list(PRESETS)})
 ]
-"""A name of the table; capitals do not matter where a file is read."""
+"""A name of the table; capitals do not matter."""
 
 
 def with_preset(student: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,7 @@ def _preset_faults(config: "DistillConfig", given: list[str]) -> list[Fault]:
             f"student.{other}",
             f"must be left out with student.preset: {name}, whose sizes are changed in {part}.",
             rests_on=(f"student.{other}", "student.preset"),
+            doubts=(f"student.{other}", "student.preset"),
         )
         for other in given
         if other not in allowed
@@ -69,6 +70,7 @@ def _preset_faults(config: "DistillConfig", given: list[str]) -> list[Fault]:
                 "student.network.kind",
                 f"must be {kind} with student.preset: {name}, got {network.kind}. Leave one of them out.",
                 rests_on=("student.network.kind", "student.preset"),
+                doubts=("student.network", "student.preset"),
             )
         )
     if "from_teacher" in given and "from_config" in given:
@@ -77,6 +79,7 @@ def _preset_faults(config: "DistillConfig", given: list[str]) -> list[Fault]:
                 "student.from_config",
                 "must be left out with student.from_teacher: blocks are as they are there.",
                 rests_on=("student.from_config", "student.from_teacher"),
+                doubts=("student.from_config", "student.from_teacher"),
             )
         )
     return faults

@@ -18,8 +18,8 @@ from raydistill.models.words import SPECIAL_WORDS
 
 __all__ = ["EmbeddingPlan", "embedding_matrix", "matrix_shape", "narrowed", "word_matrix"]
 
-_SCALE = 0.1
-"""Root mean square of first embeddings, as of random ones: cells learn slowly from smaller ones."""
+_SCALE = 1.0
+"""Root mean square of first embeddings that are taken from elsewhere: cells learn slowly from small ones."""
 _ROWS = 1 << 16
 
 
@@ -64,7 +64,7 @@ def _named_weight(model: Any, source: ModelSource) -> tuple[Tensor, str]:
 
 
 def embedding_matrix(plan: EmbeddingPlan) -> Tensor:
-    """The matrix, ``[tokens, width]`` float32, scaled as a whole to the size of a random one."""
+    """The matrix, ``[tokens, width]`` float32, scaled as a whole, so that its numbers are of the size 1."""
     if plan.source is not None:
         matrix = _read(plan.source)
     else:

@@ -11,6 +11,7 @@ the first line).
 import bz2
 import gzip
 import lzma
+import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,36 +52,40 @@ def read_vectors(path: Path, wanted: Collection[str], *, first: int = 0) -> Word
         first: So many words at the beginning of the file are wanted as well.
 
     Raises:
-        ValueError: It is no such file, or damaged. The message continues a sentence that begins with
+        ValueError: It is no such file, cannot be read, or is damaged. The message continues a sentence that begins with
             the file.
     """
-    names = {word.encode("utf-8") for word in wanted}
+    try:
+        with _opened(path) as stream:
+            return _read(stream, {word.encode("utf-8") for word in wanted}, first)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise ValueError(f"cannot be read: {error}") from error
+
+
+def _read(stream: IO[bytes], names: Collection[bytes], first: int) -> WordVectors:
     found: dict[str, NDArray[np.float32]] = {}
     places: list[int] = []
-    with _opened(path) as stream:
-        records, width, count = _records(stream)
-        seen = 0
-        for number, (name, vector) in enumerate(records):
-            seen += 1
-            if name not in names and number >= first:
-                continue
-            try:
-                word = name.decode("utf-8")
-            except UnicodeDecodeError:
-                continue  # among the first ones; none that is wanted by name
-            if word in found or not word:
-                continue
-            values = vector()
-            if values is None or not np.isfinite(values).all():
-                raise ValueError(
-                    f"is damaged: the vector of '{word}' (the {number + 1}. word) is not {width} finite numbers"
-                )
-            found[word] = values
-            places.append(number)
-        if count is not None and seen < count:
+    records, width, count = _records(stream)
+    seen = 0
+    for number, (name, vector) in enumerate(records):
+        seen += 1
+        if name not in names and number >= first:
+            continue
+        try:
+            word = name.decode("utf-8")
+        except UnicodeDecodeError:
+            continue  # among the first ones; none that is wanted by name
+        if word in found or not word:
+            continue
+        values = vector()
+        if values is None or not np.isfinite(values).all():
             raise ValueError(
-                f"is damaged: it says that it holds {count} words, and ends after {seen}"
+                f"is damaged: the vector of '{word}' (the {number + 1}. word) is not {width} finite numbers"
             )
+        found[word] = values
+        places.append(number)
+    if count is not None and seen < count:
+        raise ValueError(f"is damaged: it says that it holds {count} words, and ends after {seen}")
     vectors = np.stack(list(found.values())) if found else np.empty((0, width), np.float32)
     return WordVectors(tuple(found), tuple(places), vectors)
 
@@ -127,11 +132,11 @@ def _records(stream: IO[bytes]) -> tuple[Iterator[tuple[bytes, _Vector]], int, i
     if len(fields) == _HEADER_FIELDS and all(field.isdigit() for field in fields):
         count, width = (int(field) for field in fields)
         start = stream.readline(_LONGEST_LINE)
-        is_text = _numbers(_cut(start, width)[1].split(), width) is not None
-        if width > 0 and is_text:
+        if width > 0 and _numbers(_cut(start, width)[1].split(), width) is not None:
             return _text(stream, start, width), width, count
         if width > 0:
             return _binary(stream, start, count, width), width, count
+        fields = []
     width = len(fields) - 1
     if width < 1 or _numbers(fields[1:], width) is None:
         raise ValueError(

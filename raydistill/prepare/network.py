@@ -31,7 +31,7 @@ from raydistill.models.words import (
     word_tokenizer,
     words_of,
 )
-from raydistill.prepare.planned import PlannedStudent, reason_of, shape_of, tokenizer_of
+from raydistill.prepare.planned import PlannedStudent, shape_of, tokenizer_of
 from raydistill.prepare.sources import resolve_source
 from raydistill.training.student import StudentPlan, WordTokens
 
@@ -194,8 +194,6 @@ def _vectors(section: VectorEmbeddings, splits: Mapping[str, Split] | None) -> _
         found = read_vectors(file, {*of_rows, *map(str.lower, of_rows)}, first=section.more_words)
     except ValueError as error:
         raise ConfigError.of(path, f"{section.file} {error}.") from error
-    except (OSError, EOFError) as error:
-        raise ConfigError.of(path, f"{section.file} cannot be read: {reason_of(error)}") from error
     there = set(found.words)
     known = [word for word in of_rows if word in there]
     missing = [word for word in of_rows if word not in there]
@@ -212,7 +210,8 @@ def _vectors(section: VectorEmbeddings, splits: Mapping[str, Split] | None) -> _
     first = [
         w for w, place in zip(found.words, found.places, strict=True) if place < section.more_words
     ]
-    more = possible_words((word for word in first if word not in set(of_rows)), rules)
+    mine = set(of_rows)
+    more = possible_words((word for word in first if word not in mine), rules)
     vocabulary = [*known, *more]
     tokenizer, matrix = word_tokenizer(rules, vocabulary), word_matrix(vocabulary, found)
     notes = [_coverage(tokenizer, len(vocabulary), splits)]

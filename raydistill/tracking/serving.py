@@ -33,10 +33,9 @@ class TextClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self.max_length: int = settings["max_length"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         folder = context.artifacts["student"]
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder, trust_remote_code=_has_own_code(Path(folder))
-        )
+        options = {"trust_remote_code": _has_own_code(Path(folder))}
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, **options)
         self.model = model.to(self.device).eval()
 
     def predict(
