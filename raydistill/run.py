@@ -8,7 +8,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from raydistill.errors import ConfigError, Fault
 from raydistill.evaluation.report import write_report
 from raydistill.export import export_student
 from raydistill.final import FinalFigures, FinalJob, as_a_worker, final_figures
+from raydistill.models.embeddings import embedding_matrix
 from raydistill.output import OutputFolder
 from raydistill.prepare import (
     Prepared,
@@ -227,7 +228,7 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
 
 
 def _share_tables(prepared: Prepared) -> dict[str, Any]:
-    """Rows in the object store: each node fetches them once, workers read them in place."""
+    """Rows, and first embeddings, in the object store: each node fetches them once, workers read them in place."""
     import pyarrow as pa
     import ray
 
@@ -237,6 +238,8 @@ def _share_tables(prepared: Prepared) -> dict[str, Any]:
     for name in ("validation", "test"):
         if name in splits:
             tables[name] = ray.put(splits[name].table)
+    if prepared.student.embeddings is not None:  # made once, the same for all workers
+        tables["embeddings"] = ray.put(embedding_matrix(prepared.student.embeddings).numpy())
     return tables
 
 
@@ -249,7 +252,7 @@ def _worker_job(
         limit = object_store_bytes() // 3 // config.training.num_workers
     return WorkerJob(
         seed=config.run.seed,
-        student=prepared.student,
+        student=replace(prepared.student, embeddings=None),
         objective=prepared.objective,
         training=config.training,
         pipeline=config.pipeline,
@@ -264,6 +267,7 @@ def _worker_job(
         eval_rows=config.evaluation.batch_rows,
         manifest=dict(prepared.manifest),
         recorder=start_recorder(),
+        embeddings=tables.get("embeddings"),
     )
 
 

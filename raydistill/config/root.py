@@ -9,10 +9,11 @@ from raydistill.config.data import DataSection
 from raydistill.config.ensemble import EnsembleSection, ValidationWeighting
 from raydistill.config.losses import LossSection
 from raydistill.config.models import StudentSection, TeacherName, TeacherSection
-from raydistill.config.rules import objective_faults, unknown_teacher, with_teachers
+from raydistill.config.rules import objective_faults, with_teachers
 from raydistill.config.schedules import BalancingSection, NoBalancing
 from raydistill.config.stages import StageSection, stage_faults
 from raydistill.config.store import StoreSection
+from raydistill.config.students import student_faults
 from raydistill.config.task import (
     LABEL_LOSSES,
     METRICS,
@@ -99,7 +100,7 @@ def cross_faults(config: DistillConfig) -> list[Fault]:
     return [
         *_data_faults(config),
         *task_faults(config),
-        *_student_faults(config),
+        *student_faults(config),
         *_teacher_faults(config),
         *objective_faults(config),
         *stage_faults(config),
@@ -123,40 +124,6 @@ def _data_faults(config: DistillConfig) -> list[Fault]:
                 "data.unlabelled",
                 f"has no effect: only {LABEL_LOSSES[config.task.kind]} is minimised, and it does not count rows without a label. Add a loss with teachers, or remove it.",
                 rests_on=("data.unlabelled", "losses"),
-            )
-        )
-    return faults
-
-
-def _student_faults(config: DistillConfig) -> list[Fault]:
-    student, faults = config.student, []
-    sources = ("model", "from_teacher", "from_config")
-    given = [name for name in sources if getattr(student, name) is not None]
-    if len(given) != 1:
-        faults.append(
-            Fault(
-                "student",
-                f"needs exactly one of {', '.join(sources)}, got {' and '.join(given) or 'none'}.",
-                rests_on=tuple(f"student.{name}" for name in sources),
-            )
-        )
-    if student.from_teacher is not None:
-        name = student.from_teacher.teacher
-        faults += unknown_teacher(config, "student.from_teacher.teacher", name)
-        faults += [
-            Fault(
-                f"student.{setting}",
-                f"must be left out with student.from_teacher: layers and embeddings are those of teachers.{name}.",
-                rests_on=(f"student.{setting}", "student.from_teacher"),
-            )
-            for setting in ("tokenizer", "revision")
-            if getattr(student, setting) is not None
-        ]
-    if student.from_config is not None and student.tokenizer is None:
-        faults.append(
-            Fault(
-                "student.tokenizer",
-                "is needed with student.from_config: new weights have no vocabulary of their own. Name a model or folder whose tokenizer to use.",
             )
         )
     return faults

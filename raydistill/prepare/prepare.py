@@ -24,7 +24,7 @@ from raydistill.prepare.sources import (
     resolve_source,
     weights_fingerprint,
 )
-from raydistill.prepare.student import frozen_faults, plan_student
+from raydistill.prepare.student import frozen_faults, plan_student, start_of
 from raydistill.schedules import plan_stages
 from raydistill.training.schedule import Steps, plan_steps
 from raydistill.training.student import StudentPlan
@@ -75,7 +75,8 @@ class Prepared:
     def model_folders(self) -> dict[str, Path]:
         """Folders that models are loaded from, by configuration path; hub ids are not among them."""
         named = {f"teachers.{name}.model": source for name, source in self.sources.items()}
-        named["student"] = self.student.source
+        if self.student.words is None:
+            named["student"] = self.student.source
         return {n: Path(s.location) for n, s in named.items() if Path(s.location).is_dir()}
 
     def row_bytes(self, name: str) -> int:
@@ -151,21 +152,23 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
                 section.max_tokens or config.student.max_tokens,
                 found,
             )
-    student = tried(lambda: plan_student(config, sources=sources, traits=traits, labels=labels))
+    student = tried(
+        lambda: plan_student(config, sources=sources, traits=traits, splits=splits, labels=labels)
+    )
     if student is not None:
-        faults += _too_long("student.max_tokens", config.student.max_tokens, student[1])
+        faults += _too_long("student.max_tokens", config.student.max_tokens, student.traits)
     objective, wrong = plan_objective(
-        config, student=student[1] if student else None, teachers=traits, labels=labels
+        config, student=student.traits if student else None, teachers=traits, labels=labels
     )
     faults += wrong
     faults += _selection_faults(config, splits)
     faults += _scoring_faults(config, splits, objective)
     if faults or splits is None or student is None or labels is None:
         return None, in_order(without_echoes(faults, ()))
-    plan, student_traits = student
+    plan = student.plan
     weights = {name: weights_fingerprint(source) for name, source in sources.items()}
-    if config.student.from_config is None:
-        weights["student"] = weights_fingerprint(plan.source)
+    if (start := start_of(plan)) is not None:
+        weights["student"] = start
     rows = sum(splits[n].num_rows for n in ("train", "unlabelled") if n in splits)
     steps = plan_steps(config.training, rows)
     try:
@@ -177,7 +180,7 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
         return None, wrong
     notes = [f"data.{s.name}: {note}" for s in splits.values() for note in s.notes]
     notes += _teacher_notes(config, traits, labels)
-    notes += _idle_settings(config, objective, steps)
+    notes += [*student.notes, *_idle_settings(config, objective, steps)]
     return (
         Prepared(
             config=config,
@@ -186,7 +189,7 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
             sources=sources,
             traits=traits,
             student=plan,
-            student_traits=student_traits,
+            student_traits=student.traits,
             objective=objective,
             steps=steps,
             weights=weights,

@@ -72,7 +72,7 @@ def head_faults(path: str, source: ModelSource) -> list[Fault]:
         path: Where it stands in the configuration.
         source: A model whose configuration can be loaded.
     """
-    from transformers import AutoConfig
+    from raydistill.models.auto import AutoConfig
 
     config = AutoConfig.from_pretrained(source.location, **source.options)
     names = list(getattr(config, "architectures", None) or [])
@@ -146,7 +146,7 @@ def weights_fingerprint(source: ModelSource) -> str:
                     while chunk := stream.read(_CHUNK):
                         digest.update(chunk)
         return digest.hexdigest()
-    from transformers import AutoConfig
+    from raydistill.models.auto import AutoConfig
 
     config = AutoConfig.from_pretrained(source.location, **source.options)
     commit = getattr(config, "_commit_hash", None) or source.revision

@@ -37,8 +37,9 @@ class TextClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self.max_length: int = settings["max_length"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         folder = context.artifacts["student"]
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForSequenceClassification.from_pretrained(folder)
+        options = {"trust_remote_code": _has_own_code(Path(folder))}
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, **options)
         self.model = model.to(self.device).eval()
 
     def predict(
@@ -122,6 +123,13 @@ class TextClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 f"{', '.join(missing)} is not among those it got: {got}."
             )
         return frame[self.text_columns]
+
+
+def _has_own_code(folder: Path) -> bool:
+    """Whether the model's code lies beside its weights, in the package that this file is part of too."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    named = str(config.get("auto_map", {}).get("AutoModelForSequenceClassification", ""))
+    return (folder / f"{named.partition('.')[0]}.py").is_file()
 
 
 set_model(TextClassifier())

@@ -20,7 +20,6 @@ from torch import Tensor
 from raydistill.config.training import PipelineSection, TrainingSection
 from raydistill.evaluation.measures import measure
 from raydistill.evaluation.metrics import greater_is_better
-from raydistill.models import load_tokenizer
 from raydistill.objective import Moment, Objective, ObjectivePlan
 from raydistill.pipeline import Fed, Feed, Window, copied_ahead, plan_micro_batches
 from raydistill.schedules import stage_at
@@ -39,7 +38,7 @@ from raydistill.training.step import (
     frozen_parameters,
     train_step,
 )
-from raydistill.training.student import StudentPlan, make_student
+from raydistill.training.student import StudentPlan, make_student, make_tokenizer
 
 __all__ = ["WorkerJob", "rest_of_step", "run_worker"]
 
@@ -67,6 +66,7 @@ class WorkerJob:
         eval_rows: Rows of a forward pass while evaluating.
         manifest: What the run is made of.
         recorder: The actor.
+        embeddings: Reference to the student's first embedding matrix, or None.
     """
 
     seed: int
@@ -85,6 +85,7 @@ class WorkerJob:
     eval_rows: int
     manifest: Mapping[str, Any]
     recorder: Any
+    embeddings: Any = None
 
 
 def run_worker(config: dict[str, Any]) -> None:
@@ -107,9 +108,12 @@ class _Worker:
         else:
             self.device = torch.device("cpu")
             torch.set_num_threads(max(1, int(job.training.cpus_per_worker)))
-        self.tokenizer = load_tokenizer(job.student.source)
+        self.tokenizer = make_tokenizer(job.student)
         torch.manual_seed(job.seed)  # the same first weights everywhere
-        student = make_student(job.student, self.tokenizer)
+        matrix = None
+        if job.embeddings is not None:  # what Ray gives out cannot be written to
+            matrix = torch.from_numpy(ray.get(job.embeddings).copy())
+        student = make_student(job.student, self.tokenizer, matrix)
         self.core = StudentModule(student, Objective(job.objective), job.training.precision)
         self.core.train()
         self.module = parallelize(
