@@ -21,7 +21,14 @@ from raydistill.config.training import PipelineSection, TrainingSection
 from raydistill.evaluation.measures import measure
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.objective import Moment, Objective, ObjectivePlan
-from raydistill.pipeline import Fed, Feed, Window, copied_ahead, plan_micro_batches
+from raydistill.pipeline import (
+    Fed,
+    Feed,
+    MicroBatch,
+    Window,
+    copied_ahead,
+    plan_micro_batches,
+)
 from raydistill.schedules import stage_at
 from raydistill.tasks import task_of
 from raydistill.teachers.line import TeacherLine, open_source
@@ -58,6 +65,7 @@ class WorkerJob:
         steps: When what happens.
         teachers: By name.
         train: Reference to the training table.
+        fresh: References to rows that are added to it, for each epoch its own.
         validation: Reference to the validation table, or None.
         labels: Of the task.
         max_bytes_ahead: Of this worker.
@@ -86,6 +94,7 @@ class WorkerJob:
     manifest: Mapping[str, Any]
     recorder: Any
     embeddings: Any = None
+    fresh: tuple[Any, ...] = ()
 
 
 def run_worker(config: dict[str, Any]) -> None:
@@ -234,7 +243,6 @@ class _Worker:
 
     def _feed(self) -> Feed:
         job = self.job
-        task = task_of(job.objective.task, ray.get(job.train), job.labels)
         sources = {
             name: open_source(name, line, offset=self.rank, say=self.recorder.say)
             for name, line in job.teachers.items()
@@ -243,15 +251,35 @@ class _Worker:
             for name, source in sources.items():
                 if (said := source.describe()) is not None:
                     self.recorder.described(name, said)
-        plan = plan_micro_batches(
+        window = Window(job.pipeline.batches_ahead, job.max_bytes_ahead, job.row_bytes)
+        return Feed(self._plan(self.progress.step), sources, job.objective.asks_at, window)
+
+    def _plan(self, first: int) -> Iterator[MicroBatch]:
+        """From a step to the end; where every epoch has rows of its own, one epoch after the other."""
+        job, steps = self.job, self.job.steps
+        rows = ray.get(job.train)
+        if not job.fresh:
+            yield from self._plan_of(rows, first, steps.total)
+            return
+        for epoch, fresh in enumerate(job.fresh):
+            begin, end = epoch * steps.per_epoch, (epoch + 1) * steps.per_epoch
+            if end > first:
+                table = pa.concat_tables([rows, ray.get(fresh)])
+                yield from self._plan_of(table, max(first, begin), min(end, steps.total))
+
+    def _plan_of(self, table: pa.Table, first: int, end: int) -> Iterator[MicroBatch]:
+        """The steps from ``first`` to before ``end``."""
+        job = self.job
+        task = task_of(job.objective.task, table, job.labels)
+        return plan_micro_batches(
             num_rows=task.num_rows,
             batch_rows=job.training.batch_rows,
             micro_batch_rows=job.training.micro_batch_rows,
             seed=job.seed,
             rank=self.rank,
             world=self.world,
-            first_step=self.progress.step,
-            total_steps=job.steps.total,
+            first_step=first,
+            total_steps=end,
             make_batch=lambda rows, filler: task.batch(
                 rows, self.tokenizer, job.student.max_tokens, filler=filler
             ),
@@ -259,8 +287,6 @@ class _Worker:
             lengths=task.lengths(),
             group_rows=job.group_rows,
         )
-        window = Window(job.pipeline.batches_ahead, job.max_bytes_ahead, job.row_bytes)
-        return Feed(plan, sources, job.objective.asks_at, window)
 
     def _agree_to_stop(self) -> bool:
         """Whether the user asked to stop; all workers hear the same at the same step."""

@@ -54,7 +54,7 @@ def test_sound_settings_have_no_faults():
     assert config.losses[1].temperature == 2.0
 
 
-KINDS = "attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, contrastive, cos, cross_entropy, custom, decoupled_kd, dist, embedding_cos, embedding_mse, forward_kl, fsp, hidden_mse, jensen_shannon, layer_attention, logit_mse, nst, pkd, relation_kl, reverse_kl, rkd_angle, rkd_distance, soft_cross_entropy, total_variation, vid"
+KINDS = "attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, contrastive, cos, cross_entropy, custom, decoupled_kd, dist, embedding_cos, embedding_mse, forward_kl, fsp, hidden_mse, jensen_shannon, layer_attention, logit_mse, nst, pkd, relation_kl, reverse_kl, rkd_angle, rkd_distance, soft_cross_entropy, soft_label, total_variation, vid"
 PAIRS = "must be a list of pairs [student, teacher], one of all, last, uniform, every_2, every_3, …, or a map from teachers to such, got"
 ONE_FAULT = [
     ("losses", [{"kind": "hidden_mse", "layers": 7}], f"losses.0.layers {PAIRS} 7."),
