@@ -1,4 +1,4 @@
-"""New rows that need a masked language model: made in an actor of its own, before training, and kept.
+"""New rows that need a model: made in an actor of its own, before training, and kept.
 
 Without such a model new rows are made where they are needed, see
 :mod:`raydistill.prepare.augmentation`.
@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 
 from raydistill.augmentation import Candidate, Candidates
 from raydistill.errors import TrainingError
-from raydistill.models.masked_lm import MaskedLanguageModel, MaskedLMSettings
+from raydistill.models.naming import MaskedLanguageModel, NamingSettings, UnsureClassifier
 from raydistill.output import OutputFolder
 from raydistill.prepare import Augmented, Contextual, Prepared
 from raydistill.store import Place
@@ -30,6 +30,10 @@ __all__ = ["made_rows", "make_rows"]
 _VERSION = 1  # of what is kept
 _TEXTS = 2048  # of a call of the actor
 _FOLDER = "augmented"
+_NAMING: Mapping[str, type[MaskedLanguageModel | UnsureClassifier]] = {
+    "masked_lm": MaskedLanguageModel,
+    "gumbel": UnsureClassifier,
+}
 
 
 @contextmanager
@@ -69,7 +73,7 @@ def _made(augmented: Augmented, advance: Callable[[int], None]) -> tuple[pa.Tabl
     try:
         for path, model in augmented.models.items():
             section = model.section
-            remote = ray.remote(MaskedLanguageModel).options(
+            remote = ray.remote(_NAMING[section.kind]).options(
                 num_cpus=section.num_cpus, num_gpus=section.num_gpus, max_restarts=-1, max_task_retries=2
             )  # fmt: skip
             actors[path] = remote.remote(_settings(model))
@@ -99,9 +103,9 @@ def _ask(
     return found
 
 
-def _settings(model: Contextual) -> MaskedLMSettings:
+def _settings(model: Contextual) -> NamingSettings:
     section = model.section
-    return MaskedLMSettings(
+    return NamingSettings(
         source=model.source,
         top_k=section.top_k,
         temperature=section.temperature,

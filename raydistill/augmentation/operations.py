@@ -42,12 +42,13 @@ def delete(units: Sequence[Unit], draws: Draws, *, rate: float) -> list[Unit]:
 
 
 def swap(units: Sequence[Unit], draws: Draws, *, rate: float) -> list[Unit]:
-    """Some words exchanged with the next one, the last with the one before."""
+    """Some words exchanged with the next one."""
     changed = list(units)
     words = [place for place, unit in enumerate(units) if unit.is_word]
-    for place in drawn_words(units, rate, draws) if len(words) > 1 else ():
-        index = words.index(place)
-        other = words[index + 1] if index + 1 < len(words) else words[index - 1]
+    number = max(1, draws.about(rate * len(words)))
+    # Never the last, and from the left: no exchange undoes another.
+    for first in draws.some(number, max(0, len(words) - 1)):
+        place, other = words[first], words[first + 1]
         changed[place], changed[other] = (
             changed[place]._replace(text=changed[other].text),
             changed[other]._replace(text=changed[place].text),

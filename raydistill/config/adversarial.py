@@ -52,7 +52,7 @@ class VATSection(_Adversarial):
     """How the move is found."""
     steps: PositiveInt = 1
     """Power iterations, each a forward and a backward pass."""
-    probe: Positive = 0.1
+    probe: Positive = 0.5
     """Length of the move that a direction is tried with, as a share of epsilon."""
     temperature: Positive = 1.0
     """Divides the logits of both sides."""

@@ -17,9 +17,11 @@ from raydistill.config.base import (
 __all__ = [
     "AugmentationSection",
     "DeleteOperation",
+    "GumbelOperation",
     "InsertOperation",
     "MaskOperation",
     "MaskedLMOperation",
+    "ModelOperation",
     "NGramOperation",
     "OperationSection",
     "PerturbationSection",
@@ -118,23 +120,18 @@ class TypoOperation(_Rated):
     """What is done."""
 
 
-class MaskedLMOperation(_Rated):
-    """Words that a masked language model thinks fit there, in an actor of its own before training starts.
+class ModelOperation(_Rated):
+    """Words that a model names, in an actor of its own before training starts.
 
-    What it said is kept in the store (else in the output folder) for later runs.
+    The rows are kept in the store (else in the output folder) for later runs.
     """
 
-    kind: Literal["masked_lm"]
-    """What is done."""
-    model: str
-    """Folder, Hugging Face id or models:/name@alias of a model with a head for its vocabulary
-    (AutoModelForMaskedLM)."""
     action: Literal["substitute", "insert"] = "substitute"
     """substitute: words are replaced by others. insert: words are added."""
     top_k: PositiveInt = 10
-    """How many of its words are drawn from, by their probability."""
+    """How many of its words are drawn from, by their weight."""
     temperature: Positive = 1.0
-    """Divides its logits first; larger draws rarer words."""
+    """Divides what it says of words first; larger draws rarer ones."""
     max_tokens: PositiveInt = 128
     """Longer texts keep their words from there on."""
     batch_rows: PositiveInt = 64
@@ -147,6 +144,30 @@ class MaskedLMOperation(_Rated):
     """Of a Hugging Face id."""
     trust_remote_code: bool = False
     """Whether code beside the weights may run."""
+
+
+class MaskedLMOperation(ModelOperation):
+    """Words that a masked language model thinks fit there."""
+
+    kind: Literal["masked_lm"]
+    """What is done."""
+    model: str
+    """Folder, Hugging Face id or models:/name@alias of a model with a head for its vocabulary
+    (AutoModelForMaskedLM)."""
+
+
+class GumbelOperation(ModelOperation):
+    """Words that make a classifier's own prediction less sure, drawn as Gumbel-softmax draws.
+
+    Texts near what it cannot decide; whether they make sense nobody looks. For teachers to label, with a
+    loss such as soft_label that leaves out those they are not sure of.
+    """
+
+    kind: Literal["gumbel"]
+    """What is done."""
+    model: str
+    """Folder, Hugging Face id or models:/name@alias of a classifier: the student of a run before, or a
+    teacher."""
 
 
 PerturbationSection = Annotated[
@@ -168,7 +189,8 @@ OperationSection = Annotated[
     | NGramOperation
     | SynonymOperation
     | TypoOperation
-    | MaskedLMOperation,
+    | MaskedLMOperation
+    | GumbelOperation,
     Field(discriminator="kind"),
 ]
 """What is done to a text."""

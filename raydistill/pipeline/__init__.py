@@ -2,7 +2,15 @@
 
 from raydistill.pipeline.ahead import copied_ahead
 from raydistill.pipeline.feed import Fed, Feed
-from raydistill.pipeline.plan import MicroBatch, plan_micro_batches
+from raydistill.pipeline.plan import MicroBatch, plan_epochs, plan_micro_batches
 from raydistill.pipeline.window import Window
 
-__all__ = ["Fed", "Feed", "MicroBatch", "Window", "copied_ahead", "plan_micro_batches"]
+__all__ = [
+    "Fed",
+    "Feed",
+    "MicroBatch",
+    "Window",
+    "copied_ahead",
+    "plan_epochs",
+    "plan_micro_batches",
+]

@@ -17,7 +17,7 @@ from raydistill.data.order import (
 )
 from raydistill.tasks import Batch
 
-__all__ = ["MicroBatch", "plan_micro_batches"]
+__all__ = ["MicroBatch", "plan_epochs", "plan_micro_batches"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,26 @@ def plan_micro_batches(
         share = torch.stack([count(batch) for batch in batches]).sum(0)
         for i, batch in enumerate(batches):
             yield MicroBatch(step, epoch, batch, i == len(batches) - 1, share if i == 0 else None)
+
+
+def plan_epochs(
+    plan_of: Callable[[int, int, int], Iterator[MicroBatch]],
+    *,
+    steps_per_epoch: int,
+    first_step: int,
+    total_steps: int,
+) -> Iterator[MicroBatch]:
+    """The micro-batches from ``first_step`` to the end, where every epoch has rows of its own.
+
+    Args:
+        plan_of: An epoch, its first step that is wanted and the one behind its last, to those of that epoch.
+        steps_per_epoch: Of every epoch.
+        first_step: Steps already done.
+        total_steps: Where to end.
+    """
+    for epoch in range(first_step // steps_per_epoch, -(-total_steps // steps_per_epoch)):
+        begin, end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
+        yield from plan_of(epoch, max(first_step, begin), min(end, total_steps))
 
 
 def _share(rows: Rows, rank: int, world: int, group_rows: int) -> Rows:

@@ -62,12 +62,12 @@ class Augmented:
 
     @property
     def models(self) -> Mapping[str, Contextual]:
-        """Masked language models that must be asked before there are rows."""
+        """Models that must be asked before there are rows."""
         return self.operations.models
 
     @property
     def ready(self) -> bool:
-        """Whether :attr:`tables` can be had without a masked language model."""
+        """Whether :attr:`tables` can be had without a model."""
         return self._tables is not None or not self.models
 
     @property
@@ -86,7 +86,7 @@ class Augmented:
         """The tables, anew.
 
         Args:
-            candidates: Of masked language models, by where they stand in the configuration.
+            candidates: Of models, by where they stand in the configuration.
         """
         section = self.section
         paths = [f"augmentation.operations.{i}" for i in range(len(section.operations))]

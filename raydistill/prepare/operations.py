@@ -31,15 +31,17 @@ from raydistill.config.augmentation import (
     InsertOperation,
     MaskedLMOperation,
     MaskOperation,
+    ModelOperation,
     NGramOperation,
     SwapOperation,
     SynonymOperation,
     TypoOperation,
 )
 from raydistill.config.augmentation_rules import operations_of
+from raydistill.config.task import PROBLEM_TYPES
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, load_tokenizer, read_traits
-from raydistill.prepare.sources import resolve_source, weights_fingerprint
+from raydistill.prepare.sources import head_faults, resolve_source, weights_fingerprint
 
 __all__ = ["Contextual", "Operations", "plan_operations"]
 
@@ -48,16 +50,16 @@ _HEADS = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
 
 @dataclass(frozen=True)
 class Contextual:
-    """A masked language model that an operation asks.
+    """A model that an operation asks for words.
 
     Attributes:
-        section: How.
+        section: How, and of which kind.
         source: Where it is loaded from.
         token: Its mask token.
         weights: Its fingerprint.
     """
 
-    section: MaskedLMOperation
+    section: Any
     source: ModelSource
     token: str
     weights: str
@@ -70,7 +72,7 @@ class Operations:
     Attributes:
         synonyms: Lists.
         lists: Fingerprints of their files.
-        models: Masked language models.
+        models: Those that name words.
         mask_token: Of the student's tokenizer.
     """
 
@@ -92,9 +94,9 @@ class Operations:
             path: Where it stands.
             section: Its settings.
             words: What a word is.
-            candidates: Of masked language models, by where they stand.
+            candidates: Of models, by where they stand.
         """
-        if isinstance(section, MaskedLMOperation):
+        if isinstance(section, ModelOperation):
             return contextual(
                 (candidates or {})[path],
                 token=self.models[path].token,
@@ -129,7 +131,7 @@ class Operations:
 
 
 def plan_operations(config: DistillConfig, mask_token: Callable[[], str | None]) -> Operations:
-    """Read word lists, and look at masked language models.
+    """Read word lists, and look at models that name words.
 
     Args:
         config: Valid by itself.
@@ -153,7 +155,7 @@ def plan_operations(config: DistillConfig, mask_token: Callable[[], str | None])
             except ValueError as error:
                 faults.append(Fault(f"{path}.{name}", str(error)))
         try:
-            if isinstance(section, MaskedLMOperation):
+            if isinstance(section, ModelOperation):
                 found.models[path] = _model(config, path, section)
             if isinstance(section, MaskOperation) and section.token is None:
                 found.mask_token = mask_token()
@@ -169,14 +171,12 @@ def plan_operations(config: DistillConfig, mask_token: Callable[[], str | None])
     return found
 
 
-def _model(config: DistillConfig, path: str, section: MaskedLMOperation) -> Contextual:
-    """A masked language model that can be asked.
+def _model(config: DistillConfig, path: str, section: Any) -> Contextual:
+    """A model that can be asked for words.
 
     Raises:
         ConfigError: It cannot.
     """
-    from raydistill.models.auto import AutoConfig
-
     path = f"{path}.model"
     source = resolve_source(
         path,
@@ -186,17 +186,13 @@ def _model(config: DistillConfig, path: str, section: MaskedLMOperation) -> Cont
         trust_remote_code=section.trust_remote_code,
     )
     traits = read_traits(path, source)
-    of_model = AutoConfig.from_pretrained(source.location, **source.options)
-    names = list(getattr(of_model, "architectures", None) or [])
-    faults = []
-    if names and not source.trust_remote_code and not any(n.endswith(_HEADS) for n in names):
-        faults.append(
-            Fault(
-                path,
-                f"is a {names[0]}, which has no head for its vocabulary, so the words it would name are random. "
-                "Take a model that was saved with one (AutoModelForMaskedLM).",
-            )
-        )
+    if isinstance(section, MaskedLMOperation):
+        faults = _vocabulary_faults(path, source)
+    else:
+        faults = head_faults(path, source)
+        if traits.problem_type == PROBLEM_TYPES["regression"]:
+            message = "gives numbers, which are never unsure. Take a classifier."
+            faults.append(Fault(path, message))
     if traits.max_positions is not None and section.max_tokens > traits.max_positions:
         faults.append(
             Fault(
@@ -210,6 +206,24 @@ def _model(config: DistillConfig, path: str, section: MaskedLMOperation) -> Cont
     if faults:
         raise ConfigError(faults)
     return Contextual(section, source, token, weights_fingerprint(source))
+
+
+def _vocabulary_faults(path: str, source: ModelSource) -> list[Fault]:
+    """A language model without a trained head would name random words."""
+    from raydistill.models.auto import AutoConfig
+
+    config = AutoConfig.from_pretrained(source.location, **source.options)
+    names = list(getattr(config, "architectures", None) or [])
+    known = source.trust_remote_code or any(name.endswith(_HEADS) for name in names)
+    if known or not names:
+        return []
+    return [
+        Fault(
+            path,
+            f"is a {names[0]}, which has no head for its vocabulary, so the words it would name are random. "
+            "Take a model that was saved with one (AutoModelForMaskedLM).",
+        )
+    ]
 
 
 def _content(place: Path) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from raydistill.config import DistillConfig
-from raydistill.config.augmentation import MaskedLMOperation
+from raydistill.config.augmentation import ModelOperation
 from raydistill.config.models import TeacherSection
 from raydistill.errors import Fault
 
@@ -30,7 +30,7 @@ def needed_resources(config: DistillConfig) -> Resources:
             need = replicas_need(teacher)
             cpus, gpus = cpus + need.cpus, gpus + need.gpus
     for operation in config.augmentation.operations if config.augmentation else ():
-        if isinstance(operation, MaskedLMOperation):
+        if isinstance(operation, ModelOperation):
             cpus, gpus = max(cpus, operation.num_cpus), max(gpus, operation.num_gpus)
     return Resources(cpus, gpus)
 

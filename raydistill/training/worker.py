@@ -27,6 +27,7 @@ from raydistill.pipeline import (
     MicroBatch,
     Window,
     copied_ahead,
+    plan_epochs,
     plan_micro_batches,
 )
 from raydistill.schedules import stage_at
@@ -259,13 +260,15 @@ class _Worker:
         job, steps = self.job, self.job.steps
         rows = ray.get(job.train)
         if not job.fresh:
-            yield from self._plan_of(rows, first, steps.total)
-            return
-        for epoch, fresh in enumerate(job.fresh):
-            begin, end = epoch * steps.per_epoch, (epoch + 1) * steps.per_epoch
-            if end > first:
-                table = pa.concat_tables([rows, ray.get(fresh)])
-                yield from self._plan_of(table, max(first, begin), min(end, steps.total))
+            return self._plan_of(rows, first, steps.total)
+
+        def plan_of(epoch: int, begin: int, end: int) -> Iterator[MicroBatch]:
+            table = pa.concat_tables([rows, ray.get(job.fresh[epoch])])
+            return self._plan_of(table, begin, end)
+
+        return plan_epochs(
+            plan_of, steps_per_epoch=steps.per_epoch, first_step=first, total_steps=steps.total
+        )
 
     def _plan_of(self, table: pa.Table, first: int, end: int) -> Iterator[MicroBatch]:
         """The steps from ``first`` to before ``end``."""
