@@ -116,6 +116,7 @@ class _Worker:
         student = make_student(job.student, self.tokenizer, matrix)
         self.core = StudentModule(student, Objective(job.objective), job.training.precision)
         self.core.train()
+        self.trainable = [p for p in student.parameters() if p.requires_grad]
         self.module = parallelize(
             self.core,
             device=self.device,
@@ -135,6 +136,10 @@ class _Worker:
         training = self.job.training
         self.stage = stage_at(self.job.objective.stages, step)
         self.frozen = frozen_parameters(self.core, self.stage)
+        if self.world == 1:  # DDP expects a gradient of each; here it need not be computed
+            frozen = set(self.frozen)
+            for parameter in self.trainable:
+                parameter.requires_grad_(parameter not in frozen)
         self.optimizer = build_optimizer(self.core, training, self.stage)
         self.scheduler = build_scheduler(self.optimizer, training, self.stage.steps)
 
