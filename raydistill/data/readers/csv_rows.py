@@ -1,0 +1,138 @@
+"""CSV (commas, quotation marks) and TSV (tabs, none)."""
+
+import csv
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow.csv as pa_csv
+
+from raydistill.data.readers.cells import TEXT, Building, Columns, with_larger_blocks
+from raydistill.data.readers.reading import NotPlainError, Reading, require_utf8
+
+__all__ = ["csv_careful", "csv_fast"]
+
+_END_OF_LINE = ("\n", "\r")
+
+
+def csv_fast(reading: Reading) -> Columns:
+    """By Arrow.
+
+    Raises:
+        NotPlainError: It would misread the file.
+        pyarrow.ArrowInvalid: It refuses the file.
+    """
+    header = _header(reading)
+    names = list(dict.fromkeys(reading.wanted.values()))
+    # The last column tells of a quotation mark that is opened and never closed, see _swallowed.
+    include = list(dict.fromkeys([*names, header[-1]]))
+    quoted = reading.path.suffix.lower() == ".csv"
+    table = with_larger_blocks(
+        lambda block: pa_csv.read_csv(
+            reading.path,
+            read_options=pa_csv.ReadOptions(block_size=block),
+            parse_options=pa_csv.ParseOptions(
+                delimiter="," if quoted else "\t",
+                quote_char='"' if quoted else False,
+                double_quote=quoted,
+                newlines_in_values=quoted,
+            ),
+            convert_options=pa_csv.ConvertOptions(
+                include_columns=include,
+                column_types=dict.fromkeys(include, TEXT),
+                strings_can_be_null=False,
+            ),
+        )
+    )
+    if quoted and table.num_rows and _swallowed(reading, table[header[-1]][-1].as_py()):
+        raise NotPlainError
+    return {role: table[column] for role, column in reading.wanted.items()}
+
+
+def csv_careful(reading: Reading) -> Columns:
+    """Row by row; faulty rows are added to the problems."""
+    header = _header(reading)
+    indices = [header.index(column) for column in reading.wanted.values()]
+    columns = Building(reading)
+    row: list[str] = []
+    begins = line_end = 1
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        with reading.path.open(encoding="utf-8-sig", newline="") as lines:
+            for row, begins, line_end in _csv_rows(reading, lines):  # noqa: B007 (the last is used)
+                if len(row) != len(header):
+                    reading.problems.add(
+                        f"have {len(header)} columns in every row, as its header has",
+                        "more or fewer",
+                        f"line {begins} ({len(row)} column{'s' if len(row) != 1 else ''})",
+                        "Put texts with commas or line ends in double quotes, or use .jsonl."
+                        if reading.path.suffix.lower() == ".csv"
+                        else "Replace tabs inside texts, or use .jsonl.",
+                    )
+                else:
+                    columns.add([row[index] for index in indices])
+    finally:
+        csv.field_size_limit(limit)
+    if reading.path.suffix.lower() == ".csv" and row and _swallowed(reading, row[-1]):
+        reading.problems.add(
+            "close every quotation mark",
+            "one that is opened and never closed",
+            f"lines {begins} to {line_end}",
+        )
+    return columns.done()
+
+
+def _csv_rows(reading: Reading, lines: Iterator[str]) -> Iterator[tuple[list[str], int, int]]:
+    """Rows behind the header, with their first and last line; empty lines are no rows."""
+    reader, begins, header_seen = _csv_reader(reading, lines), 1, False
+    for row in reader:
+        if row and header_seen:
+            yield row, begins, reader.line_num
+        header_seen = header_seen or bool(row)
+        begins = reader.line_num + 1
+
+
+def _csv_reader(reading: Reading, lines: Iterator[str]) -> Any:
+    if reading.path.suffix.lower() == ".csv":
+        return csv.reader(lines)
+    return csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _header(reading: Reading) -> list[str]:
+    """The column names, checked; raises when a wanted one is missing."""
+    header: list[str] = []
+    try:
+        with reading.path.open(encoding="utf-8-sig", newline="") as lines:
+            header = next((row for row in _csv_reader(reading, lines) if row), [])
+    except (UnicodeDecodeError, csv.Error):
+        require_utf8(reading)
+    if not header:
+        raise reading.refuse(
+            f"must begin with a line of column names, got an empty file {reading.path.name}."
+        )
+    separators = [
+        name
+        for mark, name in ((";", "semicolons"), ("\t", "tabs"), (",", "commas"))
+        if mark in header[0]
+    ]
+    hint = ""
+    if len(header) == 1 and separators:
+        hint = (
+            f" The line seems to be separated by {separators[0]}; "
+            ".csv is separated by commas and .tsv by tabs."
+        )
+    reading.require_columns(header, hint)
+    return header
+
+
+def _swallowed(reading: Reading, last_cell: str) -> bool:
+    """Whether the file's last cell ran to the end because its quotation mark is never closed.
+
+    Readers take that in silence and all rows behind the mark become one text. Only quoted cells
+    hold a line end, and a closed one ends in a quotation mark.
+    """
+    if not any(mark in last_cell for mark in _END_OF_LINE):
+        return False
+    with reading.path.open("rb") as file:
+        file.seek(max(0, reading.path.stat().st_size - 4096))
+        return not file.read().rstrip(b"\r\n").endswith(b'"')

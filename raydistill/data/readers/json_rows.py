@@ -1,0 +1,183 @@
+"""JSON: one object a line, or one array of objects."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json as pa_json
+
+from raydistill.data.readers.cells import TEXT, Building, Columns, as_text, with_larger_blocks
+from raydistill.data.readers.reading import BOM, NotPlainError, Reading, Wanted
+from raydistill.errors import ConfigError
+
+__all__ = ["PEEK_ROWS", "json_careful", "json_fast"]
+
+PEEK_ROWS = 1000
+
+
+def json_fast(reading: Reading) -> Columns:
+    """By Arrow.
+
+    Raises:
+        NotPlainError: It would misread the file.
+        pyarrow.ArrowInvalid: It refuses the file.
+    """
+    keys, label_type = _json_peek(reading)
+    types = dict.fromkeys(reading.wanted.values(), TEXT)
+    if "label" in reading.wanted and reading.wanted["label"] not in _texts(reading.wanted):
+        types[reading.wanted["label"]] = label_type
+    options = pa_json.ParseOptions(
+        explicit_schema=pa.schema(list(types.items())), unexpected_field_behavior="ignore"
+    )
+    table = with_larger_blocks(
+        lambda block: pa_json.read_json(
+            reading.path, read_options=pa_json.ReadOptions(block_size=block), parse_options=options
+        )
+    )
+    table.validate(full=True)  # the reader does not check UTF-8
+    if table.num_rows:
+        unseen = {name for name in table.column_names if table[name].null_count == table.num_rows}
+        reading.require_columns(sorted(keys | (set(table.column_names) - unseen)))
+    return {role: as_text(table[column]) for role, column in reading.wanted.items()}
+
+
+def _json_peek(reading: Reading) -> tuple[set[str], pa.DataType]:
+    """Keys, and the type of labels, in the first rows; raises when they are not plain JSON."""
+    keys: set[str] = set()
+    kinds: set[type] = set()
+    with reading.path.open("rb") as lines:
+        for number, line in enumerate(lines):
+            if number == PEEK_ROWS:
+                break
+            if not line.removeprefix(BOM).strip():
+                continue
+            try:
+                row = json.loads(line.removeprefix(BOM))
+            except ValueError as error:
+                raise NotPlainError from error
+            if not isinstance(row, dict):
+                raise NotPlainError
+            keys |= row.keys()
+            kinds.add(type(row.get(reading.wanted.get("label", ""))))
+    kinds.discard(type(None))
+    types = {str: TEXT, int: pa.int64(), bool: pa.bool_(), float: pa.float64()}
+    if not kinds:
+        return keys, TEXT
+    if kinds == {int, float}:
+        return keys, pa.float64()
+    if len(kinds) > 1 or not kinds <= types.keys():
+        raise NotPlainError
+    return keys, types[kinds.pop()]
+
+
+def json_careful(reading: Reading) -> Columns:
+    """Row by row; faulty rows are added to the problems."""
+    keys: dict[str, None] = {}
+    columns = Building(reading)
+    for where, row in _json_rows(reading):
+        if not isinstance(row, dict):
+            reading.problems.add("hold one JSON object a row", f"{_kind(row)}", where)
+            continue
+        keys.update(dict.fromkeys(row))
+        columns.add(
+            [
+                _json_cell(reading, role, row.get(name), where)
+                for role, name in reading.wanted.items()
+            ]
+        )
+    try:
+        if keys:
+            reading.require_columns(list(keys))
+    except ConfigError as error:
+        raise ConfigError([*reading.problems.faults(), *error.faults]) from None
+    return columns.done()
+
+
+def _json_cell(reading: Reading, role: str, value: Any, where: str) -> str | None:
+    rule = f"hold text in column {reading.wanted[role]!r} (task.{role})"
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value):
+            return value
+        reading.problems.add(rule, "half of a surrogate pair (\\ud800 … \\udfff)", where)
+    elif role == "label" and isinstance(value, (bool, int, float)):
+        if value != value:  # NaN  # noqa: PLR0124
+            return None
+        return str(int(value)) if isinstance(value, bool) else str(value)
+    else:
+        rule = rule.replace("text", "a name or a number", 1) if role == "label" else rule
+        reading.problems.add(rule, _kind(value), where)
+    return None
+
+
+def _json_rows(reading: Reading) -> Iterator[tuple[str, Any]]:
+    """Rows with the place to name; malformed ones are added to the problems."""
+    with reading.path.open("rb") as file:
+        start = file.read(4096).removeprefix(BOM).lstrip()
+    if start.startswith(b"["):
+        yield from _json_array(reading)
+        return
+    with reading.path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            text = (line.removeprefix(BOM) if number == 1 else line).strip()
+            if not text:
+                continue
+            try:
+                yield f"line {number}", json.loads(text)
+            except (ValueError, RecursionError) as error:
+                reading.problems.add(
+                    "hold one JSON object a line, or one array of objects",
+                    "malformed JSON",
+                    _at(number, error),
+                )
+
+
+def _at(line: int, error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {line} ({error.msg} at column {error.colno})"
+    return f"line {line}"
+
+
+def _json_array(reading: Reading) -> Iterator[tuple[str, Any]]:
+    """Objects of one array, decoded one by one: only the text of the file is held as a whole."""
+    text = reading.path.read_text(encoding="utf-8-sig")
+    decoder, row, at = json.JSONDecoder(), 0, _skip_space(text, 0) + 1
+    try:
+        at = _skip_space(text, at)
+        while not (row == 0 and text.startswith("]", at)):
+            value, at = decoder.raw_decode(text, at)
+            row += 1
+            yield f"row {row}", value
+            at = _skip_space(text, at)
+            if text.startswith("]", at):
+                break
+            if not text.startswith(",", at):
+                raise json.JSONDecodeError("Expecting ',' or ']'", text, at)  # noqa: TRY301
+            at = _skip_space(text, at + 1)
+        at = _skip_space(text, at + 1)
+        if at < len(text):
+            raise json.JSONDecodeError("Extra data behind the array", text, at)  # noqa: TRY301
+    except json.JSONDecodeError as error:
+        reading.problems.add(
+            "hold a JSON array of objects", "malformed JSON", _at(error.lineno, error)
+        )
+
+
+def _skip_space(text: str, at: int) -> int:
+    while at < len(text) and text[at] in " \t\r\n":
+        at += 1
+    return at
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, (bool, int, float)):
+        return "a truth value" if isinstance(value, bool) else "a number"
+    if isinstance(value, dict):
+        return "an object"
+    return "null" if value is None else "an array" if isinstance(value, list) else "a string"
+
+
+def _texts(wanted: Wanted) -> list[str]:
+    return [column for role, column in wanted.items() if role != "label"]

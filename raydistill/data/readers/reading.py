@@ -1,0 +1,83 @@
+"""One file that is read: what is wanted of it, and how to complain about it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from raydistill.data.checks import RowFaults, column_list, did_you_mean
+from raydistill.errors import ConfigError, Fault
+
+__all__ = ["BOM", "NotPlainError", "Reading", "Wanted", "require_utf8"]
+
+BOM = b"\xef\xbb\xbf"
+
+Wanted = dict[str, str]  # role (text, text_pair, label) -> name of its column
+
+
+class NotPlainError(Exception):
+    """The fast reader would refuse or misread this file."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One file, what is wanted of it, and how to complain about it."""
+
+    path: Path
+    wanted: Wanted
+    path_in_config: str
+    problems: RowFaults = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "problems", RowFaults(self.path_in_config, self.path.name))
+
+    def refuse(self, message: str) -> ConfigError:
+        """An error with one fault."""
+        return ConfigError.of(self.path_in_config, message)
+
+    def require_columns(self, there: Sequence[str], hint: str = "") -> None:
+        """Raises for each wanted column that is missing or that two columns are called by."""
+        faults = []
+        for role, column in self.wanted.items():
+            if there.count(column) > 1:
+                faults.append(
+                    Fault(
+                        self.path_in_config,
+                        f"must hold one column {column!r} (task.{role}), got "
+                        f"{there.count(column)} of that name "
+                        f"in {self.path.name}. Rename the others.",
+                    )
+                )
+            elif column not in there:
+                faults.append(
+                    Fault(
+                        self.path_in_config,
+                        f"must hold a column {column!r} (task.{role}), got the columns "
+                        f"{column_list(there)} in "
+                        f"{self.path.name}.{did_you_mean(column, there)}{hint}",
+                    )
+                )
+        if faults:
+            raise ConfigError(faults)
+
+
+def require_utf8(reading: Reading) -> None:
+    """Raises with line and byte offset of the first bytes that are not UTF-8, if there are any."""
+    problems, offset = RowFaults(reading.path_in_config, reading.path.name), 0
+    with reading.path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.isascii():
+                try:
+                    line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    hint = "Convert it: iconv -f CP1252 -t UTF-8, or save it as UTF-8."
+                    if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                        hint = "It begins like UTF-16: save it as UTF-8."
+                        problems.add("be UTF-8", "other bytes", "line 1, byte 0", hint)
+                        break
+                    where = (
+                        f"line {number}, byte {offset + error.start} (0x{line[error.start]:02x})"
+                    )
+                    problems.add("be UTF-8", "other bytes", where, hint)
+            offset += len(line)
+    if problems:
+        raise ConfigError(problems.faults())
