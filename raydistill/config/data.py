@@ -10,12 +10,16 @@ __all__ = ["DataSection", "TaskSection", "TextClassificationTask"]
 
 Paths = Annotated[
     str | Annotated[list[str], Field(min_length=1)],
-    one_sentence("must be a path or a list of paths"),
+    one_sentence("must be a path, URI or pattern, or a list of them"),
 ]
 
 
 class DataSection(Section):
-    """Files of rows: JSON lines, JSON, CSV, TSV or Parquet, UTF-8; paths from the working directory."""
+    """Files of rows: JSON lines, JSON, CSV, TSV or Parquet, UTF-8.
+
+    Each is named by a path from the working directory, a URI (s3://, gs://, https://, …), or a pattern
+    (`part-*.parquet`, in the order of the names).
+    """
 
     folder: str | None = None
     """A folder whose files named train, validation, test and unlabelled (with a known suffix) are

@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.data.checks import did_you_mean, named_few
+from raydistill.data.files import DataFile, matching_files
 from raydistill.errors import ConfigError, Fault
+from raydistill.filesystems import PLACE_ERRORS
 
 __all__ = ["NO_LABEL", "derive_labels", "encode_labels", "read_labels"]
 
@@ -28,7 +30,7 @@ _MAX_LABELS_NAMED = 12
 
 def read_labels(
     configured: Sequence[str] | None,
-    train_paths: Sequence[Path],
+    train_paths: Sequence[str | Path],
     *,
     path_in_config: str = "task.labels",
 ) -> tuple[str, ...] | None:
@@ -49,15 +51,17 @@ def read_labels(
     """
     if configured is not None:
         return _require_names(list(configured), path_in_config, path_in_config)
-    file = train_paths[0].parent / "labels.json" if train_paths else None
-    if file is None or not file.is_file():
+    file = _beside(train_paths[0]) if train_paths else None
+    if file is None:
         return None
     form = 'a list of names, {"name": 0, …} or {"0": "name", …}'
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
+        with file.open() as opened:
+            content = json.loads(opened.read().decode("utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError, *PLACE_ERRORS) as error:
         raise ConfigError.of(
-            path_in_config, f"must be readable from {file}: {form} as UTF-8 JSON, got: {error}."
+            path_in_config,
+            f"must be readable from {file.shown}: {form} as UTF-8 JSON, got: {error}.",
         ) from error
     names = content
     if isinstance(content, dict):
@@ -72,15 +76,27 @@ def read_labels(
             raise ConfigError.of(
                 path_in_config,
                 f"must number the names 0 to {len(ids) - 1}, each once, got {_shown(content)} in "
-                f"{file}.",
+                f"{file.shown}.",
             )
         names = [
             name
             for _, (_, name) in sorted(zip(ids, by_id, strict=True), key=lambda pair: pair[0] or 0)
         ]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError.of(path_in_config, f"must be {form}, got {_shown(content)} in {file}.")
-    return _require_names(names, path_in_config, str(file))
+        raise ConfigError.of(
+            path_in_config, f"must be {form}, got {_shown(content)} in {file.shown}."
+        )
+    return _require_names(names, path_in_config, file.shown)
+
+
+def _beside(path: str | Path) -> DataFile | None:
+    """The labels.json in the folder of a file, or of the first that a pattern names; None: there is none."""
+    try:
+        first = next(iter(matching_files(path)), None)
+        file = first.beside("labels.json") if first else None
+        return file if file and file.exists() else None
+    except PLACE_ERRORS:  # is said where the rows are read
+        return None
 
 
 def derive_labels(

@@ -6,32 +6,24 @@ Reading order: :func:`load_splits` for a whole configuration, :func:`load_split`
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from raydistill.data.checks import (
-    did_you_mean,
     overlap_notes,
     require_text,
     text_notes,
     unseen_label_notes,
 )
+from raydistill.data.files import SPLIT_NAMES, DataFile, find_files
 from raydistill.data.labels import NO_LABEL, derive_labels, encode_labels, read_labels
-from raydistill.data.readers import SUFFIXES, Columns, read_columns
+from raydistill.data.readers import Columns, read_columns
 from raydistill.errors import ConfigError, Fault
+from raydistill.filesystems import PLACE_ERRORS, first_line
 
-__all__ = ["SPLIT_NAMES", "Split", "find_splits", "load_split", "load_splits"]
-
-SPLIT_NAMES = ("train", "unlabelled", "validation", "test")
-_STEMS = {
-    "train": ("train",),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-    "unlabelled": ("unlabelled", "unlabeled"),
-}
+__all__ = ["Split", "load_split", "load_splits"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +37,7 @@ class Split:
         labels: Names of the classes in the order of their numbers; empty when the task has none.
         fingerprint: SHA-256 of texts and labels in order, whatever file, format or chunks they came
             in.
-        paths: The files, in the order of the rows.
+        origins: The files, in the order of the rows.
         notes: What may be meant but should be known.
     """
 
@@ -53,7 +45,7 @@ class Split:
     table: pa.Table
     labels: tuple[str, ...]
     fingerprint: str
-    paths: tuple[Path, ...]
+    origins: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     @property
@@ -61,15 +53,10 @@ class Split:
         """How many rows there are."""
         return int(self.table.num_rows)
 
-    @property
-    def path(self) -> Path:
-        """The first file."""
-        return self.paths[0]
-
 
 def load_split(
     name: str,
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     *,
     text: str,
     text_pair: str | None = None,
@@ -83,7 +70,7 @@ def load_split(
     Args:
         name: ``train``, ``unlabelled``, ``validation`` or ``test``. Labels of ``unlabelled`` are
             ignored; in ``train`` every row must have one.
-        paths: Files of any mixture of formats, joined in this order.
+        paths: Files of any mixture of formats, joined in this order: paths, URIs, patterns.
         text: Column of the text.
         text_pair: Column of the second text, if the task has pairs.
         label: Column of the label; None for a task without labels.
@@ -106,35 +93,30 @@ def load_split(
         "label": None if name == "unlabelled" else label,
     }
     roles = {role: column for role, column in wanted.items() if column is not None}
-    faults = [fault for path in paths for fault in _path_faults(Path(path), path_in_config)]
+    files, faults = _files(paths, path_in_config)
     parts: list[tuple[str, Columns]] = []
     notes: list[str] = []
-    for path in [Path(path) for path in paths] if not faults else []:
+    for file in files if not faults else []:
         try:
-            columns = read_columns(path, roles, path_in_config=path_in_config)
+            columns = read_columns(file, roles, path_in_config=path_in_config)
         except ConfigError as error:
             faults.extend(error.faults)
             continue
-        except OSError as error:
-            faults.append(
-                Fault(path_in_config, f"must be readable, got {path}: {error.strerror or error}.")
-            )
+        except PLACE_ERRORS as error:
+            why = getattr(error, "strerror", None) or first_line(error)
+            faults.append(Fault(path_in_config, f"must be readable, got {file.shown}: {why}."))
             continue
-        parts.append((path.name, columns))
+        parts.append((file.name, columns))
         for role in [role for role in roles if role != "label"]:
             named = f"column {roles[role]!r} (task.{role})"
             faults += require_text(
-                columns[role], named=named, path_in_config=path_in_config, file_name=path.name
+                columns[role], named=named, path_in_config=path_in_config, file_name=file.name
             )
-            notes += (
-                text_notes(columns[role], file_name=path.name)
-                if path.suffix.lower() == ".tsv"
-                else []
-            )
+            notes += text_notes(columns[role], file_name=file.name) if file.suffix == ".tsv" else []
     num_rows = sum(len(columns["text"]) for _, columns in parts)
     if not num_rows and not faults:
-        files = ", ".join(file_name for file_name, _ in parts)
-        faults.append(Fault(path_in_config, f"must hold at least one row, got none in {files}."))
+        read = ", ".join(file_name for file_name, _ in parts)
+        faults.append(Fault(path_in_config, f"must hold at least one row, got none in {read}."))
     names, ids = _labels(
         parts,
         name=name,
@@ -157,12 +139,12 @@ def load_split(
             "row_id": pa.array(np.arange(first_row_id, first_row_id + num_rows, dtype=np.int64)),
         }
     )
-    all_paths = tuple(Path(path) for path in paths)
-    return Split(name, table, names, _fingerprint(table), all_paths, tuple(notes))
+    origins = tuple(file.shown for file in files)
+    return Split(name, table, names, _fingerprint(table), origins, tuple(notes))
 
 
 def load_splits(
-    files: Mapping[str, Sequence[Path]],
+    files: Mapping[str, Sequence[str | Path]],
     *,
     text: str,
     text_pair: str | None = None,
@@ -193,7 +175,7 @@ def load_splits(
     names: tuple[str, ...] | None = None
     try:
         beside = files.get("train") or next(iter(files.values()), ())
-        names = read_labels(labels, [Path(path) for path in beside]) if label else None
+        names = read_labels(labels, beside) if label else None
         if label and names is None and "train" not in files:
             message = "must be given: without training rows there is nothing to take names from."
             faults.append(Fault("task.labels", message))
@@ -230,52 +212,16 @@ def load_splits(
     return splits
 
 
-def find_splits(folder: Path, *, path_in_config: str = "data") -> dict[str, Path]:
-    """The files of a folder that are splits by their names: ``train.jsonl``, ``dev.csv``, ….
-
-    Args:
-        folder: Looked into, not below. ``dev``, ``valid`` and ``val`` are validation.
-        path_in_config: The subject of faults.
-
-    Returns:
-        Split name to file, in the order train, unlabelled, validation, test; those there are.
-
-    Raises:
-        ConfigError: No such folder, no split in it, or two files for one split.
-    """
-    if not folder.is_dir():
-        raise ConfigError.of(
-            path_in_config, f"must be an existing folder, got {folder}.{_nearest(folder)}"
-        )
-    files = sorted(
-        file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES
-    )
-    found = {
-        name: [file for file in files if file.stem.lower() in _STEMS[name]] for name in SPLIT_NAMES
-    }
-    faults = [
-        Fault(
-            path_in_config,
-            f"must have one file for {name} in {folder}, got "
-            f"{', '.join(file.name for file in matching)}. "
-            f"Remove all but one, or name the files: {path_in_config}.{name}.",
-        )
-        for name, matching in found.items()
-        if len(matching) > 1
-    ]
-    if not any(found.values()):
-        there = ", ".join(file.name for file in sorted(folder.iterdir())[:10]) or "nothing"
-        stems = ", ".join(SPLIT_NAMES)
-        faults.append(
-            Fault(
-                path_in_config,
-                f"must hold files named {stems} with a suffix out of {', '.join(SUFFIXES)}, "
-                f"got {there} in {folder}.",
-            )
-        )
-    if faults:
-        raise ConfigError(faults)
-    return {name: matching[0] for name, matching in found.items() if matching}
+def _files(paths: Sequence[str | Path], path_in_config: str) -> tuple[list[DataFile], list[Fault]]:
+    """All files that are named, and why some are not there."""
+    files: list[DataFile] = []
+    faults: list[Fault] = []
+    for path in paths:
+        try:
+            files += find_files(path, path_in_config=path_in_config)
+        except ConfigError as error:
+            faults += error.faults
+    return files, faults
 
 
 def _labels(
@@ -327,36 +273,6 @@ def _label_notes(name: str, ids: np.ndarray, names: Sequence[str]) -> list[str]:
             "apart."
         )
     return notes
-
-
-def _path_faults(path: Path, path_in_config: str) -> list[Fault]:
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        return [
-            Fault(path_in_config, f"must be an existing file, got {path} ({what}).{_nearest(path)}")
-        ]
-    if path.suffix.lower() not in SUFFIXES:
-        known = ", ".join(SUFFIXES)
-        return [
-            Fault(
-                path_in_config,
-                f"must have a suffix out of {known}, got "
-                f"{path.name}.{did_you_mean(path.suffix, SUFFIXES)}",
-            )
-        ]
-    return []
-
-
-def _nearest(path: Path) -> str:
-    """A sentence with the nearest name beside a path that is not there."""
-    if path.exists():
-        return ""
-    if not path.parent.is_dir():
-        return f" The folder {path.parent} does not exist either."
-    near = get_close_matches(
-        path.name, [file.name for file in path.parent.iterdir()], n=1, cutoff=0.5
-    )
-    return f" Nearest in that folder: {near[0]}." if near else ""
 
 
 def _joined(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:

@@ -1,13 +1,12 @@
 """The rows that a configuration names."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from raydistill.config import DistillConfig
 from raydistill.config.losses import CrossEntropyLoss
-from raydistill.data import Split, find_splits, load_splits
-from raydistill.data.sources import SPLIT_NAMES
+from raydistill.data import SPLIT_NAMES, Split, find_splits, load_splits
 from raydistill.errors import ConfigError, Fault
+from raydistill.filesystems import shown_uri
 
 __all__ = ["load_data"]
 
@@ -20,23 +19,22 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     """
     data, task = config.data, config.task
     faults: list[Fault] = []
-    files: dict[str, list[Path]] = {}
+    files: dict[str, list[str]] = {}
     if data.folder is not None:
         try:
-            found = find_splits(Path(data.folder).expanduser(), path_in_config="data.folder")
+            found = find_splits(data.folder, path_in_config="data.folder")
         except ConfigError as error:
             faults += error.faults
         else:
-            files = {name: [path] for name, path in found.items()}
+            files = {name: [file.uri] for name, file in found.items()}
         if all(isinstance(loss, CrossEntropyLoss) for loss in config.losses):
             files.pop("unlabelled", None)  # nothing would be learnt from it
     for name in SPLIT_NAMES:
         written = getattr(data, name)
         if written is not None:
-            paths = [written] if isinstance(written, str) else written
-            files[name] = [Path(path).expanduser() for path in paths]
+            files[name] = [written] if isinstance(written, str) else written
     if "train" not in files and not faults:
-        where = f": {data.folder} holds no file named train." if data.folder else "."
+        where = f": {shown_uri(data.folder)} holds no file named train." if data.folder else "."
         faults.append(
             Fault("data.train", f"is missing{where}", rests_on=("data.train", "data.folder"))
         )

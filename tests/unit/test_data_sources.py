@@ -6,10 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from raydistill.data.files import DataFile, find_splits
 from raydistill.data.labels import read_labels
 from raydistill.data.readers import cells, csv_rows, json_rows
 from raydistill.data.readers.reading import Reading
-from raydistill.data.sources import find_splits, load_split, load_splits
+from raydistill.data.sources import load_split, load_splits
 from raydistill.errors import ConfigError
 
 TEXTS = ["123", "null", "2020-01-01", "NA", 'a "b", c', "été — 😀", "true", " x ", "1e5"]
@@ -129,7 +130,7 @@ def test_fast_and_careful_reader_agree(texts, suffix, tmp_path, monkeypatch):
     """Readers that differ make a file's meaning depend on its size or an unrelated row."""
     rows = [{"label": "a", "text": text} for text in texts]
     path = write(tmp_path / f"rows.{suffix}", jsonl(rows) if suffix == "jsonl" else csv_of(rows))
-    source = Reading(path, {"text": "text", "label": "label"}, "data.train")
+    source = Reading(DataFile(str(path)), {"text": "text", "label": "label"}, "data.train")
     reads = {
         "jsonl": (json_rows.json_fast, json_rows.json_careful),
         "csv": (csv_rows.csv_fast, csv_rows.csv_careful),

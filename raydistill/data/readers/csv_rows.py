@@ -26,10 +26,10 @@ def csv_fast(reading: Reading) -> Columns:
     names = list(dict.fromkeys(reading.wanted.values()))
     # The last column tells of a quotation mark that is opened and never closed, see _swallowed.
     include = list(dict.fromkeys([*names, header[-1]]))
-    quoted = reading.path.suffix.lower() == ".csv"
+    quoted = reading.file.suffix == ".csv"
     table = with_larger_blocks(
         lambda block: pa_csv.read_csv(
-            reading.path,
+            reading.file.path,
             read_options=pa_csv.ReadOptions(block_size=block),
             parse_options=pa_csv.ParseOptions(
                 delimiter="," if quoted else "\t",
@@ -58,7 +58,7 @@ def csv_careful(reading: Reading) -> Columns:
     begins = line_end = 1
     limit = csv.field_size_limit(sys.maxsize)
     try:
-        with reading.path.open(encoding="utf-8-sig", newline="") as lines:
+        with reading.open_text() as lines:
             for row, begins, line_end in _csv_rows(reading, lines):  # noqa: B007 (the last is used)
                 if len(row) != len(header):
                     reading.problems.add(
@@ -66,14 +66,14 @@ def csv_careful(reading: Reading) -> Columns:
                         "more or fewer",
                         f"line {begins} ({len(row)} column{'s' if len(row) != 1 else ''})",
                         "Put texts with commas or line ends in double quotes, or use .jsonl."
-                        if reading.path.suffix.lower() == ".csv"
+                        if reading.file.suffix == ".csv"
                         else "Replace tabs inside texts, or use .jsonl.",
                     )
                 else:
                     columns.add([row[index] for index in indices])
     finally:
         csv.field_size_limit(limit)
-    if reading.path.suffix.lower() == ".csv" and row and _swallowed(reading, row[-1]):
+    if reading.file.suffix == ".csv" and row and _swallowed(reading, row[-1]):
         reading.problems.add(
             "close every quotation mark",
             "one that is opened and never closed",
@@ -93,7 +93,7 @@ def _csv_rows(reading: Reading, lines: Iterator[str]) -> Iterator[tuple[list[str
 
 
 def _csv_reader(reading: Reading, lines: Iterator[str]) -> Any:
-    if reading.path.suffix.lower() == ".csv":
+    if reading.file.suffix == ".csv":
         return csv.reader(lines)
     return csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
 
@@ -102,13 +102,13 @@ def _header(reading: Reading) -> list[str]:
     """The column names, checked; raises when a wanted one is missing."""
     header: list[str] = []
     try:
-        with reading.path.open(encoding="utf-8-sig", newline="") as lines:
+        with reading.open_text() as lines:
             header = next((row for row in _csv_reader(reading, lines) if row), [])
     except (UnicodeDecodeError, csv.Error):
         require_utf8(reading)
     if not header:
         raise reading.refuse(
-            f"must begin with a line of column names, got an empty file {reading.path.name}."
+            f"must begin with a line of column names, got an empty file {reading.file.name}."
         )
     separators = [
         name
@@ -133,6 +133,6 @@ def _swallowed(reading: Reading, last_cell: str) -> bool:
     """
     if not any(mark in last_cell for mark in _END_OF_LINE):
         return False
-    with reading.path.open("rb") as file:
-        file.seek(max(0, reading.path.stat().st_size - 4096))
+    with reading.file.open_anywhere() as file:
+        file.seek(max(0, file.size() - 4096))
         return not file.read().rstrip(b"\r\n").endswith(b'"')

@@ -32,7 +32,9 @@ def json_fast(reading: Reading) -> Columns:
     )
     table = with_larger_blocks(
         lambda block: pa_json.read_json(
-            reading.path, read_options=pa_json.ReadOptions(block_size=block), parse_options=options
+            reading.file.path,
+            read_options=pa_json.ReadOptions(block_size=block),
+            parse_options=options,
         )
     )
     table.validate(full=True)  # the reader does not check UTF-8
@@ -46,7 +48,7 @@ def _json_peek(reading: Reading) -> tuple[set[str], pa.DataType]:
     """Keys, and the type of labels, in the first rows; raises when they are not plain JSON."""
     keys: set[str] = set()
     kinds: set[type] = set()
-    with reading.path.open("rb") as lines:
+    with reading.file.open() as lines:
         for number, line in enumerate(lines):
             if number == PEEK_ROWS:
                 break
@@ -114,12 +116,12 @@ def _json_cell(reading: Reading, role: str, value: Any, where: str) -> str | Non
 
 def _json_rows(reading: Reading) -> Iterator[tuple[str, Any]]:
     """Rows with the place to name; malformed ones are added to the problems."""
-    with reading.path.open("rb") as file:
+    with reading.file.open() as file:
         start = file.read(4096).removeprefix(BOM).lstrip()
     if start.startswith(b"["):
         yield from _json_array(reading)
         return
-    with reading.path.open("rb") as lines:
+    with reading.file.open() as lines:
         for number, line in enumerate(lines, start=1):
             text = (line.removeprefix(BOM) if number == 1 else line).strip()
             if not text:
@@ -142,7 +144,8 @@ def _at(line: int, error: Exception) -> str:
 
 def _json_array(reading: Reading) -> Iterator[tuple[str, Any]]:
     """Objects of one array, decoded one by one: only the text of the file is held as a whole."""
-    text = reading.path.read_text(encoding="utf-8-sig")
+    with reading.open_text() as file:
+        text = file.read()
     decoder, row, at = json.JSONDecoder(), 0, _skip_space(text, 0) + 1
     try:
         at = _skip_space(text, at)

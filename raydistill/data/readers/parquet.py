@@ -12,28 +12,33 @@ __all__ = ["parquet_columns"]
 
 def parquet_columns(reading: Reading) -> Columns:
     """The wanted columns, no others are read."""
-    name = reading.path.name
+    name = reading.file.name
     try:
-        schema = pq.read_schema(reading.path, memory_map=True)
-        reading.require_columns(schema.names)
-        faults = [
-            Fault(
-                reading.path_in_config,
-                f"must hold {'names or numbers' if role == 'label' else 'text'} in column "
-                f"{column!r} "
-                f"(task.{role}), got {schema.field(column).type} in {name}.",
-            )
-            for role, column in reading.wanted.items()
-            if not _readable(schema.field(column).type, role)
-        ]
-        if faults:
-            raise ConfigError(faults)
-        columns = list(dict.fromkeys(reading.wanted.values()))
-        table = pq.read_table(reading.path, columns=columns, memory_map=True)
-        return {role: as_text(table[column]) for role, column in reading.wanted.items()}
+        with reading.file.open_anywhere() as file:
+            return _columns(reading, pq.ParquetFile(file, pre_buffer=True))
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise reading.refuse(f"must be a readable Parquet file, got {name}: {reason}.") from error
+
+
+def _columns(reading: Reading, file: pq.ParquetFile) -> Columns:
+    schema, name = file.schema_arrow, reading.file.name
+    reading.require_columns(schema.names)
+    faults = [
+        Fault(
+            reading.path_in_config,
+            f"must hold {'names or numbers' if role == 'label' else 'text'} in column "
+            f"{column!r} "
+            f"(task.{role}), got {schema.field(column).type} in {name}.",
+        )
+        for role, column in reading.wanted.items()
+        if not _readable(schema.field(column).type, role)
+    ]
+    if faults:
+        raise ConfigError(faults)
+    columns = list(dict.fromkeys(reading.wanted.values()))
+    table = file.read(columns=columns)
+    return {role: as_text(table[column]) for role, column in reading.wanted.items()}
 
 
 def _readable(kind: pa.DataType, role: str) -> bool:

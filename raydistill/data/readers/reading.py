@@ -1,10 +1,12 @@
 """One file that is read: what is wanted of it, and how to complain about it."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TextIO
 
 from raydistill.data.checks import RowFaults, column_list, did_you_mean
+from raydistill.data.files import DataFile
 from raydistill.errors import ConfigError, Fault
 
 __all__ = ["BOM", "NotPlainError", "Reading", "Wanted", "require_utf8"]
@@ -22,13 +24,17 @@ class NotPlainError(Exception):
 class Reading:
     """One file, what is wanted of it, and how to complain about it."""
 
-    path: Path
+    file: DataFile
     wanted: Wanted
     path_in_config: str
     problems: RowFaults = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "problems", RowFaults(self.path_in_config, self.path.name))
+        object.__setattr__(self, "problems", RowFaults(self.path_in_config, self.file.name))
+
+    def open_text(self) -> TextIO:
+        """UTF-8 with its line ends as they are."""
+        return io.TextIOWrapper(self.file.open(), encoding="utf-8-sig", newline="")
 
     def refuse(self, message: str) -> ConfigError:
         """An error with one fault."""
@@ -44,7 +50,7 @@ class Reading:
                         self.path_in_config,
                         f"must hold one column {column!r} (task.{role}), got "
                         f"{there.count(column)} of that name "
-                        f"in {self.path.name}. Rename the others.",
+                        f"in {self.file.name}. Rename the others.",
                     )
                 )
             elif column not in there:
@@ -53,7 +59,7 @@ class Reading:
                         self.path_in_config,
                         f"must hold a column {column!r} (task.{role}), got the columns "
                         f"{column_list(there)} in "
-                        f"{self.path.name}.{did_you_mean(column, there)}{hint}",
+                        f"{self.file.name}.{did_you_mean(column, there)}{hint}",
                     )
                 )
         if faults:
@@ -62,8 +68,8 @@ class Reading:
 
 def require_utf8(reading: Reading) -> None:
     """Raises with line and byte offset of the first bytes that are not UTF-8, if there are any."""
-    problems, offset = RowFaults(reading.path_in_config, reading.path.name), 0
-    with reading.path.open("rb") as lines:
+    problems, offset = RowFaults(reading.path_in_config, reading.file.name), 0
+    with reading.file.open() as lines:
         for number, line in enumerate(lines, start=1):
             if not line.isascii():
                 try:
