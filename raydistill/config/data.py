@@ -14,6 +14,9 @@ Paths = Annotated[
 ]
 
 
+SplitName = Literal["train", "unlabelled", "validation", "test"]
+
+
 class DataSection(Section):
     """Files of rows: JSON lines, JSON, CSV, TSV or Parquet, UTF-8.
 
@@ -21,6 +24,16 @@ class DataSection(Section):
     (`part-*.parquet`, in the order of the names).
     """
 
+    dataset: str | None = None
+    """A data set of Hugging Face `datasets`: an id of the hub, or a folder that `save_to_disk` wrote or
+    that `load_dataset` understands. A split named below takes precedence."""
+    config: str | None = None
+    """Which of the data set's configurations, if it has several."""
+    revision: str | None = None
+    """Branch, tag or commit of a data set of the hub; null: the newest."""
+    splits: dict[SplitName, Annotated[str, Field(min_length=1)]] = {}
+    """Which of the data set's splits is what, slices allowed: {train: "train[:90%]", validation:
+    "train[90%:]"}. Empty: those named train, validation, test and unlabelled or the like."""
     folder: str | None = None
     """A folder whose files named train, validation, test and unlabelled (with a known suffix) are
     the splits; a split named below takes precedence."""

@@ -70,14 +70,32 @@ def cross_faults(config: DistillConfig) -> list[Fault]:
 
 def _data_faults(config: DistillConfig) -> list[Fault]:
     faults = []
-    if config.data.folder is None and config.data.train is None:
+    data = config.data
+    if data.folder is None and data.dataset is None and data.train is None:
         faults.append(
             Fault(
                 "data",
-                "names no rows to train on: give folder or train.",
-                rests_on=("data.folder", "data.train"),
+                "names no rows to train on: give folder, dataset or train.",
+                rests_on=("data.folder", "data.dataset", "data.train"),
             )
         )
+    if data.folder is not None and data.dataset is not None:
+        faults.append(
+            Fault(
+                "data.folder",
+                "must be left out with data.dataset: each would give the same splits.",
+                rests_on=("data.folder", "data.dataset"),
+            )
+        )
+    faults += [
+        Fault(
+            f"data.{name}",
+            "has no effect without data.dataset. Add that, or remove it.",
+            rests_on=(f"data.{name}", "data.dataset"),
+        )
+        for name in ("config", "revision", "splits")
+        if data.dataset is None and getattr(data, name)
+    ]
     if config.data.unlabelled is not None and not with_teachers(config):
         faults.append(
             Fault(

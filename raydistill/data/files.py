@@ -27,6 +27,7 @@ from raydistill.filesystems import PLACE_ERRORS, first_line, is_uri, located, sh
 
 __all__ = [
     "SPLIT_NAMES",
+    "SPLIT_STEMS",
     "SUFFIXES",
     "DataFile",
     "find_files",

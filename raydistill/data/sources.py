@@ -18,12 +18,17 @@ from raydistill.data.checks import (
     unseen_label_notes,
 )
 from raydistill.data.files import SPLIT_NAMES, DataFile, find_files
+from raydistill.data.hub import DatasetSplit
 from raydistill.data.labels import NO_LABEL, derive_labels, encode_labels, read_labels
 from raydistill.data.readers import Columns, read_columns
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import PLACE_ERRORS, first_line
 
-__all__ = ["Split", "load_split", "load_splits"]
+__all__ = ["Origin", "Split", "load_split", "load_splits"]
+
+
+Origin = str | Path | DatasetSplit
+"""Path, URI, pattern, or a split of a data set."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Split:
         labels: Names of the classes in the order of their numbers; empty when the task has none.
         fingerprint: SHA-256 of texts and labels in order, whatever file, format or chunks they came
             in.
-        origins: The files, in the order of the rows.
+        origins: Files or splits of data sets, in the order of the rows.
         notes: What may be meant but should be known.
     """
 
@@ -56,7 +61,7 @@ class Split:
 
 def load_split(
     name: str,
-    paths: Sequence[str | Path],
+    paths: Sequence[Origin],
     *,
     text: str,
     text_pair: str | None = None,
@@ -70,7 +75,8 @@ def load_split(
     Args:
         name: ``train``, ``unlabelled``, ``validation`` or ``test``. Labels of ``unlabelled`` are
             ignored; in ``train`` every row must have one.
-        paths: Files of any mixture of formats, joined in this order: paths, URIs, patterns.
+        paths: Files of any mixture of formats (paths, URIs, patterns) and splits of data sets,
+            joined in this order.
         text: Column of the text.
         text_pair: Column of the second text, if the task has pairs.
         label: Column of the label; None for a task without labels.
@@ -98,7 +104,7 @@ def load_split(
     notes: list[str] = []
     for file in files if not faults else []:
         try:
-            columns = read_columns(file, roles, path_in_config=path_in_config)
+            columns = _read(file, roles, labels, path_in_config)
         except ConfigError as error:
             faults.extend(error.faults)
             continue
@@ -112,7 +118,10 @@ def load_split(
             faults += require_text(
                 columns[role], named=named, path_in_config=path_in_config, file_name=file.name
             )
-            notes += text_notes(columns[role], file_name=file.name) if file.suffix == ".tsv" else []
+            if file.name.lower().endswith(".tsv"):
+                notes += text_notes(columns[role], file_name=file.name)
+        if isinstance(file, DatasetSplit) and "label" in roles and labels:
+            notes += file.rename_notes(roles["label"], labels)
     num_rows = sum(len(columns["text"]) for _, columns in parts)
     if not num_rows and not faults:
         read = ", ".join(file_name for file_name, _ in parts)
@@ -144,7 +153,7 @@ def load_split(
 
 
 def load_splits(
-    files: Mapping[str, Sequence[str | Path]],
+    files: Mapping[str, Sequence[Origin]],
     *,
     text: str,
     text_pair: str | None = None,
@@ -155,12 +164,12 @@ def load_splits(
     """Reads and checks all splits of a configuration, each file once.
 
     Args:
-        files: Split name to its files; without ``train``, names must be written down.
+        files: Split name to its files or splits of data sets; without ``train``, names must be written down.
         text: Column of the text.
         text_pair: Column of the second text, if the task has pairs.
         label: Column of the label; None for a task without labels.
-        labels: The list in the configuration; None looks for ``labels.json``, then into the
-            training rows.
+        labels: The list in the configuration; None looks for ``labels.json``, or asks the data set,
+            then looks into the training rows.
         path_in_config: ``data`` gives faults about ``data.train`` and so on.
 
     Returns:
@@ -175,7 +184,7 @@ def load_splits(
     names: tuple[str, ...] | None = None
     try:
         beside = files.get("train") or next(iter(files.values()), ())
-        names = read_labels(labels, beside) if label else None
+        names = _named_labels(labels, beside, label) if label else None
         if label and names is None and "train" not in files:
             message = "must be given: without training rows there is nothing to take names from."
             faults.append(Fault("task.labels", message))
@@ -212,11 +221,37 @@ def load_splits(
     return splits
 
 
-def _files(paths: Sequence[str | Path], path_in_config: str) -> tuple[list[DataFile], list[Fault]]:
+def _named_labels(
+    configured: Sequence[str] | None, origins: Sequence[Origin], column: str
+) -> tuple[str, ...] | None:
+    """What somebody wrote down: in the configuration, beside the first file, or in the data set."""
+    first = origins[0] if origins else None
+    if isinstance(first, DatasetSplit):
+        return read_labels(configured, ()) or first.label_names(column)
+    return read_labels(configured, [] if first is None else [first])
+
+
+def _read(
+    part: DataFile | DatasetSplit,
+    wanted: Mapping[str, str],
+    labels: Sequence[str] | None,
+    path_in_config: str,
+) -> Columns:
+    if isinstance(part, DatasetSplit):
+        return part.read(dict(wanted), labels=labels, path_in_config=path_in_config)
+    return read_columns(part, dict(wanted), path_in_config=path_in_config)
+
+
+def _files(
+    paths: Sequence[Origin], path_in_config: str
+) -> tuple[list[DataFile | DatasetSplit], list[Fault]]:
     """All files that are named, and why some are not there."""
-    files: list[DataFile] = []
+    files: list[DataFile | DatasetSplit] = []
     faults: list[Fault] = []
     for path in paths:
+        if isinstance(path, DatasetSplit):
+            files.append(path)
+            continue
         try:
             files += find_files(path, path_in_config=path_in_config)
         except ConfigError as error:

@@ -4,7 +4,14 @@ from dataclasses import replace
 
 from raydistill.config import DistillConfig
 from raydistill.config.losses import CrossEntropyLoss
-from raydistill.data import SPLIT_NAMES, Split, find_splits, load_splits
+from raydistill.data import (
+    SPLIT_NAMES,
+    Origin,
+    Split,
+    find_dataset_splits,
+    find_splits,
+    load_splits,
+)
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import shown_uri
 
@@ -19,7 +26,7 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     """
     data, task = config.data, config.task
     faults: list[Fault] = []
-    files: dict[str, list[str]] = {}
+    files: dict[str, list[Origin]] = {}
     if data.folder is not None:
         try:
             found = find_splits(data.folder, path_in_config="data.folder")
@@ -27,16 +34,35 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
             faults += error.faults
         else:
             files = {name: [file.uri] for name, file in found.items()}
-        if all(isinstance(loss, CrossEntropyLoss) for loss in config.losses):
-            files.pop("unlabelled", None)  # nothing would be learnt from it
+    if data.dataset is not None:
+        try:
+            parts = find_dataset_splits(
+                data.dataset,
+                config=data.config,
+                revision=data.revision,
+                splits={str(name): split for name, split in data.splits.items()},
+                needs_train=data.train is None,
+            )
+        except ConfigError as error:
+            faults += error.faults
+        else:
+            files = {name: [part] for name, part in parts.items()}
+    if data.unlabelled is None and all(
+        isinstance(loss, CrossEntropyLoss) for loss in config.losses
+    ):
+        files.pop("unlabelled", None)  # nothing would be learnt from it
     for name in SPLIT_NAMES:
         written = getattr(data, name)
         if written is not None:
-            files[name] = [written] if isinstance(written, str) else written
+            files[name] = [written] if isinstance(written, str) else [*written]
     if "train" not in files and not faults:
         where = f": {shown_uri(data.folder)} holds no file named train." if data.folder else "."
         faults.append(
-            Fault("data.train", f"is missing{where}", rests_on=("data.train", "data.folder"))
+            Fault(
+                "data.train",
+                f"is missing{where}",
+                rests_on=("data.train", "data.folder", "data.dataset"),
+            )
         )
     splits: dict[str, Split] = {}
     try:

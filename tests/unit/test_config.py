@@ -117,7 +117,7 @@ ONE_FAULT = [
     ("training__num_workers", 64, "training.num_workers must not exceed training.batch_rows = 32: the global batch is divided among them, got 64."),
     ("training__gpus_per_worker", 1.5, "training.gpus_per_worker must be a share of one GPU, or a whole number of GPUs, got 1.5."),
     ("pipeline__max_bytes_ahead", "aut", "pipeline.max_bytes_ahead must be a number of bytes, 1 or more, or auto, got 'aut'."),
-    ("data", {}, "data names no rows to train on: give folder or train."),
+    ("data", {}, "data names no rows to train on: give folder, dataset or train."),
     ("data__train", 5, "data.train must be a path, URI or pattern, or a list of them, got 5."),
     ("data__train", [], "data.train must be a path, URI or pattern, or a list of them, got []."),
     ("task__labels", [False, "yes"], "task.labels.0 must be text, got false. Put it in quotes."),

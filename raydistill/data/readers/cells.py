@@ -6,9 +6,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydistill.data.readers.reading import Reading
+from raydistill.data.readers.reading import Reading, Wanted
+from raydistill.errors import Fault
 
-__all__ = ["BLOCK_BYTES", "TEXT", "Building", "Columns", "as_text", "with_larger_blocks"]
+__all__ = [
+    "BLOCK_BYTES",
+    "TEXT",
+    "Building",
+    "Columns",
+    "as_text",
+    "type_faults",
+    "with_larger_blocks",
+]
 
 TEXT = pa.large_string()
 BLOCK_BYTES = (1 << 24, 1 << 30)  # the second for rows that are longer than a block
@@ -44,6 +53,31 @@ class Building:
         for cells, chunks in zip(self._cells, self._chunks, strict=True):
             chunks.append(pa.array(cells, type=TEXT))
             cells.clear()
+
+
+def type_faults(
+    wanted: Wanted, schema: pa.Schema, *, name: str, path_in_config: str
+) -> list[Fault]:
+    """One for each wanted column that holds neither text nor, for labels, numbers."""
+    return [
+        Fault(
+            path_in_config,
+            f"must hold {'names or numbers' if role == 'label' else 'text'} in column {column!r} "
+            f"(task.{role}), got {schema.field(column).type} in {name}.",
+        )
+        for role, column in wanted.items()
+        if not _readable(schema.field(column).type, role)
+    ]
+
+
+def _readable(kind: pa.DataType, role: str) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    text = (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return text or pa.types.is_null(kind) or (role == "label" and number)
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -9,7 +9,7 @@ from raydistill.data.checks import RowFaults, column_list, did_you_mean
 from raydistill.data.files import DataFile
 from raydistill.errors import ConfigError, Fault
 
-__all__ = ["BOM", "NotPlainError", "Reading", "Wanted", "require_utf8"]
+__all__ = ["BOM", "NotPlainError", "Reading", "Wanted", "column_faults", "require_utf8"]
 
 BOM = b"\xef\xbb\xbf"
 
@@ -42,28 +42,36 @@ class Reading:
 
     def require_columns(self, there: Sequence[str], hint: str = "") -> None:
         """Raises for each wanted column that is missing or that two columns are called by."""
-        faults = []
-        for role, column in self.wanted.items():
-            if there.count(column) > 1:
-                faults.append(
-                    Fault(
-                        self.path_in_config,
-                        f"must hold one column {column!r} (task.{role}), got "
-                        f"{there.count(column)} of that name "
-                        f"in {self.file.name}. Rename the others.",
-                    )
-                )
-            elif column not in there:
-                faults.append(
-                    Fault(
-                        self.path_in_config,
-                        f"must hold a column {column!r} (task.{role}), got the columns "
-                        f"{column_list(there)} in "
-                        f"{self.file.name}.{did_you_mean(column, there)}{hint}",
-                    )
-                )
+        faults = column_faults(
+            self.wanted, there, name=self.file.name, path_in_config=self.path_in_config, hint=hint
+        )
         if faults:
             raise ConfigError(faults)
+
+
+def column_faults(
+    wanted: Wanted, there: Sequence[str], *, name: str, path_in_config: str, hint: str = ""
+) -> list[Fault]:
+    """One for each wanted column that is missing or that two columns are called by."""
+    faults = []
+    for role, column in wanted.items():
+        if there.count(column) > 1:
+            faults.append(
+                Fault(
+                    path_in_config,
+                    f"must hold one column {column!r} (task.{role}), got "
+                    f"{there.count(column)} of that name in {name}. Rename the others.",
+                )
+            )
+        elif column not in there:
+            faults.append(
+                Fault(
+                    path_in_config,
+                    f"must hold a column {column!r} (task.{role}), got the columns "
+                    f"{column_list(there)} in {name}.{did_you_mean(column, there)}{hint}",
+                )
+            )
+    return faults
 
 
 def require_utf8(reading: Reading) -> None:
