@@ -213,7 +213,7 @@ def try_inline(prepared: Prepared, name: str) -> tuple[TeacherDescription, Trial
     settings = teacher_settings(prepared, name, inline=True)
     training, split = prepared.config.training, prepared.splits["train"]
     ids, texts = TextClassification(split.table, prepared.labels).texts(
-        range(min(training.batch_rows, split.num_rows))
+        range(min(training.batch_rows, split.table.num_rows))
     )
     return try_teacher(
         settings,

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from raydistill.config.base import Section, one_sentence
+from raydistill.config.base import PositiveInt, Section, one_sentence
 
 __all__ = ["DataSection", "TaskSection", "TextClassificationTask"]
 
@@ -37,6 +37,11 @@ class DataSection(Section):
     folder: str | None = None
     """A folder whose files named train, validation, test and unlabelled (with a known suffix) are
     the splits; a split named below takes precedence."""
+    streaming: bool = False
+    """Rows to train on are read while they are used, and never held as a whole: nobody counts them, and
+    `training.max_steps` says where to end. After their end they begin again."""
+    shuffle_rows: PositiveInt = 8192
+    """With `streaming`: so many rows at a time, in the order of the files, are mixed."""
     train: Paths | None = None
     """Labelled rows to train on."""
     unlabelled: Paths | None = None

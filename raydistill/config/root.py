@@ -96,6 +96,8 @@ def _data_faults(config: DistillConfig) -> list[Fault]:
         for name in ("config", "revision", "splits")
         if data.dataset is None and getattr(data, name)
     ]
+    if data.streaming:
+        faults += _streaming_faults(config)
     if config.data.unlabelled is not None and not with_teachers(config):
         faults.append(
             Fault(
@@ -105,6 +107,28 @@ def _data_faults(config: DistillConfig) -> list[Fault]:
             )
         )
     return faults
+
+
+def _streaming_faults(config: DistillConfig) -> list[Fault]:
+    """What is only possible where rows are counted."""
+    faults = []
+    if config.training.max_steps is None:
+        faults.append(
+            Fault(
+                "training.max_steps",
+                "is needed with data.streaming: the rows are not counted, so no number of epochs has an end.",
+                rests_on=("training.max_steps", "data.streaming"),
+            )
+        )
+    return faults + [
+        Fault(
+            f"teachers.{name}.placement",
+            "is cached, but with data.streaming nobody knows beforehand what will be asked. Set placement: auto.",
+            rests_on=(f"teachers.{name}.placement", "data.streaming"),
+        )
+        for name, teacher in config.teachers.items()
+        if teacher.placement == "cached"
+    ]
 
 
 def _student_faults(config: DistillConfig) -> list[Fault]:

@@ -1,4 +1,4 @@
-"""The files that a configuration names: paths, URIs, patterns, and the splits of a folder.
+"""The files that a configuration names: paths, URIs, patterns.
 
 A file that is not local is read from where it lies if it is Parquet, of which only some columns are
 wanted; any other is copied for as long as it is read.
@@ -6,11 +6,12 @@ wanted; any other is copied for as long as it is read.
 
 import functools
 import glob
+import hashlib
 import io
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -31,8 +32,11 @@ __all__ = [
     "SUFFIXES",
     "DataFile",
     "find_files",
-    "find_splits",
+    "find_folder",
+    "join_uri",
+    "local_path",
     "matching_files",
+    "nearest_name",
     "unreachable",
 ]
 
@@ -45,6 +49,8 @@ SPLIT_STEMS = {
     "unlabelled": ("unlabelled", "unlabeled"),
 }
 _COPY = 1 << 24  # bytes at once
+_READ = 1 << 22  # bytes at once, where rows are read one after the other
+_ENDS = 1 << 16  # bytes at either end that stand for a large file
 _WAYS_OUT = {
     "s3": " Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or ~/.aws; "
     "a server other than Amazon's is named by ?endpoint_override=HOST behind the URI.",
@@ -86,7 +92,16 @@ class DataFile:
     def beside(self, name: str) -> "DataFile":
         """A file in the same folder, which need not exist."""
         folder, _, query = _parted(self.uri)
-        return DataFile(_joined(folder, name, query))
+        return DataFile(join_uri(folder, name, query))
+
+    def digest(self) -> bytes:
+        """Of its size, its first and its last bytes: of any file the whole is too much to ask."""
+        with self.open_anywhere() if self.path is None else pa.OSFile(self.uri) as file:
+            size = file.size()
+            whole = hashlib.sha256(f"{size}".encode() + file.read(_ENDS))
+            file.seek(max(0, size - _ENDS))
+            whole.update(file.read(_ENDS))
+        return whole.digest()
 
     def exists(self) -> bool:
         """Whether it is there, and no folder."""
@@ -98,7 +113,9 @@ class DataFile:
         if self.path is not None:
             return self.path.open("rb")
         filesystem, path = self._located()
-        return io.BufferedReader(filesystem.open_input_stream(path, compression=None))
+        return io.BufferedReader(
+            filesystem.open_input_stream(path, compression=None, buffer_size=_READ)
+        )
 
     def open_anywhere(self) -> pa.NativeFile:
         """To be read here and there."""
@@ -121,12 +138,12 @@ class DataFile:
 
     def _located(self) -> tuple[fs.FileSystem, str]:
         folder, name, query = _parted(self.uri)
-        filesystem, base = _folder(f"{folder}?{query}" if query else folder)
+        filesystem, base = find_folder(f"{folder}?{query}" if query else folder)
         return filesystem, f"{base.rstrip('/')}/{name}"
 
 
 @functools.lru_cache(maxsize=64)
-def _folder(uri: str) -> tuple[fs.FileSystem, str]:
+def find_folder(uri: str) -> tuple[fs.FileSystem, str]:
     """To find a bucket takes a question over the network; the files of a folder share the answer."""
     return located(uri)
 
@@ -139,7 +156,8 @@ def _parted(uri: str) -> tuple[str, str, str]:
     return f"{scheme}{mark}{folder if folder or not slash else slash}", name, query
 
 
-def _joined(folder: str, name: str, query: str) -> str:
+def join_uri(folder: str, name: str, query: str) -> str:
+    """A file of a folder."""
     path = f"{folder}{'' if folder.endswith('/') or not folder else '/'}{name}"
     return f"{path}?{query}" if query else path
 
@@ -162,7 +180,7 @@ def find_files(written: str | Path, *, path_in_config: str) -> list[DataFile]:
     Raises:
         ConfigError: No such file, or one of another kind.
     """
-    uri = _as_path(str(written))
+    uri = local_path(str(written))
     try:
         files = matching_files(uri)
         found = files != [DataFile(uri)]  # else it was only named
@@ -189,7 +207,7 @@ def find_files(written: str | Path, *, path_in_config: str) -> list[DataFile]:
     return files
 
 
-def _as_path(uri: str) -> str:
+def local_path(uri: str) -> str:
     """A local URI as a path."""
     if uri.startswith("file://"):
         return located(uri)[1]
@@ -202,7 +220,7 @@ def matching_files(written: str | Path) -> list[DataFile]:
     Raises:
         OSError: The folder of a pattern cannot be listed; or another of ``PLACE_ERRORS``.
     """
-    uri = _as_path(str(written))
+    uri = local_path(str(written))
     if not is_uri(uri):
         if not glob.has_magic(uri) or Path(uri).exists():
             return [DataFile(uri)]
@@ -212,8 +230,10 @@ def matching_files(written: str | Path) -> list[DataFile]:
     if not glob.has_magic(address) or DataFile(uri).exists():
         return [DataFile(uri)]
     fixed = re.split(r"/[^/]*[*\[]", address, maxsplit=1)[0]
+    if not is_uri(fixed):
+        raise OSError("a pattern must not begin before the first folder")
     pattern = address[len(fixed) + 1 :]
-    filesystem, base = _folder(f"{fixed}?{query}" if query else fixed)
+    filesystem, base = find_folder(f"{fixed}?{query}" if query else fixed)
     whole = re.compile(glob_translate(pattern))
     select = fs.FileSelector(base, recursive="/" in pattern or "**" in pattern)
     names = [
@@ -221,13 +241,13 @@ def matching_files(written: str | Path) -> list[DataFile]:
         for info in filesystem.get_file_info(select)
         if info.is_file
     ]
-    return [DataFile(_joined(fixed, name, query)) for name in sorted(names) if whole.match(name)]
+    return [DataFile(join_uri(fixed, name, query)) for name in sorted(names) if whole.match(name)]
 
 
 def _missing_fault(file: DataFile, path_in_config: str) -> Fault:
     what, near = "no such file", ""
     if file.path is not None:
-        near = _nearest(file.path)
+        near = nearest_name(file.path)
         is_folder = file.path.is_dir()
     else:
         filesystem, path = file._located()
@@ -237,70 +257,7 @@ def _missing_fault(file: DataFile, path_in_config: str) -> Fault:
     return Fault(path_in_config, f"must be an existing file, got {file.shown} ({what}).{near}")
 
 
-def find_splits(folder: str | Path, *, path_in_config: str = "data") -> dict[str, DataFile]:
-    """The files of a folder that are splits by their names: ``train.jsonl``, ``dev.csv``, ….
-
-    Args:
-        folder: Path or URI; looked into, not below. ``dev``, ``valid`` and ``val`` are validation.
-        path_in_config: The subject of faults.
-
-    Returns:
-        Split name to file, in the order train, unlabelled, validation, test; those there are.
-
-    Raises:
-        ConfigError: No such folder, no split in it, or two files for one split.
-    """
-    uri = _as_path(str(folder))
-    shown = shown_uri(uri)
-    there = _listed(uri, path_in_config)
-    files = [file for file in there if file.suffix in SUFFIXES]
-    found = {
-        name: [file for file in files if Path(file.name).stem.lower() in SPLIT_STEMS[name]]
-        for name in SPLIT_NAMES
-    }
-    faults = [
-        Fault(
-            path_in_config,
-            f"must have one file for {name} in {shown}, got "
-            f"{', '.join(file.name for file in matching)}. "
-            f"Remove all but one, or name the files: {path_in_config}.{name}.",
-        )
-        for name, matching in found.items()
-        if len(matching) > 1
-    ]
-    if not any(found.values()):
-        named = ", ".join(file.name for file in there[:10]) or "nothing"
-        stems = ", ".join(SPLIT_NAMES)
-        faults.append(
-            Fault(
-                path_in_config,
-                f"must hold files named {stems} with a suffix out of {', '.join(SUFFIXES)}, "
-                f"got {named} in {shown}.",
-            )
-        )
-    if faults:
-        raise ConfigError(faults)
-    return {name: matching[0] for name, matching in found.items() if matching}
-
-
-def _listed(uri: str, path_in_config: str) -> Sequence[DataFile]:
-    """What lies in a folder, by name."""
-    address, _, query = uri.partition("?") if is_uri(uri) else (uri, "", "")
-    try:
-        filesystem, base = _folder(uri)
-        if filesystem.get_file_info(base).type == fs.FileType.Directory:
-            infos = filesystem.get_file_info(fs.FileSelector(base))
-            return [
-                DataFile(_joined(address, name, query))
-                for name in sorted(info.base_name for info in infos if info.is_file)
-            ]
-    except PLACE_ERRORS as error:
-        raise ConfigError([unreachable(path_in_config, uri, error)]) from error
-    near = "" if is_uri(uri) else _nearest(Path(uri))
-    raise ConfigError.of(path_in_config, f"must be an existing folder, got {shown_uri(uri)}.{near}")
-
-
-def _nearest(path: Path) -> str:
+def nearest_name(path: Path) -> str:
     """A sentence with the nearest name beside a path that is not there."""
     if path.exists():
         return ""

@@ -5,10 +5,8 @@ classes (a ClassLabel column) gives the names of the labels where nobody else wr
 """
 
 import functools
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydistill.data.files import SPLIT_NAMES, SPLIT_STEMS
+from raydistill.data.hub_faults import NoSplitError, as_faults
+from raydistill.data.readers import CHUNK_ROWS, Chunk, Skip
 from raydistill.data.readers.cells import TEXT, Columns, as_text, type_faults
 from raydistill.data.readers.reading import Wanted, column_faults
 from raydistill.errors import ConfigError, Fault
@@ -37,35 +37,43 @@ class DatasetSplit:
         split: Its name, or a slice such as ``train[:90%]``.
         config: Of the data set; None: its only one.
         revision: Of the hub; None: the newest.
+        streaming: It is read from where it lies, and not downloaded as a whole.
     """
 
     dataset: str
     split: str
     config: str | None = None
     revision: str | None = None
+    streaming: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         """What was loaded does not travel."""
-        return {name: value for name, value in vars(self).items() if name != "loaded"}
+        return {
+            name: value for name, value in vars(self).items() if name not in ("loaded", "features")
+        }
 
     @functools.cached_property
     def loaded(self) -> Any:
-        """A `datasets.Dataset`, mapped from the disk."""
+        """A `datasets.Dataset`, mapped from the disk, or an `IterableDataset` of the hub."""
         import datasets
 
         if _saved(self.dataset):
             found = datasets.load_from_disk(self.dataset)
             there = found if isinstance(found, dict) else {"train": found}
             if self.split not in there:
-                raise _NoSplitError(f"{self.split!r} is not among {', '.join(there)}")
+                raise NoSplitError(f"{self.split!r} is not among {', '.join(there)}")
             return there[self.split]
         try:
             return datasets.load_dataset(
-                self.dataset, self.config, split=self.split, revision=self.revision
+                self.dataset,
+                self.config,
+                split=self.split,
+                revision=self.revision,
+                streaming=self.streaming,
             )
         except ValueError as error:
             if "nknown split" in str(error) or "instruction format" in str(error):
-                raise _NoSplitError(first_line(error)) from error
+                raise NoSplitError(first_line(error)) from error
             raise
 
     @property
@@ -83,9 +91,47 @@ class DatasetSplit:
 
     def label_names(self, column: str) -> tuple[str, ...] | None:
         """The names of the classes, if the data set says which they are."""
-        feature = (self.loaded.features or {}).get(column)
+        feature = self.features.get(column)
         names = getattr(feature, "names", None)
         return tuple(names) if names else None
+
+    @functools.cached_property
+    def features(self) -> Any:
+        """What `datasets` knows of the columns; of a stream of text files it looks at the first rows."""
+        loaded = self.loaded
+        return loaded.features or loaded._resolve_features().features
+
+    def chunks(
+        self, wanted: Wanted, *, labels: Sequence[str] | None, path_in_config: str, skip: Skip
+    ) -> Iterator[Chunk]:
+        """The wanted columns as text, some rows at a time, as :func:`raydistill.data.readers.read_chunks` does."""
+        self._require(wanted, path_in_config)
+        columns, at = sorted(set(wanted.values())), 0
+        dataset = self.loaded
+        if not self.streaming or _saved(self.dataset):
+            at = skip.of(dataset.num_rows)
+            if at == dataset.num_rows:
+                return
+            dataset = dataset.skip(at)
+        for table in dataset.select_columns(columns).with_format("arrow").iter(CHUNK_ROWS):
+            passed = skip.of(table.num_rows)
+            first, rest = at + passed, table.slice(passed)
+            at += table.num_rows
+            if rest.num_rows:
+                yield Chunk(
+                    self.as_columns(rest, wanted, labels),
+                    lambda row, first=first: f"row {first + row + 1}",  # type: ignore[misc]
+                )
+
+    def _require(self, wanted: Wanted, path_in_config: str) -> None:
+        """Raises for each wanted column that is missing or of another kind."""
+        faults = column_faults(
+            wanted, list(self.features), name=self.name, path_in_config=path_in_config
+        ) or type_faults(
+            wanted, self.features.arrow_schema, name=self.name, path_in_config=path_in_config
+        )
+        if faults:
+            raise ConfigError(faults)
 
     def read(self, wanted: Wanted, *, labels: Sequence[str] | None, path_in_config: str) -> Columns:
         """The wanted columns as text, as :func:`raydistill.data.readers.read_columns` gives those of files.
@@ -100,7 +146,7 @@ class DatasetSplit:
             ConfigError: A column is missing or of another kind.
         """
         dataset = self.loaded
-        require_dataset_columns(self, dataset, wanted, path_in_config)
+        self._require(wanted, path_in_config)
         table = dataset.select_columns(sorted(set(wanted.values()))).with_format("arrow")[:]
         return self.as_columns(table, wanted, labels)
 
@@ -133,19 +179,6 @@ class DatasetSplit:
         return bool(names and labels) and not set(names or ()) <= set(labels or ())
 
 
-def require_dataset_columns(
-    part: DatasetSplit, dataset: Any, wanted: Wanted, path_in_config: str
-) -> None:
-    """Raises for each wanted column that is missing or of another kind."""
-    faults = column_faults(
-        wanted, list(dataset.column_names), name=part.name, path_in_config=path_in_config
-    ) or type_faults(
-        wanted, dataset.features.arrow_schema, name=part.name, path_in_config=path_in_config
-    )
-    if faults:
-        raise ConfigError(faults)
-
-
 def find_dataset_splits(
     dataset: str,
     *,
@@ -153,6 +186,7 @@ def find_dataset_splits(
     revision: str | None = None,
     splits: Mapping[str, str] | None = None,
     needs_train: bool = True,
+    streaming: bool = False,
     path_in_config: str = "data",
 ) -> dict[str, DatasetSplit]:
     """The splits of a data set that are to be used.
@@ -163,6 +197,7 @@ def find_dataset_splits(
         revision: Branch, tag or commit.
         splits: Our name to the data set's; empty: by the data set's names.
         needs_train: Whether there must be one to train on.
+        streaming: Whether what is trained on is read from where it lies.
         path_in_config: The subject of faults.
 
     Returns:
@@ -178,7 +213,7 @@ def find_dataset_splits(
             raise ConfigError.of(f"{path_in_config}.dataset", message)
     faults: list[Fault] = []
     if not splits:
-        with _as_faults(path_in_config, dataset):
+        with as_faults(path_in_config, dataset):
             there = _split_names(dataset, config, revision)
         named = {
             name: [split for split in there if split.lower() in _STEMS[name]]
@@ -197,23 +232,21 @@ def find_dataset_splits(
             message = f"must say which split is train: {dataset} has {', '.join(there)}."
             faults.append(Fault(f"{path_in_config}.splits", message))
     found = {
-        name: DatasetSplit(dataset, splits[name], config, revision)
+        name: DatasetSplit(
+            dataset, splits[name], config, revision, streaming and name in ("train", "unlabelled")
+        )
         for name in SPLIT_NAMES
         if name in splits
     }
     for name, part in found.items():
         try:
-            with _as_faults(path_in_config, dataset, name):
+            with as_faults(path_in_config, dataset, name):
                 _ = part.loaded
         except ConfigError as error:
             faults += [fault for fault in error.faults if fault not in faults]
     if faults:
         raise ConfigError(faults)
     return found
-
-
-class _NoSplitError(Exception):
-    """The data set is there, the split is not."""
 
 
 def _split_names(dataset: str, config: str | None, revision: str | None) -> list[str]:
@@ -234,64 +267,3 @@ def _commit(info: Any) -> str | None:
     """The commit of the hub that a data set was downloaded from."""
     found = (_COMMIT.match(url) for url in (info.download_checksums or ()))
     return next((match[1] for match in found if match), None)
-
-
-@contextmanager
-def _as_faults(path: str, dataset: str, split: str = "") -> Iterator[None]:
-    """Whatever a loader raises, in one line; without its progress bars and retries in between."""
-    import datasets
-
-    bars = datasets.utils.logging.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    chatty = [logging.getLogger(name) for name in ("huggingface_hub", "datasets")]
-    levels = [logger.level for logger in chatty]
-    for logger in chatty:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    except ConfigError:
-        raise
-    except _NoSplitError as error:
-        message = f"must be a split of {dataset}, got: {first_line(error)}."
-        raise ConfigError.of(f"{path}.splits.{split}", message) from error
-    except Exception as error:  # its loaders raise whatever their libraries do
-        raise ConfigError([_why(path, dataset, error)]) from error
-    finally:
-        for logger, level in zip(chatty, levels, strict=True):
-            logger.setLevel(level)
-        if bars:
-            datasets.enable_progress_bars()
-
-
-def _why(path: str, dataset: str, error: Exception) -> Fault:
-    """Why a data set cannot be loaded, and what to do."""
-    from datasets.exceptions import DatasetNotFoundError
-
-    said = first_line(error)
-    if isinstance(error, DatasetNotFoundError):
-        return Fault(
-            f"{path}.dataset",
-            f"must be an id of the hub or a folder, got {dataset} ({said}). "
-            "For one that is not public log in (hf auth login), or set HF_TOKEN.",
-        )
-    if isinstance(error, ConnectionError):
-        return Fault(
-            f"{path}.dataset",
-            f"must be a data set that can be reached, got {dataset} ({said}). Without a network name a "
-            "folder, or set HF_HUB_OFFLINE=1 for what was downloaded before.",
-        )
-    if isinstance(error, FileNotFoundError):
-        message = f"must be an id of the hub or a folder, got {dataset} ({said})."
-        return Fault(f"{path}.dataset", message)
-    if "Config name is missing" in str(error) or "BuilderConfig" in str(error):
-        known = re.findall(r"'([^']*)'", str(error).partition("vailable")[2].partition("]")[0])
-        return Fault(
-            f"{path}.config", f"must be one of {', '.join(known)}, which {dataset} has ({said})."
-        )
-    root: BaseException = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    return Fault(
-        f"{path}.dataset",
-        f"must be a data set that `datasets` can load, got {dataset} ({first_line(root)}).",
-    )

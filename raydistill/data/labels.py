@@ -7,7 +7,7 @@ number, or the names are just "0", "1", … and both readings agree.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raydistill.data.checks import did_you_mean, named_few
+from raydistill.data.checks import did_you_mean, named_few, row_place
 from raydistill.data.files import DataFile, matching_files
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import PLACE_ERRORS
@@ -142,6 +142,7 @@ def encode_labels(
     required: bool,
     path_in_config: str,
     file_name: str,
+    place: Callable[[int], str] = row_place,
 ) -> tuple[NDArray[np.int32], list[Fault]]:
     """Class numbers of the cells of one file; only distinct values are looked at in Python.
 
@@ -151,6 +152,7 @@ def encode_labels(
         required: Whether a row without a label is a fault.
         path_in_config: The subject of faults.
         file_name: Named in faults.
+        place: How a row is named in faults, by its number from 0.
 
     Returns:
         Class numbers, ``[rows]``, -100 where there is no label; and the faults.
@@ -169,7 +171,9 @@ def encode_labels(
     unknown = np.flatnonzero(ids == _UNKNOWN)
     if len(unknown):
         got = [values[encoded.indices[int(row)].as_py()] for row in unknown[:3]]
-        shown = [f"{value!r} in row {row + 1}" for value, row in zip(got, unknown[:3], strict=True)]
+        shown = [
+            f"{value!r} in {place(int(row))}" for value, row in zip(got, unknown[:3], strict=True)
+        ]
         numeric = _integer(got[0]) is not None and numbers_are_ids
         span = f" or a number from 0 to {len(names) - 1}" if numbers_are_ids else ""
         faults.append(
@@ -182,7 +186,7 @@ def encode_labels(
         )
     missing = np.flatnonzero(ids == NO_LABEL)
     if required and len(missing):
-        rows = named_few([f"row {row + 1}" for row in missing[:3]], len(missing))
+        rows = named_few([place(int(row)) for row in missing[:3]], len(missing))
         faults.append(
             Fault(
                 path_in_config,

@@ -1,9 +1,8 @@
 """The rows of a split, from files to a checked table.
 
-Reading order: :func:`load_splits` for a whole configuration, :func:`load_split` for one part of it.
+:mod:`raydistill.data.splits` does it for a whole configuration.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,19 +11,19 @@ import numpy as np
 import pyarrow as pa
 
 from raydistill.data.checks import (
-    overlap_notes,
     require_text,
     text_notes,
-    unseen_label_notes,
 )
-from raydistill.data.files import SPLIT_NAMES, DataFile, find_files
+from raydistill.data.files import DataFile, find_files
+from raydistill.data.fingerprint import fingerprint_of
 from raydistill.data.hub import DatasetSplit
-from raydistill.data.labels import NO_LABEL, derive_labels, encode_labels, read_labels
+from raydistill.data.labels import NO_LABEL, derive_labels, encode_labels
 from raydistill.data.readers import Columns, read_columns
+from raydistill.data.stream import Stream, StreamPart
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import PLACE_ERRORS, first_line
 
-__all__ = ["Origin", "Split", "load_split", "load_splits"]
+__all__ = ["Origin", "Split", "load_split", "stream_split"]
 
 
 Origin = str | Path | DatasetSplit
@@ -38,12 +37,14 @@ class Split:
     Attributes:
         name: ``train``, ``unlabelled``, ``validation`` or ``test``.
         table: Columns ``text`` [, ``text_pair``] (large_string), ``label`` (int32, -100 = no
-            label), ``row_id`` (int64, unique over train and unlabelled together).
+            label), ``row_id`` (int64, unique over train and unlabelled together). Of a stream its
+            first rows.
         labels: Names of the classes in the order of their numbers; empty when the task has none.
         fingerprint: SHA-256 of texts and labels in order, whatever file, format or chunks they came
-            in.
+            in. Of a stream, of its parts' sizes and ends.
         origins: Files or splits of data sets, in the order of the rows.
         notes: What may be meant but should be known.
+        stream: All its rows, if they are read while they are used.
     """
 
     name: str
@@ -52,11 +53,12 @@ class Split:
     fingerprint: str
     origins: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    stream: Stream | None = None
 
     @property
-    def num_rows(self) -> int:
-        """How many rows there are."""
-        return int(self.table.num_rows)
+    def num_rows(self) -> int | None:
+        """How many rows there are; None: nobody knows."""
+        return int(self.table.num_rows) if self.stream is None else None
 
 
 def load_split(
@@ -93,12 +95,7 @@ def load_split(
     """
     if not paths:
         raise ConfigError.of(path_in_config, "must name at least one file, got none.")
-    wanted = {
-        "text": text,
-        "text_pair": text_pair,
-        "label": None if name == "unlabelled" else label,
-    }
-    roles = {role: column for role, column in wanted.items() if column is not None}
+    roles = _roles(name, text=text, text_pair=text_pair, label=label)
     files, faults = _files(paths, path_in_config)
     parts: list[tuple[str, Columns]] = []
     notes: list[str] = []
@@ -149,86 +146,64 @@ def load_split(
         }
     )
     origins = tuple(file.shown for file in files)
-    return Split(name, table, names, _fingerprint(table), origins, tuple(notes))
+    return Split(name, table, names, fingerprint_of(table), origins, tuple(notes))
 
 
-def load_splits(
-    files: Mapping[str, Sequence[Origin]],
+def stream_split(
+    name: str,
+    paths: Sequence[Origin],
     *,
     text: str,
     text_pair: str | None = None,
     label: str | None = None,
-    labels: Sequence[str] | None = None,
-    path_in_config: str = "data",
-) -> dict[str, Split]:
-    """Reads and checks all splits of a configuration, each file once.
+    labels: Sequence[str],
+    path_in_config: str,
+) -> Split:
+    """A split whose rows are read while they are used; only the first ones are looked at.
 
     Args:
-        files: Split name to its files or splits of data sets; without ``train``, names must be written down.
+        name: ``train`` or ``unlabelled``.
+        paths: As for :func:`load_split`.
         text: Column of the text.
         text_pair: Column of the second text, if the task has pairs.
         label: Column of the label; None for a task without labels.
-        labels: The list in the configuration; None looks for ``labels.json``, or asks the data set,
-            then looks into the training rows.
-        path_in_config: ``data`` gives faults about ``data.train`` and so on.
-
-    Returns:
-        Splits by name, in the order train, unlabelled, validation, test; notes over several splits
-        (the same text in train and test) stand at the split that is measured.
+        labels: Names of the classes.
+        path_in_config: The subject of faults.
 
     Raises:
-        ConfigError: Every fault of every split.
+        ConfigError: Every fault in the first rows of the first files.
     """
-    faults: list[Fault] = []
-    splits: dict[str, Split] = {}
-    names: tuple[str, ...] | None = None
-    try:
-        beside = files.get("train") or next(iter(files.values()), ())
-        names = _named_labels(labels, beside, label) if label else None
-        if label and names is None and "train" not in files:
-            message = "must be given: without training rows there is nothing to take names from."
-            faults.append(Fault("task.labels", message))
-    except ConfigError as error:
-        faults.extend(error.faults)
-        names = ()
-    for name in [name for name in SPLIT_NAMES if name in files]:
-        try:
-            splits[name] = load_split(
-                name,
-                files[name],
-                text=text,
-                text_pair=text_pair,
-                label=label,
-                # Without names labels are not judged; all other faults are still found.
-                labels=() if names is None and name != "train" else names,
-                path_in_config=f"{path_in_config}.{name}",
-                first_row_id=(
-                    splits["train"].num_rows if name == "unlabelled" and "train" in splits else 0
-                ),
-            )
-        except ConfigError as error:
-            faults.extend(error.faults)
-        else:
-            names = splits[name].labels if name == "train" and label else names
+    roles = _roles(name, text=text, text_pair=text_pair, label=label)
+    files, faults = _files(paths, path_in_config)
     if faults:
         raise ConfigError(faults)
-    seen = [splits[name] for name in ("train", "unlabelled") if name in splits]
-    for name in ("validation", "test"):
-        if name in splits:
-            together = [*seen, splits[name]]
-            notes = (*splits[name].notes, *overlap_notes(together), *unseen_label_notes(together))
-            splits[name] = replace(splits[name], notes=notes)
-    return splits
+    parts = [StreamPart(_anywhere(file), tuple(roles.items()), path_in_config) for file in files]
+    stream = Stream(tuple(parts), tuple(labels))
+    try:
+        head = stream.head()
+        fingerprint = stream.fingerprint(head)
+    except PLACE_ERRORS as error:
+        message = f"must be readable, got {first_line(error)}."
+        raise ConfigError.of(path_in_config, message) from error
+    origins = tuple(file.shown for file in files)
+    return Split(name, head, stream.labels, fingerprint, origins, stream=stream)
 
 
-def _named_labels(
-    configured: Sequence[str] | None, origins: Sequence[Origin], column: str
-) -> tuple[str, ...] | None:
-    """What somebody wrote down: in the configuration, beside the first file, or in the data set."""
-    first = origins[0] if origins else None
-    if isinstance(first, DatasetSplit):
-        return read_labels(configured, ()) or first.label_names(column)
-    return read_labels(configured, [] if first is None else [first])
+def _anywhere(origin: DataFile | DatasetSplit) -> DataFile | DatasetSplit:
+    """The same as it is found from any working directory."""
+    if isinstance(origin, DataFile):
+        return DataFile(str(origin.path.absolute())) if origin.path else origin
+    folder = Path(origin.dataset)
+    return replace(origin, dataset=str(folder.absolute())) if folder.is_dir() else origin
+
+
+def _roles(name: str, **columns: str | None) -> dict[str, str]:
+    """Role to column, of those that a split has."""
+    return {
+        role: column
+        for role, column in columns.items()
+        if column is not None and (role != "label" or name != "unlabelled")
+    }
 
 
 def _read(
@@ -314,24 +289,3 @@ def _joined(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
     return pa.chunked_array(
         [chunk for column in columns for chunk in column.chunks], type=pa.large_string()
     )
-
-
-def _fingerprint(table: pa.Table) -> str:
-    """SHA-256 over the used columns; lengths and bytes apart, so that chunks leave no trace."""
-    whole = hashlib.sha256(b"raydistill split 1")
-    for name in table.column_names:
-        if name == "row_id":
-            continue
-        lengths, content = hashlib.sha256(), hashlib.sha256()
-        for chunk in table[name].chunks:
-            if name == "label":
-                content.update(chunk.to_numpy(zero_copy_only=False).astype("<i4").tobytes())
-                continue
-            offsets = np.frombuffer(chunk.buffers()[1], np.int64)[
-                chunk.offset : chunk.offset + len(chunk) + 1
-            ]
-            lengths.update(np.diff(offsets).astype("<i8").tobytes())
-            if len(chunk) and offsets[-1] > offsets[0]:
-                content.update(memoryview(chunk.buffers()[2])[int(offsets[0]) : int(offsets[-1])])
-        whole.update(name.encode() + lengths.digest() + content.digest())
-    return whole.hexdigest()

@@ -42,6 +42,7 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
                 revision=data.revision,
                 splits={str(name): split for name, split in data.splits.items()},
                 needs_train=data.train is None,
+                streaming=data.streaming,
             )
         except ConfigError as error:
             faults += error.faults
@@ -67,7 +68,12 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     splits: dict[str, Split] = {}
     try:
         splits = load_splits(
-            files, text=task.text, text_pair=task.text_pair, label=task.label, labels=task.labels
+            files,
+            text=task.text,
+            text_pair=task.text_pair,
+            label=task.label,
+            labels=task.labels,
+            streaming=data.streaming,
         )
     except ConfigError as error:
         # Without training rows there are no names of labels: that was said above.

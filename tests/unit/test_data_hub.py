@@ -9,7 +9,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from raydistill.config import DistillConfig, parse_config
 from raydistill.data import hub
 from raydistill.data.hub import DatasetSplit, find_dataset_splits
-from raydistill.data.sources import load_split, load_splits
+from raydistill.data.sources import load_split
+from raydistill.data.splits import load_splits
 from raydistill.errors import ConfigError
 from raydistill.prepare.data import load_data
 from tests.conftest import two_teachers, write_rows

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raydistill.data.files import DataFile, find_files, find_splits
-from raydistill.data.sources import load_split, load_splits
+from raydistill.data.files import DataFile, find_files
+from raydistill.data.folder import find_splits
+from raydistill.data.sources import load_split
+from raydistill.data.splits import load_splits
 from raydistill.errors import ConfigError
 from raydistill.filesystems import located, shown_uri
 from raydistill.store import place_faults
@@ -165,6 +167,7 @@ def test_what_is_not_there_is_said_in_one_line(put):
     ("uri", "said"),
     [
         ("nosuch://a/b.csv", "no filesystem is known for nosuch://"),
+        ("s3://buck*/b.csv", "a pattern must not begin before the first folder"),
         ("lakefs://a/b.csv", "lakefs:// needs a package"),
         ("s3://bucket/rows.csv?region=us-east-1&scheme=http&endpoint_override=127.0.0.1:1", "AWS_"),
         ("gs://bucket/x.csv?retry_limit_seconds=1&scheme=http&endpoint_override=127.0.0.1:1", "gcloud auth"),

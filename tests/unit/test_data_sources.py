@@ -6,11 +6,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raydistill.data.files import DataFile, find_splits
+from raydistill.data.files import DataFile
+from raydistill.data.folder import find_splits
 from raydistill.data.labels import read_labels
 from raydistill.data.readers import cells, csv_rows, json_rows
 from raydistill.data.readers.reading import Reading
-from raydistill.data.sources import load_split, load_splits
+from raydistill.data.sources import load_split
+from raydistill.data.splits import load_splits
 from raydistill.errors import ConfigError
 
 TEXTS = ["123", "null", "2020-01-01", "NA", 'a "b", c', "été — 😀", "true", " x ", "1e5"]

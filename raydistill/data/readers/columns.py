@@ -8,7 +8,6 @@ from raydistill.data.readers.csv_rows import csv_careful, csv_fast
 from raydistill.data.readers.json_rows import json_careful, json_fast
 from raydistill.data.readers.parquet import parquet_columns
 from raydistill.data.readers.reading import NotPlainError, Reading, Wanted, require_utf8
-from raydistill.errors import ConfigError
 
 __all__ = ["read_columns"]
 
@@ -42,6 +41,5 @@ def _text_columns(reading: Reading) -> Columns:
         pass
     require_utf8(reading)
     columns = csv_careful(reading) if of_cells else json_careful(reading)
-    if reading.problems:
-        raise ConfigError(reading.problems.faults())
+    reading.raise_problems()
     return columns

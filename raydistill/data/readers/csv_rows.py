@@ -2,17 +2,18 @@
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow.csv as pa_csv
 
 from raydistill.data.readers.cells import TEXT, Building, Columns, with_larger_blocks
-from raydistill.data.readers.reading import NotPlainError, Reading, require_utf8
+from raydistill.data.readers.reading import NotPlainError, Reading, Skip, require_utf8
 
-__all__ = ["csv_careful", "csv_fast"]
+__all__ = ["csv_careful", "csv_fast", "csv_lines"]
 
 _END_OF_LINE = ("\n", "\r")
+_LONGEST_CELL = 1 << 26  # of a stream: behind an unclosed quotation mark the whole rest is one cell
 
 
 def csv_fast(reading: Reading) -> Columns:
@@ -51,26 +52,59 @@ def csv_fast(reading: Reading) -> Columns:
 
 def csv_careful(reading: Reading) -> Columns:
     """Row by row; faulty rows are added to the problems."""
+    columns = Building(reading)
+    for _, cells in _csv_cells(reading, None, sys.maxsize):
+        if cells is not None:
+            columns.add(cells)
+    return columns.done()
+
+
+def csv_lines(reading: Reading, skip: Skip) -> Iterator[tuple[str, Sequence[str | None]]]:
+    """Row by row, with the place to name; the first faulty one raises."""
+    rows = _csv_cells(reading, skip, _LONGEST_CELL)
+    try:
+        for where, cells in rows:
+            if cells is None:
+                next(rows, None)  # at the end of the file there may be more to say
+                reading.raise_problems()
+            else:
+                yield where, cells
+    except UnicodeDecodeError:
+        require_utf8(reading)
+    except csv.Error as error:
+        message = (
+            f"must be readable as {reading.file.suffix[1:]}, got {reading.file.name}: {error}."
+        )
+        raise reading.refuse(message) from error
+    reading.raise_problems()
+
+
+def _csv_cells(
+    reading: Reading, skip: Skip | None, longest: int
+) -> Iterator[tuple[str, list[str] | None]]:
+    """The wanted cells of each row with the place to name; None for one that is added to the problems."""
     header = _header(reading)
     indices = [header.index(column) for column in reading.wanted.values()]
-    columns = Building(reading)
     row: list[str] = []
     begins = line_end = 1
-    limit = csv.field_size_limit(sys.maxsize)
+    limit = csv.field_size_limit(longest)
     try:
         with reading.open_text() as lines:
             for row, begins, line_end in _csv_rows(reading, lines):  # noqa: B007 (the last is used)
-                if len(row) != len(header):
-                    reading.problems.add(
-                        f"have {len(header)} columns in every row, as its header has",
-                        "more or fewer",
-                        f"line {begins} ({len(row)} column{'s' if len(row) != 1 else ''})",
-                        "Put texts with commas or line ends in double quotes, or use .jsonl."
-                        if reading.file.suffix == ".csv"
-                        else "Replace tabs inside texts, or use .jsonl.",
-                    )
-                else:
-                    columns.add([row[index] for index in indices])
+                if skip is not None and skip.of(1):
+                    continue
+                if len(row) == len(header):
+                    yield f"line {begins}", [row[index] for index in indices]
+                    continue
+                reading.problems.add(
+                    f"have {len(header)} columns in every row, as its header has",
+                    "more or fewer",
+                    f"line {begins} ({len(row)} column{'s' if len(row) != 1 else ''})",
+                    "Put texts with commas or line ends in double quotes, or use .jsonl."
+                    if reading.file.suffix == ".csv"
+                    else "Replace tabs inside texts, or use .jsonl.",
+                )
+                yield f"line {begins}", None
     finally:
         csv.field_size_limit(limit)
     if reading.file.suffix == ".csv" and row and _swallowed(reading, row[-1]):
@@ -79,7 +113,6 @@ def csv_careful(reading: Reading) -> Columns:
             "one that is opened and never closed",
             f"lines {begins} to {line_end}",
         )
-    return columns.done()
 
 
 def _csv_rows(reading: Reading, lines: Iterator[str]) -> Iterator[tuple[list[str], int, int]]:

@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.json as pa_json
 
 from raydistill.data.readers.cells import TEXT, Building, Columns, as_text, with_larger_blocks
-from raydistill.data.readers.reading import BOM, NotPlainError, Reading, Wanted
+from raydistill.data.readers.reading import BOM, NotPlainError, Reading, Skip, Wanted
 from raydistill.errors import ConfigError
 
-__all__ = ["PEEK_ROWS", "json_careful", "json_fast"]
+__all__ = ["PEEK_ROWS", "json_careful", "json_fast", "json_lines"]
 
 PEEK_ROWS = 1000
+_MALFORMED = object()
 
 
 def json_fast(reading: Reading) -> Columns:
@@ -77,23 +78,47 @@ def json_careful(reading: Reading) -> Columns:
     """Row by row; faulty rows are added to the problems."""
     keys: dict[str, None] = {}
     columns = Building(reading)
-    for where, row in _json_rows(reading):
+    for where, row in _json_array(reading) if _is_array(reading) else _json_rows(reading):
+        if row is _MALFORMED:
+            continue
         if not isinstance(row, dict):
             reading.problems.add("hold one JSON object a row", f"{_kind(row)}", where)
             continue
         keys.update(dict.fromkeys(row))
-        columns.add(
-            [
-                _json_cell(reading, role, row.get(name), where)
-                for role, name in reading.wanted.items()
-            ]
-        )
+        columns.add(_json_cells(reading, row, where))
     try:
         if keys:
             reading.require_columns(list(keys))
     except ConfigError as error:
         raise ConfigError([*reading.problems.faults(), *error.faults]) from None
     return columns.done()
+
+
+def json_lines(reading: Reading, skip: Skip) -> Iterator[tuple[str, list[str | None]]]:
+    """Row by row, with the place to name; the first faulty one raises."""
+    if _is_array(reading):
+        raise reading.refuse(
+            f"must hold one JSON object a line to be streamed, got an array in {reading.file.name}. "
+            "Write it as .jsonl or .parquet, or set data.streaming: false."
+        )
+    first = True
+    for where, row in _json_rows(reading, skip):
+        reading.raise_problems()
+        if not isinstance(row, dict):
+            reading.problems.add("hold one JSON object a row", f"{_kind(row)}", where)
+            reading.raise_problems()
+        if first:
+            reading.require_columns(list(row))
+            first = False
+        cells = _json_cells(reading, row, where)
+        reading.raise_problems()
+        yield where, cells
+
+
+def _json_cells(reading: Reading, row: dict[str, Any], where: str) -> list[str | None]:
+    return [
+        _json_cell(reading, role, row.get(name), where) for role, name in reading.wanted.items()
+    ]
 
 
 def _json_cell(reading: Reading, role: str, value: Any, where: str) -> str | None:
@@ -114,26 +139,31 @@ def _json_cell(reading: Reading, role: str, value: Any, where: str) -> str | Non
     return None
 
 
-def _json_rows(reading: Reading) -> Iterator[tuple[str, Any]]:
-    """Rows with the place to name; malformed ones are added to the problems."""
+def _is_array(reading: Reading) -> bool:
     with reading.file.open() as file:
-        start = file.read(4096).removeprefix(BOM).lstrip()
-    if start.startswith(b"["):
-        yield from _json_array(reading)
-        return
+        return file.read(4096).removeprefix(BOM).lstrip().startswith(b"[")
+
+
+def _json_rows(reading: Reading, skip: Skip | None = None) -> Iterator[tuple[str, Any]]:
+    """Rows of lines with the place to name; malformed ones are added to the problems."""
     with reading.file.open() as lines:
         for number, line in enumerate(lines, start=1):
             text = (line.removeprefix(BOM) if number == 1 else line).strip()
-            if not text:
+            if not text or (skip is not None and skip.of(1)):
                 continue
             try:
-                yield f"line {number}", json.loads(text)
+                row = json.loads(text)
+            except UnicodeDecodeError:
+                row = _MALFORMED
+                reading.problems.add("be UTF-8", "other bytes", f"line {number}")
             except (ValueError, RecursionError) as error:
                 reading.problems.add(
                     "hold one JSON object a line, or one array of objects",
                     "malformed JSON",
                     _at(number, error),
                 )
+                row = _MALFORMED
+            yield f"line {number}", row
 
 
 def _at(line: int, error: Exception) -> str:

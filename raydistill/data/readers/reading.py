@@ -9,7 +9,7 @@ from raydistill.data.checks import RowFaults, column_list, did_you_mean
 from raydistill.data.files import DataFile
 from raydistill.errors import ConfigError, Fault
 
-__all__ = ["BOM", "NotPlainError", "Reading", "Wanted", "column_faults", "require_utf8"]
+__all__ = ["BOM", "NotPlainError", "Reading", "Skip", "Wanted", "column_faults", "require_utf8"]
 
 BOM = b"\xef\xbb\xbf"
 
@@ -18,6 +18,23 @@ Wanted = dict[str, str]  # role (text, text_pair, label) -> name of its column
 
 class NotPlainError(Exception):
     """The fast reader would refuse or misread this file."""
+
+
+class Skip:
+    """Rows that are still to be passed over, without a look at them.
+
+    Attributes:
+        left: How many.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.left = rows
+
+    def of(self, there: int) -> int:
+        """How many of so many are passed over."""
+        taken = min(self.left, there)
+        self.left -= taken
+        return taken
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,11 @@ class Reading:
     def open_text(self) -> TextIO:
         """UTF-8 with its line ends as they are."""
         return io.TextIOWrapper(self.file.open(), encoding="utf-8-sig", newline="")
+
+    def raise_problems(self) -> None:
+        """Raises what was wrong with rows so far, if anything was."""
+        if self.problems:
+            raise ConfigError(self.problems.faults())
 
     def refuse(self, message: str) -> ConfigError:
         """An error with one fault."""
