@@ -26,7 +26,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow and not gpu and not ray and not e2e"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow and not gpu and not ray and not e2e"
 
 test: check
 	$(BIN)/python -m pytest -m "(ray or e2e) and not slow and not gpu" tests

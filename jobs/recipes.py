@@ -17,16 +17,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from raydistill.cache import cache
 from raydistill.cli import run
-from raydistill.config import parse_config
+from raydistill.config import DistillConfig, parse_config
+from raydistill.config.training import RunSection
 from raydistill.errors import ConfigError
 from raydistill.output import OutputFolder
-from raydistill.prepare import needed_resources
+from raydistill.prepare import Resources
 from raydistill.run import distill
 from raydistill.runtime import connect_ray
 from raydistill.ui import Ui
 
 LABELLED = 2000
+CHARACTERS = "characters"
+"""Stands for a tokenizer made of the characters of the training texts."""
+NUM_CPUS = 8.0  # only a count
 SETS: dict[str, dict[str, Any]] = {
     "mr": {
         "teachers": {"l6": "minilm-l6", "sre": "minilm-sre"},
@@ -41,8 +46,8 @@ SETS: dict[str, dict[str, Any]] = {
     },
     "tnews5": {
         "teachers": {"e5": "e5-small", "e5_other": "e5-small"},
-        "student": {
-            "tokenizer": "e5-small",
+        "student": {  # of its own vocabulary: with the teachers' 250,000 pieces it would be nothing else
+            "tokenizer": CHARACTERS,
             "from_config": {
                 "model_type": "bert",
                 "hidden_size": 128,
@@ -63,11 +68,12 @@ FEATURES = {
     "positions": "mean",
     "projection": "linear",
 }
+ALL_LOSSES = [HARD, SOFT, FEATURES]
 RECIPES: dict[str, dict[str, Any]] = {
     "alone": {"losses": [{"kind": "cross_entropy"}], "teachers": None},
     "best single teacher": {"losses": [HARD, SOFT], "teachers": "best"},
     "ensemble": {"losses": [HARD, SOFT]},
-    "ensemble with features": {"losses": [HARD, SOFT, FEATURES]},
+    "ensemble with features": {"losses": ALL_LOSSES},
     "adaptive weights": {
         "losses": [HARD, SOFT],
         "ensemble": {"weighting": {"kind": "label_cross_entropy"}},
@@ -75,15 +81,29 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """JSON lines; texts may hold other ends of lines than ours."""
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+
+
+def character_tokenizer(texts: list[str], folder: Path) -> Path:
+    """A BERT tokenizer whose pieces are the characters, and the frequent Latin words, of some texts."""
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertTokenizerFast
+
+    pieces = BertWordPieceTokenizer(lowercase=True)
+    pieces.train_from_iterator(
+        texts, vocab_size=6000, limit_alphabet=5000, min_frequency=2, show_progress=False
+    )
+    BertTokenizerFast(tokenizer_object=pieces._tokenizer).save_pretrained(folder)
+    return folder
+
+
 def split_rows(source: Path, into: Path) -> Path:
     """A data folder with the first rows labelled, the rest without labels."""
     if not (into / "labels.json").exists():
         into.mkdir(parents=True, exist_ok=True)
-        rows = [
-            json.loads(line)
-            for line in (source / "train.jsonl").read_text("utf-8").split("\n")
-            if line
-        ]
+        rows = read_rows(source / "train.jsonl")
         without = [{k: v for k, v in row.items() if k != "label"} for row in rows[LABELLED:]]
         for name, some in (("train", rows[:LABELLED]), ("unlabelled", without)):
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in some)
@@ -93,25 +113,36 @@ def split_rows(source: Path, into: Path) -> Path:
     return into
 
 
-def finished(settings: dict[str, Any], ui: Ui) -> dict[str, float]:
-    """The metrics of a run, which is started, gone on with, or done already."""
+def checked(settings: dict[str, Any]) -> DistillConfig:
+    """The configuration, or all its faults."""
     config, faults = parse_config(settings)
     if config is None or faults:
         raise ConfigError(faults)
+    return config
+
+
+def finished(settings: dict[str, Any], ui: Ui) -> dict[str, float]:
+    """The metrics of a run, which is started, gone on with, or done already."""
+    config = checked(settings)
     ui.say(f"— {config.run.name}")
-    with connect_ray(config.run, needed_resources(config)):
-        again = OutputFolder.of(config).read_manifest() is not None
-        return dict(distill(config, resume=again, ui=ui).metrics)
+    again = OutputFolder.of(config).read_manifest() is not None
+    return dict(distill(config, resume=again, ui=ui).metrics)
 
 
 def main(options: argparse.Namespace) -> None:
-    """All sets, recipes and seeds, then the table."""
+    """All sets, recipes and seeds on one Ray, then the table."""
+    with connect_ray(RunSection(name="recipes"), Resources(NUM_CPUS, 0.0)):
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """What Ray is there for."""
     ui, table = Ui(), []
     output = Path(options.output)
     results = output / "recipes.jsonl"
     for name in options.sets:
         shape = SETS[name]
-        common = {
+        common: dict[str, Any] = {
             "data": {"folder": str(split_rows(Path(options.data) / name, output / "data" / name))},
             "task": {"kind": "text_classification", **shape.get("task", {})},
             "tracking": {"enabled": False},
@@ -138,6 +169,18 @@ def main(options: argparse.Namespace) -> None:
             key: str(Path(options.models) / value) if isinstance(value, str) else value
             for key, value in shape["student"].items()
         }
+        if shape["student"].get("tokenizer") == CHARACTERS:
+            rows = read_rows(Path(options.data) / name / "train.jsonl")
+            folder = output / name / CHARACTERS
+            student["tokenizer"] = str(character_tokenizer([row["text"] for row in rows], folder))
+        common["student"] = {**student, "max_tokens": shape["max_tokens"]}
+        common["training"] = {"epochs": 1000, "max_steps": options.steps, "batch_rows": 16, "learning_rate": 5e-4, "evaluate_every_steps": options.steps // 4}  # fmt: skip
+        common["evaluation"] = {"teachers": False, "latency": False}
+        # The teachers answer once what any of the runs will ask.
+        filling = {"name": f"{name}-store", "output_dir": str(output / name / "store")}
+        cache(
+            checked({**common, "run": filling, "teachers": teachers, "losses": ALL_LOSSES}), ui=ui
+        )
         for recipe, parts in RECIPES.items():
             chosen = parts.get("teachers", "all")
             used = {} if chosen is None else teachers if chosen == "all" else {best: teachers[best]}
@@ -148,13 +191,9 @@ def main(options: argparse.Namespace) -> None:
                     {
                         **common,
                         "run": {"name": f"{name}-{recipe.replace(' ', '-')}", "seed": seed, "output_dir": str(folder)},
-                        "student": {**student, "max_tokens": shape["max_tokens"]},
                         "teachers": used,
                         "losses": parts["losses"],
                         "ensemble": parts.get("ensemble", {}),
-                        "pipeline": {"batches_ahead": 16},
-                        "training": {"epochs": 1000, "max_steps": options.steps, "batch_rows": 16, "learning_rate": 5e-4, "evaluate_every_steps": options.steps // 4},
-                        "evaluation": {"teachers": False, "latency": False},
                     },
                     ui,
                 )  # fmt: skip

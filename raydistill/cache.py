@@ -1,6 +1,11 @@
-"""Fill the store ahead of time: every teacher answers all rows of a run, rows of like length together."""
+"""Fill the store ahead of time: every teacher answers all rows of a run, rows of like length together.
 
-from collections.abc import Iterator
+All teachers answer at the same time, each at its own pace: they sit on devices of their own.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -14,7 +19,7 @@ from raydistill.signals import Request
 from raydistill.store import row_keys
 from raydistill.storing import missing_rows, needed_answers
 from raydistill.teachers.calls import publish_replicas, replica_sentences
-from raydistill.teachers.pool import TeacherPool
+from raydistill.teachers.pool import TeacherPool, Ticket
 from raydistill.teachers.transport import ActorTransport
 from raydistill.ui import Ui
 
@@ -24,6 +29,7 @@ REQUEST_ROWS = 1024
 """Of a request; so many that nearly all rows of a pass are as long as its longest."""
 _AHEAD = 2  # requests of each replica on their way
 _WRITE_S = 600.0  # for the last segments of all replicas
+_PAUSE_S = 0.02  # between looks at teachers that all compute
 
 
 def cache(config: DistillConfig, *, ui: Ui | None = None) -> dict[str, int]:
@@ -59,12 +65,10 @@ def cache(config: DistillConfig, *, ui: Ui | None = None) -> dict[str, int]:
                 prepared, object_store=object_store_bytes(), have=cluster_resources(), say=ui.say
             ) as teachers,
         ):
-            computed = {}
-            for name, served in teachers.items():
-                if not served.started:
-                    computed[name] = 0
-                    continue
-                _fill_whole(prepared, name, served, ui)
+            started = {name: served for name, served in teachers.items() if served.started}
+            _fill_whole(prepared, started, ui)
+            computed = dict.fromkeys(teachers, 0)
+            for name, served in started.items():
                 computed[name] = int(served.stats()["rows_computed"])
                 ui.say(f"{name}: {computed[name]:,} rows computed")
             return computed
@@ -88,56 +92,95 @@ def only_teachers(config: DistillConfig) -> DistillConfig:
     return config.model_copy(update={"teachers": teachers, "training": idle})
 
 
-def _fill_whole(prepared: Prepared, name: str, served: Served, ui: Ui) -> None:
+def _fill_whole(prepared: Prepared, teachers: Mapping[str, Served], ui: Ui) -> None:
     """Until nothing is missing: a replica that dies takes with it what it had not published."""
+    left, attempts = dict(teachers), 0
+    while left:
+        attempts += 1
+        _fill(prepared, left, ui)
+        with ui.doing("writing what was answered"):
+            for name, served in left.items():
+                for why in publish_replicas(served.line.actors, _WRITE_S):
+                    ui.say(f"{name}: a replica could not write its answers ({why})")
+                for sentence in replica_sentences(served.line.actors):
+                    ui.say(f"{name}: {sentence}")
+        left = {
+            name: one for name, one in left.items() if _lacks(prepared, name, one, attempts, ui)
+        }
+
+
+def _lacks(prepared: Prepared, name: str, served: Served, attempts: int, ui: Ui) -> bool:
+    """Whether answers of a teacher are missing that are worth asking again.
+
+    Raises:
+        TeacherError: Some are missing, and asking again would not help.
+    """
     line, limit = served.line, prepared.config.store.max_bytes
     assert line.store is not None
-    for _ in range(1 + line.max_retries):
-        _fill(prepared, name, served, ui)
-        with ui.doing(f"writing what {name} answered"):
-            for why in publish_replicas(line.actors, _WRITE_S):
-                ui.say(f"{name}: a replica could not write its answers ({why})")
-            for sentence in replica_sentences(line.actors):
-                ui.say(f"{name}: {sentence}")
-        missing = missing_rows(prepared, name, line.store)
-        if not missing:
-            return
-        if limit is not None:
-            raise TeacherError(
-                name,
-                f"{missing:,} of its answers are not in the store, whose store.max_bytes = {limit:,} "
-                "do not hold all that was answered",
-                "Raise store.max_bytes, or choose a smaller store.codecs.",
-            )
-        ui.say(f"{name}: {missing:,} answers were lost before they were written; asking again")
-    raise TeacherError(
-        name,
-        f"{missing:,} of its answers are not in the store at {line.store.uri} after {1 + line.max_retries} attempts",
-        f"Can every node write there? Else raise teachers.{name}.max_retries.",
-    )
+    missing = missing_rows(prepared, name, line.store)
+    if not missing:
+        return False
+    if limit is not None:
+        raise TeacherError(
+            name,
+            f"{missing:,} of its answers are not in the store, whose store.max_bytes = {limit:,} "
+            "do not hold all that was answered",
+            "Raise store.max_bytes, or choose a smaller store.codecs.",
+        )
+    if attempts > line.max_retries:
+        raise TeacherError(
+            name,
+            f"{missing:,} of its answers are not in the store at {line.store.uri} after {attempts} attempts",
+            f"Can every node write there? Else raise teachers.{name}.max_retries.",
+        )
+    ui.say(f"{name}: {missing:,} answers were lost before they were written; asking again")
+    return True
 
 
-def _fill(prepared: Prepared, name: str, served: Served, ui: Ui) -> None:
-    """One teacher; the answers stay where they are made and go from there to the store."""
-    line = served.line
-    requests = list(_requests(prepared, name, served))
-    total = sum(request.num_rows for request in requests)
-    pool = TeacherPool(
-        name,
-        ActorTransport(name, line.actors, method="fill"),
-        timeout_s=line.timeout_s * _AHEAD * REQUEST_ROWS / prepared.config.training.batch_rows,
-        max_retries=line.max_retries,
-        start_timeout_s=line.start_timeout_s,
-        say=ui.say,
-    )
-    tickets = []
-    with ui.rows(total, f"{name} answers") as advance:
-        for request in requests:
-            tickets.append(pool.ask(request))
-            if len(tickets) >= _AHEAD * len(line.actors):
-                advance(len(pool.collect(tickets.pop(0)).row_ids))
-        for ticket in tickets:
-            advance(len(pool.collect(ticket).row_ids))
+class _Filling:
+    """One teacher that is asked for what is missing; the answers go from where they are made to the store."""
+
+    def __init__(self, prepared: Prepared, name: str, served: Served, ui: Ui) -> None:
+        line = served.line
+        self._open = deque(_requests(prepared, name, served))
+        self.num_rows = sum(request.num_rows for request in self._open)
+        self._most = _AHEAD * len(line.actors)
+        self._tickets: deque[Ticket] = deque()
+        self._pool = TeacherPool(
+            name,
+            ActorTransport(name, line.actors, method="fill"),
+            timeout_s=line.timeout_s * _AHEAD * REQUEST_ROWS / prepared.config.training.batch_rows,
+            max_retries=line.max_retries,
+            start_timeout_s=line.start_timeout_s,
+            say=ui.say,
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether all was asked and answered."""
+        return not self._open and not self._tickets
+
+    def move(self, advance: Callable[[int], None]) -> bool:
+        """Take what is answered and ask for more, without waiting; whether there was anything to do."""
+        moved = False
+        while self._tickets and self._pool.ready(self._tickets[0]):
+            advance(len(self._pool.collect(self._tickets.popleft()).row_ids))
+            moved = True
+        while self._open and len(self._tickets) < self._most:
+            self._tickets.append(self._pool.ask(self._open.popleft()))
+            moved = True
+        return moved
+
+
+def _fill(prepared: Prepared, teachers: Mapping[str, Served], ui: Ui) -> None:
+    """Ask all teachers for all that is missing."""
+    fillings = [_Filling(prepared, name, served, ui) for name, served in teachers.items()]
+    names = ", ".join(teachers)
+    with ui.rows(sum(one.num_rows for one in fillings), f"{names}: answers") as advance:
+        while not all(one.done for one in fillings):
+            moved = [one.move(advance) for one in fillings]
+            if not any(moved):
+                time.sleep(_PAUSE_S)
 
 
 def _requests(prepared: Prepared, name: str, served: Served) -> Iterator[Request]:

@@ -1,13 +1,13 @@
 """Metrics of any one model on a split, in this process."""
 
-from raydistill.alignment import label_columns
+from raydistill.alignment import in_classes, output_columns
 from raydistill.config import DistillConfig
 from raydistill.errors import ConfigError
 from raydistill.evaluation.evaluator import metrics_of, predict
 from raydistill.models import read_traits
 from raydistill.prepare.prepare import load_data
-from raydistill.prepare.sources import head_faults, resolve_source
-from raydistill.tasks import TextClassification
+from raydistill.prepare.sources import head_faults, meaning_faults, resolve_source
+from raydistill.tasks import task_of
 from raydistill.teachers.teacher import LocalTeacher, TeacherSettings
 from raydistill.ui import Ui
 
@@ -38,10 +38,12 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
     labels = splits["train"].labels
     source = resolve_source("--model", model, tracking_uri=config.tracking.uri)
     traits = read_traits("--model", source)
-    if wrong := head_faults("--model", source):
+    kind = config.task.kind
+    if wrong := head_faults("--model", source) or meaning_faults("--model", traits, kind):
         raise ConfigError(wrong)
     try:
-        columns = label_columns(traits.labels, labels)
+        alone = kind != "text_classification"
+        columns = output_columns(kind, traits.labels, labels, partial=alone)
     except ValueError as error:
         raise ConfigError.of("--model", str(error)) from None
     use_gpu = torch.cuda.is_available()
@@ -56,7 +58,10 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
             use_gpu=use_gpu,
         )
     )
-    task = TextClassification(splits[split].table, labels)
+    task = task_of(kind, splits[split].table, labels)
     with ui.doing(f"measuring {model} on {task.num_rows:,} rows"):
         logits = predict(loaded, task, config.evaluation.batch_rows)
-    return metrics_of(logits[:, list(columns)], task, split)
+    unknown = [label for label, column in zip(labels, columns, strict=True) if column < 0]
+    if unknown:
+        ui.say(f"{model} does not know {', '.join(unknown)}; measured on the other labels")
+    return metrics_of(in_classes(logits, columns), task, split, columns if unknown else ())

@@ -3,13 +3,12 @@
 import shutil
 from pathlib import Path
 
-from raydistill.models import load_tokenizer
 from raydistill.models.describe import quiet_transformers
 from raydistill.objective import Objective
 from raydistill.prepare import Prepared
 from raydistill.training.checkpoint import load_module
 from raydistill.training.step import StudentModule
-from raydistill.training.student import make_student
+from raydistill.training.student import make_student, make_tokenizer
 
 __all__ = ["export_student"]
 
@@ -22,7 +21,7 @@ def export_student(prepared: Prepared, checkpoint: Path, out: Path) -> int:
     Returns:
         Its number of parameters.
     """
-    tokenizer = load_tokenizer(prepared.student.source)
+    tokenizer = make_tokenizer(prepared.student)
     student = make_student(prepared.student, tokenizer)
     best = checkpoint / "best.safetensors"
     if best.exists():

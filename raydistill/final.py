@@ -1,11 +1,14 @@
 """What is measured after training, in a task of its own on the cluster: numbers come back, no tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
+
+from torch import Tensor
 
 from raydistill.alignment import in_classes
-from raydistill.config.training import EvaluationSection
+from raydistill.config.training import EvaluationSection, TrainingSection
+from raydistill.errors import TrainingError
 from raydistill.evaluation.evaluator import (
     LATENCY_ROWS,
     REQUEST_PASSES,
@@ -16,13 +19,19 @@ from raydistill.evaluation.evaluator import (
     predict_ensemble,
     timing_requests,
 )
-from raydistill.evaluation.metrics import ClassMetrics, agreement_metrics, per_class
+from raydistill.evaluation.measures import agree, measure_each
+from raydistill.evaluation.metrics import ClassMetrics
+from raydistill.evaluation.numbers import TargetMetrics
 from raydistill.objective import ObjectivePlan
-from raydistill.tasks import TextClassification
+from raydistill.tasks import TextRows, task_of
 from raydistill.teachers.line import TeacherLine, open_source
 from raydistill.teachers.teacher import LocalTeacher, TeacherSettings, time_answers
+from raydistill.training.trainer import find_cause, one_line
 
-__all__ = ["FinalFigures", "FinalJob", "final_figures"]
+__all__ = ["FinalFigures", "FinalJob", "as_a_worker", "ask_teachers", "fetched", "final_figures"]
+
+Job = TypeVar("Job")
+Found = TypeVar("Found")
 
 _NEVER = -1e4  # a logit of probability 0 that can be measured, as an infinite one cannot
 
@@ -55,32 +64,27 @@ class FinalFigures:
     Attributes:
         metrics: Flat, as in metrics.json.
         latency_ms: By model (``student``, ``teachers/NAME``), then by rows of a batch.
-        per_class: Of the student on the last split.
+        per_class: Of the student on the last split, or of its numbers if there are several.
         computed: By inline teacher, what was computed for these figures.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     latency_ms: dict[str, dict[int, float]] = field(default_factory=dict)
-    per_class: list[ClassMetrics] = field(default_factory=list)
+    per_class: Sequence[ClassMetrics | TargetMetrics] = ()
     computed: dict[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def final_figures(job: FinalJob) -> FinalFigures:
     """Measure the student on every split; teachers and ensemble on the test split (else the last)."""
-    import ray
-
-    found = FinalFigures()
+    found, kind = FinalFigures(), job.objective.task
     student = LocalTeacher(job.student)
-    tables = {
-        name: ray.get(table) if isinstance(table, ray.ObjectRef) else table
-        for name, table in job.splits.items()
-    }
+    tables = {name: fetched(table) for name, table in job.splits.items()}
     logits, task = None, None
     for name, table in tables.items():
-        task = TextClassification(table, job.labels)
+        task = task_of(kind, table, job.labels)
         logits = predict(student, task, job.evaluation.batch_rows)
         found.metrics |= metrics_of(logits, task, name)
-        found.per_class = per_class(logits, task.hard_labels(), label_names=job.labels)
+        found.per_class = measure_each(kind, logits, task.hard_labels(), label_names=job.labels)
     if logits is None or task is None:
         return found
     split = list(tables)[-1]
@@ -88,31 +92,94 @@ def final_figures(job: FinalJob) -> FinalFigures:
         found.latency_ms["student"] = _latency(student, task)
     if not job.evaluation.teachers or not job.teachers:
         return found
-    sources = {
-        name: open_source(name, replace(line, direct=False), timeout_factor=REQUEST_PASSES)
-        for name, line in job.teachers.items()
-    }
-    dtypes = {name: job.objective.asks[name].dtype for name in sources}
-    answers = predict_by_sources(sources, task, job.evaluation.batch_rows, dtypes)
-    for name, source in sources.items():
-        source.close()  # so that the next run need not start an inline teacher
-        found.computed[name] = source.stats()
+    answers, found.computed = ask_teachers(
+        job.teachers, job.objective, task, job.evaluation.batch_rows
+    )
     for name, line in job.teachers.items():
         columns = job.objective.columns[name]
-        answers[name] = in_classes(answers[name], columns, missing=_NEVER)
         found.metrics |= metrics_of(answers[name], task, f"{split}/teachers/{name}", columns)
-        agreement = agreement_metrics(logits, answers[name])
+        # Of labels that do not exclude each other, those that it does not know are not compared.
+        alone = kind != "text_classification"
+        compared = [i for i, column in enumerate(columns) if column >= 0 or not alone]
+        agreement = agree(kind, logits[:, compared], answers[name][:, compared])
         found.metrics |= {f"{split}/{key}/{name}": value for key, value in agreement.items()}
         if job.evaluation.latency:
             found.latency_ms |= _teacher_latency(name, line, task)
-    together = predict_ensemble(answers, job.objective.weights, job.objective.combine)
-    found.metrics |= metrics_of(together, task, f"{split}/ensemble")
+    plan = job.objective
+    together = predict_ensemble(
+        answers, plan.weights, plan.combine, task.route(), kind=kind, columns=plan.columns
+    )
+    anyone = [max(of_label) for of_label in zip(*plan.columns.values(), strict=True)]
+    partial = kind != "text_classification" and min(anyone) < 0
+    found.metrics |= metrics_of(together, task, f"{split}/ensemble", anyone if partial else ())
     return found
 
 
-def _teacher_latency(
-    name: str, line: TeacherLine, task: TextClassification
-) -> dict[str, dict[int, float]]:
+def ask_teachers(
+    lines: Mapping[str, TeacherLine],
+    objective: ObjectivePlan,
+    task: TextRows,
+    batch_rows: int,
+) -> tuple[dict[str, Tensor], dict[str, Mapping[str, float]]]:
+    """What all teachers say about all rows, from the store or now.
+
+    Args:
+        lines: How they are reached.
+        objective: For what answers travel in, and the columns of labels.
+        task: The rows.
+        batch_rows: Of a forward pass.
+
+    Returns:
+        Logits by teacher, ``[N, C]``, in the student's order of classes; and what inline teachers computed.
+    """
+    sources = {
+        name: open_source(name, replace(line, direct=False), timeout_factor=REQUEST_PASSES)
+        for name, line in lines.items()
+    }
+    dtypes = {name: objective.asks[name].dtype for name in sources}
+    answers = predict_by_sources(sources, task, batch_rows, dtypes)
+    computed = {}
+    for name, source in sources.items():
+        source.close()  # so that the next run need not start an inline teacher
+        computed[name] = source.stats()
+        answers[name] = in_classes(answers[name], objective.columns[name], missing=_NEVER)
+    return answers, computed
+
+
+def fetched(table: Any) -> Any:
+    """A table, or what a reference to one leads to."""
+    import ray
+
+    return ray.get(table) if isinstance(table, ray.ObjectRef) else table
+
+
+def as_a_worker(work: Callable[[Job], Found], job: Job, training: TrainingSection) -> Found:
+    """Do something in a task of its own on the cluster, while no worker trains.
+
+    Args:
+        work: What to do.
+        job: Its argument.
+        training: For what a worker has: no more is taken, so much is free for certain.
+
+    Raises:
+        RaydistillError: What was raised there.
+    """
+    import ray
+    from ray.exceptions import RayError
+
+    resources = {
+        "num_cpus": min(1.0, training.cpus_per_worker),
+        "num_gpus": training.gpus_per_worker,
+    }
+    try:
+        return ray.get(ray.remote(work).options(**resources).remote(job))  # type: ignore[no-any-return]
+    except RayError as error:
+        raise (
+            find_cause(error) or TrainingError(f"measuring failed: {one_line(error)}")
+        ) from error
+
+
+def _teacher_latency(name: str, line: TeacherLine, task: TextRows) -> dict[str, dict[int, float]]:
     """Where it runs; nothing of one that was not started, or whose replica died just then."""
     import ray
     from ray.exceptions import RayActorError
@@ -132,7 +199,7 @@ def _teacher_latency(
         return {}
 
 
-def _latency(model: LocalTeacher, task: TextClassification) -> dict[int, float]:
+def _latency(model: LocalTeacher, task: TextRows) -> dict[int, float]:
     """Milliseconds by rows of a batch."""
     return {
         rows: median_ms(time_answers(model, timing_requests(task, rows))) for rows in LATENCY_ROWS

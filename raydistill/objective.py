@@ -27,7 +27,7 @@ from raydistill.config.schedules import (
 )
 from raydistill.ensemble import gate_loss
 from raydistill.errors import NotFiniteError
-from raydistill.losses import IGNORED_LABEL, initial_raw_variance, masked_sum
+from raydistill.losses import initial_raw_variance, masked_sum
 from raydistill.schedules import (
     LearnedTemperature,
     RelativeBalance,
@@ -47,13 +47,22 @@ from raydistill.terms import (
     Term,
     View,
     Weighed,
+    abstaining,
     answering,
     attention_sum,
+    by_position,
     count_features,
+    count_labels,
+    gate_values,
+    hard_sum,
+    known_columns,
+    label_values,
+    labelled_rows,
     learned_key,
     soft_values,
     states_sum,
     temperature_of,
+    weigh_labels,
 )
 
 __all__ = ["Learned", "Moment", "Objective", "ObjectivePlan", "Term"]
@@ -87,7 +96,11 @@ class Objective(nn.Module):
         self.projections = Projections(plan.projections, seed=plan.seed)
         partial = any(min(columns) < 0 for columns in plan.columns.values())
         self.weighting = TeacherWeighting(plan.weighting, plan.weights, plan.seed, partial=partial)
-        self._last = (Weighed([]), torch.zeros(0), torch.zeros(0))
+        self._exclusive = plan.task == "text_classification"
+        self._known = None if self._exclusive else known_columns(plan.columns)
+        if not self._exclusive:
+            self.weighting.seen.unit = "labels"
+        self._last: tuple[Weighed, Tensor, Batch] | None = None
         self.temperatures = nn.ModuleDict()
         self.learned = nn.ParameterDict()
         for place, term in enumerate(plan.terms):
@@ -132,12 +145,13 @@ class Objective(nn.Module):
 
     def counts(self, batch: Batch) -> Tensor:
         """What a batch adds to the denominator of each term, ``[terms]`` float64."""
-        heard, labelled = self._heard(batch), batch.labels != IGNORED_LABEL
+        heard = self._heard(batch, self._answering(batch))
+        labelled = labelled_rows(batch.labels)
         numbers = []
         for term in self.plan.terms:
             match term.match:
                 case HardMatch():
-                    numbers.append((batch.counts & labelled).sum())
+                    numbers.append(count_labels(term.match, batch))
                 case SoftMatch(entry=entry):
                     numbers.append((heard & labelled if "labels" in entry.needs else heard).sum())
                 case FeatureMatch():
@@ -146,9 +160,15 @@ class Objective(nn.Module):
             numbers.append((heard & labelled).sum())
         return torch.stack(numbers).double()
 
-    def _heard(self, batch: Batch) -> Tensor:
+    def _answering(self, batch: Batch) -> Tensor | None:
+        """Which teachers are heard about which rows, ``[M, B]``; None: all about all."""
+        by_column = self.plan.weighting.kind == "routing"
+        assert (batch.route is not None) == by_column, "whoever reads the data reads the routes"
+        return answering(batch, self.plan.columns)
+
+    @staticmethod
+    def _heard(batch: Batch, answered: Tensor | None) -> Tensor:
         """Bool ``[B]``: rows that count and that any teacher says something about."""
-        answered = answering(batch.labels, self.plan.columns)
         return batch.counts if answered is None else batch.counts & answered.any(0)
 
     def forward(
@@ -166,10 +186,15 @@ class Objective(nn.Module):
             signals: The teachers' answers for the same rows.
             moment: Of the step.
         """
-        heard, labelled = self._heard(batch), batch.labels != IGNORED_LABEL
-        logits, weighed = self._teachers(student, batch, signals, moment)
-        self._last = weighed, heard, batch.counts
-        view = View(student, batch, heard, signals, logits, weighed.weights, self.plan.group_rows)
+        answered = self._answering(batch)
+        heard, labelled = self._heard(batch, answered), labelled_rows(batch.labels)
+        logits, weighed = self._teachers(student, batch, signals, answered, moment)
+        self._last = weighed, heard, batch
+        view = View(
+            student, batch, heard, signals, logits, weighed.weights, self.plan.group_rows, answered,
+            weighed.by_label, self.plan.task,
+        )  # fmt: skip
+        values_of = soft_values if self._exclusive else label_values
         sums: list[Tensor] = []
         active = self.plan.active(moment.step)
         for place, term in enumerate(self.plan.terms):
@@ -177,12 +202,11 @@ class Objective(nn.Module):
             if place not in active:
                 sums.append(student.logits.new_zeros(()))
             elif isinstance(match, HardMatch):
-                values = match.entry.function(student.logits, batch.labels, **match.options)
-                sums.append(masked_sum(values, batch.counts & labelled))
+                sums.append(hard_sum(match, student.logits, batch))
             elif isinstance(match, SoftMatch):
                 learned = self._learned_temperature(place)
                 tau = temperature_of(match, view, moment.progress, learned)
-                values = soft_values(match, view, combine=self.plan.combine, temperature=tau)
+                values = values_of(match, view, combine=self.plan.combine, temperature=tau)
                 counted = heard & labelled if "labels" in match.entry.needs else heard
                 sums.append(masked_sum(values, counted))
             elif match.on_maps:
@@ -190,7 +214,8 @@ class Objective(nn.Module):
             else:
                 sums.append(states_sum(match, view, self.projections, self.learned))
         if weighed.learned is not None and logits is not None:
-            values = gate_loss(weighed.learned, logits, batch.labels)
+            loss_of = gate_loss if self._exclusive else gate_values
+            values = loss_of(weighed.learned, logits, batch.labels)
             sums.append(masked_sum(values, heard & labelled))
         elif self.plan.weighting.kind == "gate":
             sums.append(student.logits.new_zeros(()))
@@ -205,25 +230,38 @@ class Objective(nn.Module):
         student: StudentOutputs,
         batch: Batch,
         signals: Mapping[str, TeacherSignal],
+        answered: Tensor | None,
         moment: Moment,
     ) -> tuple[Tensor | None, Weighed]:
         """Logits of all teachers in the student's classes, ``[M, B, C]``, and what each counts."""
         if not signals:
             return None, Weighed([])
-        place = student.logits.device
+        place, missing = student.logits.device, -torch.inf if self._exclusive else 0.0
         logits = torch.stack([
-            in_classes(signal.logits.to(place).float(), self.plan.columns[name])
+            in_classes(signal.logits.to(place).float(), self.plan.columns[name], missing)
             / self.plan.temperatures.get(name, 1.0)
             for name, signal in signals.items()
         ])  # fmt: skip
-        answered = answering(batch.labels, self.plan.columns)
-        return logits, self.weighting(logits, batch.labels, answered, moment.step)
+        if self._exclusive:
+            return logits, self.weighting(logits, batch.labels, answered, moment.step)
+        return logits, weigh_labels(
+            self.weighting,
+            logits,
+            batch.labels,
+            known=self._known,
+            answered=answered,
+            step=moment.step,
+        )
 
     def note_weights(self) -> None:
         """Take the last micro-batch into the record of what teachers counted."""
-        weighed, heard, counts = self._last
-        if isinstance(weighed.weights, Tensor):
-            self.weighting.seen.add(weighed.weights.detach(), weighed.answered, heard, counts)
+        assert self._last is not None, "a forward pass comes first"
+        weighed, heard, batch = self._last
+        if weighed.by_label is not None:
+            self.weighting.seen.add(*by_position(weighed.by_label, self._known, batch))
+        elif isinstance(weighed.weights, Tensor):
+            abstained = abstaining(batch, self.plan.columns)
+            self.weighting.seen.add(weighed.weights.detach(), abstained, heard, batch.counts)
 
     def total(self, terms: Tensor, moment: Moment, batch: Batch, counts: Tensor) -> Tensor:
         """This micro-batch's share of what is minimised, a scalar.

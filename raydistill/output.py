@@ -31,6 +31,7 @@ class OutputFolder:
         self.history = self.path / "history.jsonl"
         self.summary = self.path / "summary.json"
         self.report = self.path / "report.html"
+        self.weights = self.path / "teacher_weights.json"
         self._manifest = self.path / "manifest.json"
         self._finished = self.path / "finished.json"
 
@@ -71,18 +72,15 @@ class OutputFolder:
 
     def read_manifest(self) -> dict[str, Any] | None:
         """What the run in this folder is made of; None if there is no run."""
-        if not self._manifest.exists():
-            return None
-        try:
-            manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
-        except ValueError:
-            manifest = None
-        if not isinstance(manifest, dict):
-            raise ConfigError.of(
-                "run.output_dir",
-                f"holds a torn manifest: {self._manifest}. Start anew in another folder.",
-            )
-        return manifest
+        return _read(self._manifest, "manifest")
+
+    def read_weights(self) -> dict[str, Any] | None:
+        """What teachers scored and weigh in the run in this folder; None if nobody measured it."""
+        return _read(self.weights, "record of the teachers' weights")
+
+    def write_weights(self, content: Mapping[str, Any]) -> None:
+        """Keep what was measured, so that a resumed run weighs its teachers as before."""
+        write_atomically(self.weights, json.dumps(content, indent=1, ensure_ascii=False))
 
     def begin(self, config_yaml: str, manifest: Mapping[str, Any]) -> None:
         """Make the folder and write what the run is made of."""
@@ -152,6 +150,21 @@ class OutputFolder:
             if not any(self.checkpoints.iterdir()):
                 shutil.rmtree(self.path)
             raise ConfigError(faults)
+
+
+def _read(path: Path, what: str) -> dict[str, Any] | None:
+    """A file of the run; None if it is not there."""
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise ConfigError.of(
+            "run.output_dir", f"holds a torn {what}: {path}. Start anew in another folder."
+        )
+    return content
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -25,12 +25,14 @@ def plan_lines(prepared: Prepared) -> list[str]:
     )
     for name, section in config.teachers.items():
         shape = prepared.traits[name]
-        share = prepared.objective.weights[name]
+        share = f"{prepared.objective.weights[name]:.3g}"
+        if config.measures_teachers:
+            share = "by its score"
         ask = prepared.objective.asks[name]
         parts = ["logits", *(h.key for h in ask.hidden), *(a.key for a in ask.attention)]
         batch = prepared.row_bytes(name) * training.batch_rows
         lines.append(
-            f"teacher   {name}: {section.model}, {shape.num_layers} blocks x {shape.width}, weight {share:.3g}, "
+            f"teacher   {name}: {section.model}, {shape.num_layers} blocks x {shape.width}, weight {share}, "
             f"{_bounds(section.replica_bounds)} replica(s) x {_device(section.num_gpus, section.num_cpus)}, {section.dtype}; answers "
             f"{', '.join(parts)} in {section.signal_dtype}, at most {format_bytes(batch)} a batch"
         )

@@ -2,23 +2,24 @@
 
 ::
 
-    config -> prepare (read, check) -> Ray -> teachers -> train -> final figures -> registry -> report
+    config -> prepare (read, check) -> Ray -> teachers (weigh) -> train -> final figures -> registry -> report
 """
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from raydistill.config import DistillConfig, to_yaml
 from raydistill.config.faults import in_order, without_echoes
 from raydistill.config.rules import group_rows
-from raydistill.errors import ConfigError, Fault, TrainingError
+from raydistill.errors import ConfigError, Fault
 from raydistill.evaluation.report import write_report
 from raydistill.export import export_student
-from raydistill.final import FinalFigures, FinalJob, final_figures
+from raydistill.final import FinalFigures, FinalJob, as_a_worker, final_figures
+from raydistill.models.embeddings import embedding_matrix
 from raydistill.output import OutputFolder
 from raydistill.prepare import (
     Prepared,
@@ -36,13 +37,14 @@ from raydistill.runtime import (
     machine_resources,
     object_store_bytes,
 )
+from raydistill.scoring import Measured, weigh_teachers
 from raydistill.serve import serve_teachers, tend_replicas, try_inline
 from raydistill.storing import cached_faults, store_faults
 from raydistill.summary import write_summary
 from raydistill.teachers.line import TeacherLine
 from raydistill.teachers.teacher import TeacherSettings
 from raydistill.training.recorder import descriptions_in, start_recorder
-from raydistill.training.trainer import Trained, find_cause, one_line, train
+from raydistill.training.trainer import Trained, train
 from raydistill.training.worker import WorkerJob
 from raydistill.ui import Ui
 
@@ -102,6 +104,7 @@ def check(
             lacking = resource_faults(config, cluster_resources(), embedded=False)
     found += without_echoes(lacking, found)
     if prepared is not None and resume:
+        OutputFolder.of(config).read_weights()  # before anything starts
         before = OutputFolder.of(config).read_manifest()
         if before is not None:
             found += changed_settings(before, prepared.manifest)
@@ -175,6 +178,8 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
         lines = {name: teacher.line for name, teacher in teachers.items()}
         record.teachers(descriptions)
         tables = _share_tables(prepared)
+        with ui.doing("scoring teachers") if config.measures_teachers else nullcontext():
+            prepared, measured = weigh_teachers(prepared, folder, lines, tables, ui.say)
         job = _worker_job(prepared, lines, tables)
         with ui.training(prepared.steps.total, config.run.name) as bar:
 
@@ -202,7 +207,7 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
             now = {name: teacher.line_now() for name, teacher in teachers.items()}
             figures = _measure(prepared, now, tables, folder)
         stats = {name: teacher.stats() for name, teacher in teachers.items()}
-        metrics = _metrics(trained, figures, stats)
+        metrics = _metrics(trained, figures, stats, measured)
         write_summary(
             folder,
             prepared,
@@ -223,7 +228,7 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
 
 
 def _share_tables(prepared: Prepared) -> dict[str, Any]:
-    """Rows in the object store: each node fetches them once, workers read them in place.
+    """Rows, and first embeddings, in the object store: each node fetches them once, workers read them in place.
 
     A stream travels as it is: it only says where the rows are.
     """
@@ -236,6 +241,8 @@ def _share_tables(prepared: Prepared) -> dict[str, Any]:
     for name in ("validation", "test"):
         if name in splits:
             tables[name] = ray.put(splits[name].table)
+    if prepared.student.embeddings is not None:  # made once, the same for all workers
+        tables["embeddings"] = ray.put(embedding_matrix(prepared.student.embeddings).numpy())
     return tables
 
 
@@ -248,7 +255,7 @@ def _worker_job(
         limit = object_store_bytes() // 3 // config.training.num_workers
     return WorkerJob(
         seed=config.run.seed,
-        student=prepared.student,
+        student=replace(prepared.student, embeddings=None),
         objective=prepared.objective,
         training=config.training,
         pipeline=config.pipeline,
@@ -264,6 +271,7 @@ def _worker_job(
         eval_rows=config.evaluation.batch_rows,
         manifest=dict(prepared.manifest),
         recorder=start_recorder(),
+        embeddings=tables.get("embeddings"),
     )
 
 
@@ -273,9 +281,6 @@ def _measure(
     tables: Mapping[str, Any],
     folder: OutputFolder,
 ) -> FinalFigures:
-    import ray
-    from ray.exceptions import RayError
-
     config = prepared.config
     job = FinalJob(
         student=TeacherSettings(
@@ -295,30 +300,24 @@ def _measure(
     )
     if not job.splits:
         return FinalFigures()
-    # No more than a worker had: that much is free again for certain.
-    resources = {
-        "num_cpus": min(1.0, config.training.cpus_per_worker),
-        "num_gpus": config.training.gpus_per_worker,
-    }
-    try:
-        return ray.get(ray.remote(final_figures).options(**resources).remote(job))  # type: ignore[no-any-return]
-    except RayError as error:
-        raise (
-            find_cause(error) or TrainingError(f"measuring failed: {one_line(error)}")
-        ) from error
+    return as_a_worker(final_figures, job, config.training)
 
 
 def _metrics(
-    trained: Trained, figures: FinalFigures, stats: Mapping[str, Mapping[str, float]]
+    trained: Trained,
+    figures: FinalFigures,
+    stats: Mapping[str, Mapping[str, float]],
+    measured: Measured | None,
 ) -> dict[str, float]:
     """The flat content of metrics.json."""
-    metrics = dict(figures.metrics)
+    metrics = dict(figures.metrics) | (measured.metrics if measured is not None else {})
     metrics |= {k: v for k, v in trained.metrics.items() if "/" in k}
     metrics["train/steps"] = trained.progress.step
     metrics["train/best_step"] = trained.progress.best_step
     for name, values in stats.items():
         metrics |= {f"teachers/{name}/{key}": value for key, value in values.items()}
-    for name, values in figures.computed.items():
+    computed = [*figures.computed.items(), *(measured.computed if measured else {}).items()]
+    for name, values in computed:
         for key, value in values.items():
             metrics[f"teachers/{name}/{key}"] = metrics.get(f"teachers/{name}/{key}", 0.0) + value
     return metrics

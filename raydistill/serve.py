@@ -13,7 +13,7 @@ from raydistill.errors import TeacherError
 from raydistill.prepare import Prepared, Resources, needed_resources, replicas_need
 from raydistill.signals import Request
 from raydistill.storing import known_shelf, store_line
-from raydistill.tasks import TextClassification
+from raydistill.tasks import TextRows
 from raydistill.teachers.actor import (
     describe_replicas,
     start_replicas,
@@ -212,9 +212,7 @@ def try_inline(prepared: Prepared, name: str) -> tuple[TeacherDescription, Trial
     """A teacher loaded once where a worker would run, and timed there."""
     settings = teacher_settings(prepared, name, inline=True)
     training, split = prepared.config.training, prepared.splits["train"]
-    ids, texts = TextClassification(split.table, prepared.labels).texts(
-        range(min(training.batch_rows, split.table.num_rows))
-    )
+    ids, texts = TextRows(split.table).texts(range(min(training.batch_rows, split.table.num_rows)))
     return try_teacher(
         settings,
         Request(ids, texts, prepared.objective.asks[name]),

@@ -10,7 +10,7 @@ from raydistill.output import OutputFolder
 from raydistill.prepare import Prepared
 from raydistill.signals import Ask
 from raydistill.store import Codecs, Place, Shelf, place_faults, row_keys
-from raydistill.tasks import TextClassification
+from raydistill.tasks import TextRows
 from raydistill.teachers.line import StoreLine
 from raydistill.teachers.stored import description_from
 from raydistill.teachers.teacher import TeacherDescription
@@ -96,20 +96,23 @@ def _software(backend: str) -> str:
     return " ".join(f"{name} {'.'.join(v.split('.')[:2])}" for name, v in found.items())
 
 
-def needed_answers(prepared: Prepared, name: str) -> Iterator[tuple[TextClassification, Ask]]:
-    """What a run asks of a teacher: everything in training, logits of the split it is measured on.
+def needed_answers(prepared: Prepared, name: str) -> Iterator[tuple[TextRows, Ask]]:
+    """What a run asks of a teacher: everything in training, logits of the splits it is measured on.
 
     What it will ask of a stream nobody knows.
     """
     ask = prepared.objective.asks[name]
     for split in ("train", "unlabelled"):
         if split in prepared.splits and not prepared.splits[split].stream:
-            yield TextClassification(prepared.splits[split].table, prepared.labels), ask
+            yield TextRows(prepared.splits[split].table), ask
     evaluation = prepared.config.evaluation
-    measured = [split for split in evaluation.splits if split in prepared.splits]
-    if evaluation.teachers and measured:
-        table = prepared.splits[measured[-1]].table
-        yield TextClassification(table, prepared.labels), Ask(dtype=ask.dtype)
+    measured = [split for split in evaluation.splits if split in prepared.splits][-1:]
+    if not evaluation.teachers:
+        measured = []
+    if prepared.config.measures_teachers and "validation" not in measured:
+        measured.append("validation")
+    for split in measured:
+        yield TextRows(prepared.splits[split].table), Ask(dtype=ask.dtype)
 
 
 def missing_rows(prepared: Prepared, name: str, line: StoreLine) -> int:

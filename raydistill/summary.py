@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from raydistill.config import DistillConfig
+from raydistill.config.task import METRICS
 from raydistill.final import FinalFigures
 from raydistill.output import OutputFolder, write_atomically
 from raydistill.prepare import Prepared
@@ -43,7 +45,7 @@ def write_summary(
             parameters=student_parameters,
             disk_bytes=sum(f.stat().st_size for f in folder.student.glob("*.safetensors")),
             latency=figures.latency_ms.get("student", {}),
-            scores=_scores(metrics, split or ""),
+            scores=_scores(config, metrics, split or ""),
         )
     ]
     for name, description in descriptions.items():
@@ -54,11 +56,11 @@ def write_summary(
                 parameters=description.num_parameters,
                 disk_bytes=description.num_bytes,
                 latency=figures.latency_ms.get(f"teachers/{name}", {}),
-                scores=_scores(metrics, f"{split}/teachers/{name}"),
+                scores=_scores(config, metrics, f"{split}/teachers/{name}"),
             )
         )
     if len(descriptions) > 1:
-        models.append(_ensemble(models[1:], _scores(metrics, f"{split}/ensemble")))
+        models.append(_ensemble(models[1:], _scores(config, metrics, f"{split}/ensemble")))
     summary: dict[str, Any] = {
         "name": config.run.name,
         "seed": config.run.seed,
@@ -88,8 +90,8 @@ def write_summary(
     write_atomically(folder.summary, json.dumps(summary, indent=1, ensure_ascii=False))
 
 
-def _scores(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
-    names = ("accuracy", "macro_f1", "nll", "ece")
+def _scores(config: DistillConfig, metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
+    names = METRICS[config.task.kind]
     return {n: metrics[f"{prefix}/{n}"] for n in names if f"{prefix}/{n}" in metrics}
 
 

@@ -1,7 +1,8 @@
 """Fine-tuning a teacher: the student's training without teachers."""
 
 from raydistill.config import DistillConfig
-from raydistill.config.losses import CrossEntropyLoss
+from raydistill.config.losses import HardLoss
+from raydistill.config.task import LABEL_LOSSES
 from raydistill.errors import Fault
 from raydistill.run import DistillResult, check, distill
 from raydistill.ui import Ui
@@ -15,7 +16,7 @@ def teach(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None) 
     What comes out serves as a teacher of other runs, as ``models:/NAME@champion``.
 
     Raises:
-        ConfigError: There are teachers, or losses other than cross_entropy, or no name to register.
+        ConfigError: There are teachers, or losses other than those on labels, or no name to register.
     """
     faults = []
     if config.teachers:
@@ -26,11 +27,11 @@ def teach(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None) 
             )
         )
     for i, loss in enumerate(config.losses):
-        if not isinstance(loss, CrossEntropyLoss):
+        if not isinstance(loss, HardLoss):
             faults.append(
                 Fault(
                     f"losses.{i}",
-                    f"must be cross_entropy: teach trains on labels alone, got {loss.kind}.",
+                    f"must be {LABEL_LOSSES[config.task.kind]}: teach trains on labels alone, got {loss.kind}.",
                 )
             )
     if config.tracking.enabled and config.tracking.registered_model is None:

@@ -118,11 +118,14 @@ class TrainingBar:
             values = event.get("values", {})
             if "train/loss" in values:
                 self._note = f"loss {values['train/loss']:.4f}, waiting for teachers {values['train/teacher_wait_fraction']:.0%}"
-            if "validation/accuracy" in values:
-                self._ui.say(
-                    f"step {event['step']}: validation accuracy {values['validation/accuracy']:.4f}, "
-                    f"nll {values['validation/nll']:.4f}"
-                )
+            measured = {
+                name.partition("/")[2].replace("_", " "): value
+                for name, value in values.items()
+                if name.startswith("validation/")
+            }
+            if measured:
+                first = ", ".join(f"{n} {value:.4f}" for n, value in list(measured.items())[:3])
+                self._ui.say(f"step {event['step']}: validation {first}")
         self._progress.update(self._task, completed=self._step, note=self._note)
         if not self._ui.console.is_terminal and time.monotonic() - self._last_line > _QUIET_LINE_S:
             self._last_line = time.monotonic()

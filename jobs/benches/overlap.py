@@ -1,8 +1,9 @@
 """overlap: how much of the teacherless student's speed is left when it pulls teachers' answers.
 
 1, 3 and 8 teachers, logits alone or with two hidden layers of each (32 x 64 tokens x 384, float16);
-and three teachers with 2 and 4 data-parallel workers that share the cores and the batch. The teachers
-only sleep, 0.8 of the student's step: they stand for GPUs elsewhere. Pool, feed, objective and step
+and three teachers with 2 and 4 data-parallel workers that share the cores, with 32 rows each, and with
+32 rows together, where a step of four workers is 12 answers for 8 rows. The teachers only sleep, 0.8 of
+the student's step: they stand for GPUs elsewhere. Pool, feed, objective and step
 are the package's own; alone and accompanied stretches alternate in the same processes, medians of the
 ratios are given, and between what the middle half of them lies. The store is left out: every answer
 is asked for.
@@ -112,9 +113,10 @@ class Case:
         hidden: bool,
         rank: int = 0,
         world: int = 1,
+        rows: int = ROWS,
     ) -> None:
         self.name, self.task, self.teachers = name, task, teachers
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.rows = rank, world, rows
         self.tokenizer = load_tokenizer(source)
         torch.manual_seed(0)
         plan = StudentPlan(source, LABELS, TOKENS, 0.0, random_config=STUDENT)
@@ -135,7 +137,7 @@ class Case:
         }
         world = self.world
         plan = plan_micro_batches(
-            table_steps(self.task.num_rows, batch_rows=ROWS, seed=0, first_step=0, total_steps=steps + warm),
+            table_steps(self.task.num_rows, batch_rows=self.rows, seed=0, first_step=0, total_steps=steps + warm),
             micro_batch_rows=None, rank=self.rank, world=world,
             make_batch=lambda rows, filler: self.task.batch(rows, self.tokenizer, TOKENS, filler=filler),
             count=self.core.objective.counts,
@@ -157,13 +159,13 @@ class Case:
 class _Worker:
     """One of several data-parallel workers, in a process of its own."""
 
-    def __init__(self, rank: int, world: int, rendezvous: str, steps: int) -> None:
+    def __init__(self, rank: int, world: int, rows: int, rendezvous: str, steps: int) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world
         )
-        self.ground = word_tokenizer(Path(tempfile.mkdtemp())), rows_of_words(ROWS * (steps + 2))
-        self.shape, self.steps = (rank, world), steps
+        self.ground = word_tokenizer(Path(tempfile.mkdtemp())), rows_of_words(rows * (steps + 2))
+        self.shape, self.steps = (rank, world, rows), steps
         self.cases: dict[str, Case] = {}
 
     def seconds(self, case: str, teachers: dict) -> float:
@@ -179,7 +181,8 @@ def overlap(repeats: int, steps: int) -> list[dict]:
     try:
         found = _one_worker(repeats, steps)
         for world in WORKERS:
-            found.append(_several_workers(world, repeats, steps))
+            for rows in (ROWS * world, ROWS):
+                found.append(_several_workers(world, rows, repeats, steps))
         return found
     finally:
         ray.shutdown()
@@ -196,11 +199,12 @@ def _teachers(count: int, seconds: float) -> dict:
     return found
 
 
-def _several_workers(world: int, repeats: int, steps: int) -> dict:
+def _several_workers(world: int, rows: int, repeats: int, steps: int) -> dict:
     rendezvous = f"{tempfile.mkdtemp()}/rendezvous"  # the file is made by the workers
     worker = ray.remote(_Worker)
     workers = [
-        worker.options(num_cpus=0).remote(rank, world, rendezvous, steps) for rank in range(world)
+        worker.options(num_cpus=0).remote(rank, world, rows, rendezvous, steps)
+        for rank in range(world)
     ]
 
     def stretch(case: str, teachers: dict) -> float:
@@ -211,7 +215,9 @@ def _several_workers(world: int, repeats: int, steps: int) -> dict:
     # A request has the rows of one worker: so many are answered in the time of a step.
     teachers = _teachers(SHARED, LATENCY * step_s / world)
     stretch("accompanied", teachers)
-    name = f"{SHARED} teachers, logits and 2 hidden layers, {world} workers"
+    name = (
+        f"{SHARED} teachers, logits and 2 hidden layers, {world} workers, {rows // world} rows each"
+    )
     found = Alternating(
         lambda: stretch("alone", {}), {name: lambda: stretch("accompanied", teachers)}
     )
@@ -220,13 +226,13 @@ def _several_workers(world: int, repeats: int, steps: int) -> dict:
         say(f"{turn + 1}/{repeats} {name}: {found.ratios[name][-1]:.3f}")
     for actor in [*workers, *teachers.values()]:
         ray.kill(actor)
-    return _line(found, name, "the same workers without teachers")
+    return _line(found, name, "the same workers without teachers", rows)
 
 
-def _line(found: Alternating, name: str, against: str) -> dict:
+def _line(found: Alternating, name: str, against: str, rows: int = ROWS) -> dict:
     return line(
-        "overlap", name, ROWS / median(found.seconds[name]), "rows/s", against,
-        ROWS / median(found.rival_s[name]), median(found.ratios[name]),
+        "overlap", name, rows / median(found.seconds[name]), "rows/s", against,
+        rows / median(found.rival_s[name]), median(found.ratios[name]),
         middle_half=spread(found.ratios[name]),
     )  # fmt: skip
 

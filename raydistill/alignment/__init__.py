@@ -1,9 +1,11 @@
 """What makes a teacher comparable with the student: classes, layers, widths.
 
-Reading order: ``labels.py`` (which column is which class), ``layers.py`` (which hidden state),
+Reading order: ``labels.py`` (which column is which class; ``independent.py`` where classes do
+not exclude each other), ``layers.py`` (which hidden state),
 ``projection.py`` (one width -> the other).
 """
 
+from raydistill.alignment.independent import independent_columns, output_columns
 from raydistill.alignment.labels import in_classes, known_labels, label_columns
 from raydistill.alignment.layers import choose_layers, resolve_layer
 from raydistill.alignment.projection import (
@@ -21,8 +23,10 @@ __all__ = [
     "build_projection",
     "choose_layers",
     "in_classes",
+    "independent_columns",
     "known_labels",
     "label_columns",
+    "output_columns",
     "projection_key",
     "resolve_layer",
 ]

@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["in_classes", "known_labels", "label_columns"]
+__all__ = [
+    "doubled",
+    "fold",
+    "in_classes",
+    "is_generic",
+    "known_labels",
+    "label_columns",
+    "rename",
+    "show",
+]
 
 _MAX_SHOWN = 10
 
@@ -53,10 +62,10 @@ def label_columns(
         >>> label_columns(["pos", "neg"], ["neg", "neutral", "pos"], partial=True)
         (1, -1, 0)
     """
-    both = f"Teacher: {_show(teacher_labels)}. Student: {_show(student_labels)}."
+    both = f"Teacher: {show(teacher_labels)}. Student: {show(student_labels)}."
     for side, labels in (("teacher", teacher_labels), ("student", student_labels)):
-        if twice := _twice(labels):
-            raise ValueError(f"The {side}'s labels must differ, got {twice!r} twice. {both}")
+        if double := doubled(labels):
+            raise ValueError(f"The {side}'s labels must differ, got {double!r} twice. {both}")
     few = partial and 1 < len(teacher_labels) < len(student_labels)
     if len(teacher_labels) != len(student_labels) and not few:
         raise ValueError(
@@ -64,18 +73,18 @@ def label_columns(
             f"{len(student_labels)}. Distillation of logits needs the same classes; use a "
             f"hidden-state loss (label_map renames classes, it cannot merge or drop them). {both}"
         )
-    renamed = _rename(teacher_labels, student_labels, label_map or {}, both)
+    renamed = rename(teacher_labels, student_labels, label_map or {}, both)
     if few:
-        return _match_some(_fold(renamed), _fold(student_labels), both)
+        return _match_some(fold(renamed), fold(student_labels), both)
     columns = _match(renamed, student_labels)
     if columns is None:
-        columns = _match(_fold(renamed), _fold(student_labels))
-    if columns is None and not label_map and _is_generic(teacher_labels):
+        columns = _match(fold(renamed), fold(student_labels))
+    if columns is None and not label_map and is_generic(teacher_labels):
         columns = tuple(range(len(teacher_labels)))
     if columns is None:
         unmatched = sorted(set(student_labels) - set(renamed))
         raise ValueError(
-            f"No label of the teacher belongs to {_show(unmatched)} of the student"
+            f"No label of the teacher belongs to {show(unmatched)} of the student"
             f"{' after label_map' if label_map else ''}. {both} "
             "Set label_map: {teacher's label: student's label} for those that differ."
         )
@@ -120,13 +129,20 @@ def known_labels(labels: Tensor, columns: Sequence[int]) -> Tensor:
     return knows[labels.clamp(min=0)] | (labels < 0)
 
 
-def _rename(
+def rename(
     teacher_labels: Sequence[str],
     student_labels: Sequence[str],
     label_map: Mapping[str, str],
     both: str,
 ) -> list[str]:
-    """The teacher's labels after the map, which must be one-to-one between existing labels."""
+    """The teacher's labels after the map, which must be one-to-one between existing labels.
+
+    Args:
+        teacher_labels: Its own.
+        student_labels: What they may become.
+        label_map: Old name to new.
+        both: Both lists, for messages.
+    """
     for key, value in label_map.items():
         if key not in teacher_labels:
             raise ValueError(f"label_map names {key!r}, which is no label of the teacher. {both}")
@@ -135,11 +151,11 @@ def _rename(
                 f"label_map maps {key!r} to {value!r}, which is no label of the student. {both}"
             )
     renamed = [label_map.get(label, label) for label in teacher_labels]
-    if twice := _twice(renamed):
-        sources = [old for old, new in zip(teacher_labels, renamed, strict=True) if new == twice]
+    if double := doubled(renamed):
+        sources = [old for old, new in zip(teacher_labels, renamed, strict=True) if new == double]
         raise ValueError(
-            f"label_map must be one-to-one, but {_show(sources)} of the teacher all become "
-            f"{twice!r}. {both}"
+            f"label_map must be one-to-one, but {show(sources)} of the teacher all become "
+            f"{double!r}. {both}"
         )
     return renamed
 
@@ -159,25 +175,29 @@ def _match_some(
     column_of = {label: column for column, label in enumerate(teacher_labels)}
     if unknown := [label for label in teacher_labels if label not in student_labels]:
         raise ValueError(
-            f"{_show(unknown)} of the teacher are none of the student's labels. {both} Rename them with "
+            f"{show(unknown)} of the teacher are none of the student's labels. {both} Rename them with "
             "label_map."
         )
     return tuple(column_of.get(label, -1) for label in student_labels)
 
 
-def _is_generic(labels: Sequence[str]) -> bool:
+def is_generic(labels: Sequence[str]) -> bool:
+    """Whether nobody ever named them."""
     return list(labels) == [f"LABEL_{column}" for column in range(len(labels))]
 
 
-def _fold(labels: Sequence[str]) -> list[str]:
+def fold(labels: Sequence[str]) -> list[str]:
+    """Without upper and lower case."""
     return [label.casefold() for label in labels]
 
 
-def _twice(labels: Sequence[str]) -> str | None:
+def doubled(labels: Sequence[str]) -> str | None:
+    """A label that stands there twice."""
     return next((label for i, label in enumerate(labels) if label in labels[:i]), None)
 
 
-def _show(labels: Sequence[str]) -> str:
+def show(labels: Sequence[str]) -> str:
+    """The first few, for a message."""
     more = len(labels) - _MAX_SHOWN
     shown = ", ".join(repr(label) for label in labels[:_MAX_SHOWN])
     return f"[{shown}]" if more <= 0 else f"[{shown}, … and {more} more]"

@@ -58,6 +58,10 @@ def choose_layers(word: str, student_layers: int, teacher_layers: int) -> list[t
         Sun et al., *Patient Knowledge Distillation*, 2019, arXiv:1908.09355: last and every second.
         Jiao et al., *TinyBERT*, 2019, arXiv:1909.10351, section 3.1: uniform.
     """
+    if 0 in (student_layers, teacher_layers):
+        raise ValueError(
+            f"'{word}' pairs blocks, and one side has none. Write pairs, e.g. [[0, -1]]."
+        )
     own = range(1, student_layers + 1)
     if word == "last":
         return [(student_layers, teacher_layers)]

@@ -20,6 +20,7 @@ from raydistill.ensemble import (
     fixed_weights,
     gate_features,
     label_cross_entropy_weights,
+    routed,
     stochastic_choice,
     validation_weights,
 )
@@ -44,6 +45,7 @@ WEIGHTINGS: dict[str, tuple[Any, ...]] = {
     "agreement": (agreement_weights,),
     "gate": (Gate, gate_features),
     "stochastic": (stochastic_choice,),
+    "routing": (routed,),
 }
 """Of each kind of weighting what computes it."""
 _FORMULAS_ONLY = {"gate", "stochastic"}

@@ -24,6 +24,7 @@ __all__ = [
     "Whole",
     "WholeNonNegative",
     "one_sentence",
+    "with_default",
 ]
 
 
@@ -48,6 +49,23 @@ def one_sentence(rule: str) -> WrapValidator:
             raise ValueError(rule) from None
 
     return WrapValidator(validate)
+
+
+def with_default(settings: dict[str, Any], name: str, field: str, value: Any) -> dict[str, Any]:
+    """Settings in which a field of a section has a value, if none is written; nothing given is changed.
+
+    Args:
+        settings: Of a whole; sections may be plain, made in Python, or missing.
+        name: Of the section.
+        field: Of its setting.
+        value: Where nothing is written.
+    """
+    section = settings.get(name, {})
+    if isinstance(section, dict):
+        return {**settings, name: {field: value, **section}}
+    if isinstance(section, Section) and field not in section.model_fields_set:
+        return {**settings, name: section.model_copy(update={field: value})}
+    return settings
 
 
 def _not_a_truth_value(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Where rows come from, and which task they are for."""
+"""Where rows come from."""
 
 from typing import Annotated, Literal
 
@@ -6,13 +6,12 @@ from pydantic import Field
 
 from raydistill.config.base import PositiveInt, Section, one_sentence
 
-__all__ = ["DataSection", "TaskSection", "TextClassificationTask"]
+__all__ = ["DataSection"]
 
 Paths = Annotated[
     str | Annotated[list[str], Field(min_length=1)],
     one_sentence("must be a path, URI or pattern, or a list of them"),
 ]
-
 
 SplitName = Literal["train", "unlabelled", "validation", "test"]
 
@@ -50,22 +49,3 @@ class DataSection(Section):
     """Rows that choose the best checkpoint and stop early."""
     test: Paths | None = None
     """Rows for the final figures only."""
-
-
-class TextClassificationTask(Section):
-    """One label for a text, or for a pair of texts."""
-
-    kind: Literal["text_classification"] = "text_classification"
-    """The only task so far."""
-    text: str = "text"
-    """Column of the text."""
-    text_pair: str | None = None
-    """Column of the second text; null for single texts."""
-    label: str = "label"
-    """Column of the label: names, or numbers that count into `labels`."""
-    labels: Annotated[list[str], Field(min_length=2)] | None = None
-    """The label names in order. Null: labels.json beside the training file, else what occurs there."""
-
-
-TaskSection = TextClassificationTask
-"""Later a union over `kind`; text classification is the only task so far."""

@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from raydistill.config.faults import fault_of, in_order, without_echoes
+from raydistill.config.presets import with_preset
 from raydistill.config.root import DistillConfig, cross_faults
 from raydistill.config.settings import plain, read_settings
 from raydistill.errors import ConfigError, Fault
@@ -45,6 +46,8 @@ def parse_config(settings: Mapping[str, Any]) -> tuple[DistillConfig | None, lis
         raw = plain(dict(settings), "the configuration")
     except ConfigError as error:
         return None, list(error.faults)
+    if isinstance(raw.get("student"), dict):
+        raw["student"] = with_preset(raw["student"])
     faults: list[Fault] = []
     for _ in range(20):  # each round cuts at least one fault out
         try:

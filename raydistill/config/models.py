@@ -14,6 +14,8 @@ from raydistill.config.base import (
     WholeNonNegative,
     one_sentence,
 )
+from raydistill.config.networks import NetworkSection
+from raydistill.config.presets import PresetName
 
 __all__ = [
     "FromTeacher",
@@ -37,7 +39,16 @@ class FromTeacher(Section):
 
 
 class StudentSection(Section):
-    """The model that is trained: exactly one of `model`, `from_teacher`, `from_config`."""
+    """The model that is trained: exactly one of `model`, `from_teacher`, `from_config`, `network`, `preset`.
+
+    A preset may be combined: with settings of `from_config` or `network` that differ from its own, or with
+    `from_teacher` for a start from a teacher's layers, which must have its sizes.
+
+    Example:
+        {preset: t4-tiny, tokenizer: bert-base-chinese}
+        {preset: t3, from_teacher: {teacher: large, layers: [3, 7, 11]}}
+        {network: {kind: lstm, hidden_size: 150, embeddings: {kind: vectors, file: sgns.wiki.word}}}
+    """
 
     model: str | None = None
     """A Hugging Face id, a folder, `models:/name@alias` or `models:/name/version`."""
@@ -46,8 +57,14 @@ class StudentSection(Section):
     from_config: dict[str, Any] | None = None
     """Random weights from a Hugging Face configuration, e.g. {model_type: bert, hidden_size: 128}.
     The vocabulary comes from `tokenizer`."""
+    network: NetworkSection | None = None
+    """A student without attention: an LSTM or GRU over embeddings, or the mean of embeddings."""
+    preset: PresetName | None = None
+    """TextBrewer's sizes, with random weights: t6 and t3 (6 and 3 blocks, 768 wide), t3-small (3, 384),
+    t4-tiny (4, 312), and bigru (a GRU in both directions, 768 wide)."""
     tokenizer: str | None = None
-    """A Hugging Face id or folder; null: the model's. Layers of a teacher come with its tokenizer."""
+    """A Hugging Face id or folder; null: the model's. Layers and embeddings of a teacher come with its
+    tokenizer."""
     revision: str | None = None
     """Branch, tag or commit of a Hugging Face id."""
     trust_remote_code: bool = False
@@ -92,7 +109,8 @@ class TeacherSection(Section):
     """Teacher's label name to student's label name, where they differ."""
     missing_labels: Literal["error", "abstain"] = "error"
     """What if it does not know all of the task's labels. abstain: it says nothing about rows with one
-    of the others; the other teachers' weights make up for it, and such rows are counted."""
+    of the others (text_classification), or nothing about the others in any row; the other teachers'
+    weights make up for it, and what it left out is counted."""
     placement: Literal["remote", "inline", "cached", "auto"] = "remote"
     """remote: actors of its own. inline: in every training worker, on the worker's device; for a
     machine without spare cores. cached: in the store, whole (`raydistill cache`). auto: by a short

@@ -1,16 +1,27 @@
 """The whole configuration, and the rules that hold between its sections."""
 
-from pydantic import Field
+from typing import Any
 
-from raydistill.config.base import Section
-from raydistill.config.data import DataSection, TaskSection, TextClassificationTask
-from raydistill.config.ensemble import EnsembleSection
+from pydantic import Field, model_validator
+
+from raydistill.config.base import Section, with_default
+from raydistill.config.data import DataSection
+from raydistill.config.ensemble import EnsembleSection, ValidationWeighting
 from raydistill.config.losses import LossSection
 from raydistill.config.models import StudentSection, TeacherName, TeacherSection
-from raydistill.config.rules import objective_faults, unknown_teacher, with_teachers
+from raydistill.config.rules import objective_faults, with_teachers
 from raydistill.config.schedules import BalancingSection, NoBalancing
 from raydistill.config.stages import StageSection, stage_faults
 from raydistill.config.store import StoreSection
+from raydistill.config.students import student_faults
+from raydistill.config.task import (
+    LABEL_LOSSES,
+    METRICS,
+    TaskSection,
+    TextClassificationTask,
+    selected_by,
+)
+from raydistill.config.task_rules import task_faults
 from raydistill.config.training import (
     EvaluationSection,
     PipelineSection,
@@ -55,12 +66,41 @@ class DistillConfig(Section):
     evaluation: EvaluationSection = EvaluationSection()
     """What is measured at the end."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _metrics_of_the_task(cls, settings: Any) -> Any:
+        """What chooses, where nothing is written: another metric for another kind of task."""
+        if not isinstance(settings, dict):
+            return settings
+        task = settings.get("task")
+        kind: Any = task.get("kind") if isinstance(task, dict) else getattr(task, "kind", None)
+        if kind not in METRICS:
+            return settings
+        metric = selected_by(kind)
+        settings = with_default(settings, "training", "select_by", metric)
+        return with_default(settings, "tracking", "champion_metric", metric)
+
+    @property
+    def scored_by(self) -> str:
+        """The metric that teachers are scored by, where they are."""
+        weighting = self.ensemble.weighting
+        written = weighting.metric if isinstance(weighting, ValidationWeighting) else None
+        return written or METRICS[self.task.kind][0]
+
+    @property
+    def measures_teachers(self) -> bool:
+        """Whether teachers are scored on the validation rows before training."""
+        weighting = self.ensemble.weighting
+        by_score = isinstance(weighting, ValidationWeighting) and weighting.scores is None
+        return by_score and len(self.teachers) > 1
+
 
 def cross_faults(config: DistillConfig) -> list[Fault]:
     """Rules between settings that need nothing but the configuration itself."""
     return [
         *_data_faults(config),
-        *_student_faults(config),
+        *task_faults(config),
+        *student_faults(config),
         *_teacher_faults(config),
         *objective_faults(config),
         *stage_faults(config),
@@ -102,7 +142,7 @@ def _data_faults(config: DistillConfig) -> list[Fault]:
         faults.append(
             Fault(
                 "data.unlabelled",
-                "has no effect: only cross_entropy is minimised, and it does not count rows without a label. Add a loss with teachers, or remove it.",
+                f"has no effect: only {LABEL_LOSSES[config.task.kind]} is minimised, and it does not count rows without a label. Add a loss with teachers, or remove it.",
                 rests_on=("data.unlabelled", "losses"),
             )
         )
@@ -120,6 +160,16 @@ def _streaming_faults(config: DistillConfig) -> list[Fault]:
                 rests_on=("training.max_steps", "data.streaming"),
             )
         )
+    network = config.student.network
+    if network is not None and network.embeddings.kind in ("words", "vectors"):
+        path = "student.network.embeddings.kind"
+        faults.append(
+            Fault(
+                path,
+                f"is {network.embeddings.kind}, which takes the words of all training rows, but with data.streaming they are not read as a whole. Use teacher, model or random.",
+                rests_on=(path, "data.streaming"),
+            )
+        )
     return faults + [
         Fault(
             f"teachers.{name}.placement",
@@ -129,40 +179,6 @@ def _streaming_faults(config: DistillConfig) -> list[Fault]:
         for name, teacher in config.teachers.items()
         if teacher.placement == "cached"
     ]
-
-
-def _student_faults(config: DistillConfig) -> list[Fault]:
-    student, faults = config.student, []
-    sources = ("model", "from_teacher", "from_config")
-    given = [name for name in sources if getattr(student, name) is not None]
-    if len(given) != 1:
-        faults.append(
-            Fault(
-                "student",
-                f"needs exactly one of {', '.join(sources)}, got {' and '.join(given) or 'none'}.",
-                rests_on=tuple(f"student.{name}" for name in sources),
-            )
-        )
-    if student.from_teacher is not None:
-        name = student.from_teacher.teacher
-        faults += unknown_teacher(config, "student.from_teacher.teacher", name)
-        faults += [
-            Fault(
-                f"student.{setting}",
-                f"must be left out with student.from_teacher: layers and embeddings are those of teachers.{name}.",
-                rests_on=(f"student.{setting}", "student.from_teacher"),
-            )
-            for setting in ("tokenizer", "revision")
-            if getattr(student, setting) is not None
-        ]
-    if student.from_config is not None and student.tokenizer is None:
-        faults.append(
-            Fault(
-                "student.tokenizer",
-                "is needed with student.from_config: new weights have no vocabulary of their own. Name a model or folder whose tokenizer to use.",
-            )
-        )
-    return faults
 
 
 def _teacher_faults(config: DistillConfig) -> list[Fault]:

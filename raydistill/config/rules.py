@@ -2,14 +2,19 @@
 
 from typing import TYPE_CHECKING, Any
 
-from raydistill.config.ensemble import StochasticWeighting, ValidationWeighting
-from raydistill.config.losses import CrossEntropyLoss, CustomLoss, LossBase
+from raydistill.config.ensemble import (
+    RoutingWeighting,
+    StochasticWeighting,
+    ValidationWeighting,
+)
+from raydistill.config.losses import CustomLoss, HardLoss, LossBase
 from raydistill.config.schedules import (
     CurriculumTemperature,
     CwsmTemperature,
     FlswTemperature,
     RelativeBalancing,
 )
+from raydistill.config.task import LOGIT_LOSSES, METRICS
 from raydistill.errors import Fault
 
 if TYPE_CHECKING:
@@ -29,7 +34,7 @@ _BOTH_WAYS = {"hidden_mse", "cos", "pkd", "embedding_mse", "embedding_cos"}
 
 def with_teachers(config: "DistillConfig") -> list[Any]:
     """The terms that compare the student with teachers."""
-    return [loss for loss in config.losses if not isinstance(loss, CrossEntropyLoss)]
+    return [loss for loss in config.losses if not isinstance(loss, HardLoss)]
 
 
 def _compares_rows(loss: LossBase) -> bool:
@@ -76,7 +81,7 @@ def objective_faults(config: "DistillConfig") -> list[Fault]:
 
 def _term_faults(config: "DistillConfig", index: int, loss: Any) -> list[Fault]:
     faults, base = [], f"losses.{index}"
-    if not isinstance(loss, CrossEntropyLoss) and not config.teachers:
+    if not isinstance(loss, HardLoss) and not config.teachers:
         return [
             Fault(
                 base,
@@ -141,7 +146,7 @@ def _abstain_faults(config: "DistillConfig", base: str, loss: Any) -> list[Fault
     partial = [n for n, t in config.teachers.items() if t.missing_labels == "abstain"]
     by_cosine = isinstance(getattr(loss, "temperature", None), FlswTemperature)
     reads_all = loss.kind == "logit_mse" or by_cosine or getattr(loss, "standardize", False)
-    if not (partial and reads_all):
+    if config.task.kind != "text_classification" or not (partial and reads_all):
         return []
     path = f"{base}.standardize" if getattr(loss, "standardize", False) else base
     return [
@@ -159,8 +164,26 @@ def _ensemble_faults(config: "DistillConfig") -> list[Fault]:
     named = {"weights": ensemble.weights, "temperatures": ensemble.temperatures}
     weighting = ensemble.weighting
     if isinstance(weighting, ValidationWeighting):
-        named["weighting.scores"] = weighting.scores
-        missing = [name for name in config.teachers if name not in weighting.scores]
+        scores = weighting.scores
+        named["weighting.scores"] = scores or {}
+        missing = [n for n in config.teachers if scores is not None and n not in scores]
+        if scores is None and not weighting.greater_is_better:
+            faults.append(
+                Fault(
+                    "ensemble.weighting.greater_is_better",
+                    f"is false, but there are no scores: they are measured, and ensemble.weighting.metric = {config.scored_by} says which way. Remove it.",
+                    rests_on=("ensemble.weighting",),
+                )
+            )
+        known = METRICS[config.task.kind]
+        if weighting.metric is not None and weighting.metric not in known:
+            faults.append(
+                Fault(
+                    "ensemble.weighting.metric",
+                    f"must be a metric of {config.task.kind}, got {weighting.metric!r}. Use one of {', '.join(known)}.",
+                    rests_on=("ensemble.weighting", "task.kind"),
+                )
+            )
         faults += [
             Fault(
                 "ensemble.weighting.scores",
@@ -177,17 +200,49 @@ def _ensemble_faults(config: "DistillConfig") -> list[Fault]:
                     rests_on=("ensemble.weights", "ensemble.weighting"),
                 )
             )
+    if isinstance(weighting, RoutingWeighting):
+        faults += _routing_faults(config, weighting)
     for key, values in named.items():
         for name in values:
             faults += unknown_teacher(config, f"ensemble.{key}.{name}", name)
     fixed = weighting.kind in ("fixed", "validation")
-    if ensemble.combine == "best" and (fixed or isinstance(weighting, StochasticWeighting)):
+    by_name = isinstance(weighting, StochasticWeighting | RoutingWeighting)
+    if ensemble.combine == "best" and (fixed or by_name):
+        same = (
+            "which names the teacher of a row itself"
+            if isinstance(weighting, RoutingWeighting)
+            else "the same in all rows"
+        )
         faults.append(
             Fault(
                 "ensemble.combine",
                 "is best, the teacher of the largest weight in each row, but weighting is "
-                f"{weighting.kind}, the same in all rows. Set weighting to confidence, label_cross_entropy, agreement or gate.",
+                f"{weighting.kind}, {same}. Set weighting to confidence, label_cross_entropy, agreement or gate.",
                 rests_on=("ensemble.combine", "ensemble.weighting"),
+            )
+        )
+    return faults
+
+
+def _routing_faults(config: "DistillConfig", weighting: RoutingWeighting) -> list[Fault]:
+    faults, path = [], "ensemble.weighting"
+    if len(config.teachers) < 2:  # noqa: PLR2004 - one teacher needs no choice
+        faults.append(
+            Fault(
+                f"{path}.kind",
+                f"is routing, which chooses among two teachers or more, got {len(config.teachers)}. Add one, or remove weighting.",
+                rests_on=(f"{path}.kind", "teachers"),
+            )
+        )
+    for cell, name in weighting.routes.items():
+        shown = cell or "''"
+        faults += unknown_teacher(config, f"{path}.routes.{shown}", name)
+    if config.ensemble.weights and weighting.others == "refuse":
+        faults.append(
+            Fault(
+                "ensemble.weights",
+                "have no effect with weighting: routing and others: refuse, where every row has one teacher. Remove one.",
+                rests_on=("ensemble.weights", path),
             )
         )
     return faults
@@ -199,7 +254,7 @@ def _idle_teachers(config: "DistillConfig") -> list[Fault]:
         return [
             Fault(
                 "teachers",
-                "are given, but no term of losses uses them. Add e.g. {kind: forward_kl}, or remove the teachers.",
+                f"are given, but no term of losses uses them. Add e.g. {{kind: {LOGIT_LOSSES[config.task.kind][0]}}}, or remove the teachers.",
                 rests_on=("losses",),
             )
         ]
@@ -211,7 +266,7 @@ def _idle_teachers(config: "DistillConfig") -> list[Fault]:
     return [
         Fault(
             f"teachers.{name}",
-            "is used by no term of losses. Name it in layers, add e.g. {kind: forward_kl}, or remove it.",
+            f"is used by no term of losses. Name it in layers, add e.g. {{kind: {LOGIT_LOSSES[config.task.kind][0]}}}, or remove it.",
             rests_on=("losses",),
         )
         for name in config.teachers

@@ -110,7 +110,9 @@ class TrainingSection(Section):
     checkpoints_kept: PositiveInt = 2
     """Older ones are deleted; the best student so far travels in each."""
     select_by: str = "validation/accuracy"
-    """Metric that names the best checkpoint; nll and ece are better when smaller."""
+    """Metric that names the best checkpoint; nll and ece are better when smaller, and so are the errors of a
+    regression. What is written here is the default of text_classification; of
+    multi_label_classification it is validation/micro_f1, of regression validation/rmse."""
     early_stopping: EarlyStopping | None = None
     """Null: train to the end."""
     log_every_steps: PositiveInt = 10
@@ -133,7 +135,7 @@ class TrackingSection(Section):
     alias: str = "champion"
     """Moves to the new version only if it is better than its present one."""
     champion_metric: str = "validation/accuracy"
-    """What better means; nll and ece are better when smaller."""
+    """What better means, as of training.select_by, with the same defaults."""
     tags: dict[str, str] = {}
     """Extra tags of the run."""
 

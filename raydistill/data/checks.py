@@ -24,6 +24,7 @@ __all__ = [
     "overlap_notes",
     "require_text",
     "row_place",
+    "setting_of",
     "text_notes",
     "unseen_label_notes",
 ]
@@ -55,6 +56,11 @@ def column_list(columns: Sequence[str]) -> str:
     listed = ", ".join(columns[:_MAX_COLUMNS_NAMED]) or "none"
     more = len(columns) - _MAX_COLUMNS_NAMED
     return f"{listed} and {more} more" if more > 0 else listed
+
+
+def setting_of(role: str) -> str:
+    """Where a column is named in the configuration."""
+    return "ensemble.weighting.column" if role == "route" else f"task.{role}"
 
 
 class RowFaults:
@@ -164,6 +170,8 @@ def unseen_label_notes(splits: "Iterable[Split]") -> tuple[str, ...]:
     by_name: Mapping[str, Split] = {split.name: split for split in splits}
     if "train" not in by_name or not by_name["train"].labels:
         return ()
+    if pa.types.is_fixed_size_list(by_name["train"].table["label"].type):
+        return ()  # of several labels at once a note of the training rows says it
     known = set(pc.unique(by_name["train"].table["label"]).to_pylist())
     notes = []
     for name in ("validation", "test"):

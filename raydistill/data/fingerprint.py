@@ -5,6 +5,8 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 
+from raydistill.data.matrix import label_bytes
+
 __all__ = ["fingerprint_of"]
 
 
@@ -16,8 +18,8 @@ def fingerprint_of(table: pa.Table) -> str:
             continue
         lengths, content = hashlib.sha256(), hashlib.sha256()
         for chunk in table[name].chunks:
-            if name == "label":
-                content.update(chunk.to_numpy(zero_copy_only=False).astype("<i4").tobytes())
+            if name in ("label", "route"):
+                content.update(label_bytes(chunk))
                 continue
             offsets = np.frombuffer(chunk.buffers()[1], np.int64)[
                 chunk.offset : chunk.offset + len(chunk) + 1

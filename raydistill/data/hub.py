@@ -5,6 +5,7 @@ classes (a ClassLabel column) gives the names of the labels where nobody else wr
 """
 
 import functools
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ import pyarrow.compute as pc
 
 from raydistill.data.files import SPLIT_NAMES, SPLIT_STEMS
 from raydistill.data.hub_faults import NoSplitError, as_faults
-from raydistill.data.readers import CHUNK_ROWS, Chunk, Skip
-from raydistill.data.readers.cells import TEXT, Columns, as_text, type_faults
+from raydistill.data.readers import CHUNK_ROWS, Cells, Chunk, Skip
+from raydistill.data.readers.cells import TEXT, Columns, as_texts, type_faults
 from raydistill.data.readers.reading import Wanted, column_faults
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import first_line
@@ -92,7 +93,7 @@ class DatasetSplit:
     def label_names(self, column: str) -> tuple[str, ...] | None:
         """The names of the classes, if the data set says which they are."""
         feature = self.features.get(column)
-        names = getattr(feature, "names", None)
+        names = getattr(getattr(feature, "feature", feature), "names", None)  # of a list its items
         return tuple(names) if names else None
 
     @functools.cached_property
@@ -102,10 +103,16 @@ class DatasetSplit:
         return loaded.features or loaded._resolve_features().features
 
     def chunks(
-        self, wanted: Wanted, *, labels: Sequence[str] | None, path_in_config: str, skip: Skip
+        self,
+        wanted: Wanted,
+        *,
+        labels: Sequence[str] | None,
+        path_in_config: str,
+        skip: Skip,
+        cells: Cells = "class",
     ) -> Iterator[Chunk]:
         """The wanted columns as text, some rows at a time, as :func:`raydistill.data.readers.read_chunks` does."""
-        self._require(wanted, path_in_config)
+        self._require(wanted, cells, path_in_config)
         columns, at = sorted(set(wanted.values())), 0
         dataset = self.loaded
         if not self.streaming or _saved(self.dataset):
@@ -119,21 +126,32 @@ class DatasetSplit:
             at += table.num_rows
             if rest.num_rows:
                 yield Chunk(
-                    self.as_columns(rest, wanted, labels),
+                    self.as_columns(rest, wanted, labels, cells),
                     lambda row, first=first: f"row {first + row + 1}",  # type: ignore[misc]
                 )
 
-    def _require(self, wanted: Wanted, path_in_config: str) -> None:
+    def _require(self, wanted: Wanted, cells: Cells, path_in_config: str) -> None:
         """Raises for each wanted column that is missing or of another kind."""
         faults = column_faults(
             wanted, list(self.features), name=self.name, path_in_config=path_in_config
         ) or type_faults(
-            wanted, self.features.arrow_schema, name=self.name, path_in_config=path_in_config
+            wanted,
+            self.features.arrow_schema,
+            name=self.name,
+            path_in_config=path_in_config,
+            cells=cells,
         )
         if faults:
             raise ConfigError(faults)
 
-    def read(self, wanted: Wanted, *, labels: Sequence[str] | None, path_in_config: str) -> Columns:
+    def read(
+        self,
+        wanted: Wanted,
+        *,
+        labels: Sequence[str] | None,
+        path_in_config: str,
+        cells: Cells = "class",
+    ) -> Columns:
         """The wanted columns as text, as :func:`raydistill.data.readers.read_columns` gives those of files.
 
         Args:
@@ -141,28 +159,36 @@ class DatasetSplit:
             labels: Names of the classes. Cells of a ClassLabel column are names if these know them
                 all, else numbers, which count into these: so labels can be renamed.
             path_in_config: The subject of faults.
+            cells: What columns of labels hold.
 
         Raises:
             ConfigError: A column is missing or of another kind.
         """
         dataset = self.loaded
-        self._require(wanted, path_in_config)
+        self._require(wanted, cells, path_in_config)
         table = dataset.select_columns(sorted(set(wanted.values()))).with_format("arrow")[:]
-        return self.as_columns(table, wanted, labels)
+        return self.as_columns(table, wanted, labels, cells)
 
-    def as_columns(self, table: pa.Table, wanted: Wanted, labels: Sequence[str] | None) -> Columns:
+    def as_columns(
+        self, table: pa.Table, wanted: Wanted, labels: Sequence[str] | None, cells: Cells
+    ) -> Columns:
         """Some of its rows as text."""
-        columns = {role: as_text(table[column]) for role, column in wanted.items()}
+        columns = as_texts(table, wanted, cells)
         names = self.label_names(wanted["label"]) if "label" in wanted else None
-        if names is not None:
-            numbers = table[wanted["label"]].cast(pa.int64())
-            numbers = pc.if_else(pc.less(numbers, 0), None, numbers)  # -1 is none
-            if self.renames(wanted["label"], labels):
-                columns["label"] = numbers.cast(TEXT)
-            else:
-                columns["label"] = pa.chunked_array(
-                    [pa.array(names, TEXT).take(chunk) for chunk in numbers.chunks], type=TEXT
-                )
+        if names is None or cells == "number":
+            return columns
+        renamed = self.renames(wanted["label"], labels)
+        if cells == "list":
+            if not renamed:
+                columns["label"] = _named_lists(table[wanted["label"]], names)
+            return columns
+        numbers = table[wanted["label"]].cast(pa.int64())
+        numbers = pc.if_else(pc.less(numbers, 0), None, numbers)  # -1 is none
+        columns["label"] = numbers.cast(TEXT)
+        if not renamed:
+            columns["label"] = pa.chunked_array(
+                [pa.array(names, TEXT).take(chunk) for chunk in numbers.chunks], type=TEXT
+            )
         return columns
 
     def rename_notes(self, column: str, labels: Sequence[str]) -> list[str]:
@@ -256,6 +282,16 @@ def _split_names(dataset: str, config: str | None, revision: str | None) -> list
         found = datasets.load_from_disk(dataset)
         return list(found) if isinstance(found, dict) else ["train"]
     return list(datasets.get_dataset_split_names(dataset, config, revision=revision))
+
+
+def _named_lists(column: pa.ChunkedArray, names: Sequence[str]) -> pa.ChunkedArray:
+    """Lists of class numbers as lists of names, as JSON."""
+    lists = (
+        None if row is None else [names[i] if i is not None and i >= 0 else i for i in row]
+        for row in column.to_pylist()
+    )
+    texts = [None if row is None else json.dumps(row) for row in lists]
+    return pa.chunked_array([pa.array(texts, TEXT)], type=TEXT)
 
 
 def _saved(dataset: str) -> bool:

@@ -20,7 +20,15 @@ from raydistill.data.files import DataFile, matching_files
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import PLACE_ERRORS
 
-__all__ = ["NO_LABEL", "derive_labels", "encode_labels", "read_labels"]
+__all__ = [
+    "NO_LABEL",
+    "derive_labels",
+    "encode_labels",
+    "label_numbers",
+    "missing_labels",
+    "read_labels",
+    "unknown_labels",
+]
 
 NO_LABEL = -100
 _UNKNOWN = -101
@@ -159,13 +167,7 @@ def encode_labels(
     """
     encoded = pc.dictionary_encode(cells).combine_chunks()
     values: list[str] = encoded.dictionary.to_pylist()
-    by_name = {name: number for number, name in enumerate(names)}
-    numbers_are_ids = all(_integer(name) is None for name in names) or all(
-        name == str(number) for number, name in enumerate(names)
-    )
-    table = np.array(
-        [_number(value, by_name, numbers_are_ids) for value in values] + [NO_LABEL], np.int32
-    )
+    table = np.append(label_numbers(values, names), np.int32(NO_LABEL))
     ids = table[pc.fill_null(encoded.indices, len(values)).to_numpy(zero_copy_only=False)]
     faults = []
     unknown = np.flatnonzero(ids == _UNKNOWN)
@@ -174,27 +176,75 @@ def encode_labels(
         shown = [
             f"{value!r} in {place(int(row))}" for value, row in zip(got, unknown[:3], strict=True)
         ]
-        numeric = _integer(got[0]) is not None and numbers_are_ids
-        span = f" or a number from 0 to {len(names) - 1}" if numbers_are_ids else ""
         faults.append(
-            Fault(
-                path_in_config,
-                f"must have labels out of {_listed(names)}{span} (task.labels), "
-                f"got in {file_name} {named_few(shown, len(unknown))}."
-                + ("" if numeric else did_you_mean(got[0], names)),
+            unknown_labels(
+                got[0],
+                named_few(shown, len(unknown)),
+                names,
+                path_in_config=path_in_config,
+                file_name=file_name,
             )
         )
     missing = np.flatnonzero(ids == NO_LABEL)
     if required and len(missing):
-        rows = named_few([place(int(row)) for row in missing[:3]], len(missing))
-        faults.append(
-            Fault(
-                path_in_config,
-                f"must have a label in every row, got none in {file_name}, {rows}. "
-                "Put rows without a label under data.unlabelled.",
-            )
-        )
+        faults.append(missing_labels(missing, path_in_config, file_name, place))
     return ids, faults
+
+
+def label_numbers(values: Sequence[str], names: Sequence[str]) -> NDArray[np.int32]:
+    """Class numbers of distinct cells: -100 for no label, -101 for one that is not known.
+
+    Args:
+        values: Names or numbers as text.
+        names: In the order of their numbers.
+    """
+    by_name = {name: number for number, name in enumerate(names)}
+    are_ids = _numbers_are_ids(names)
+    return np.array([_number(value, by_name, are_ids) for value in values], np.int32)
+
+
+def unknown_labels(
+    first: str, shown: str, names: Sequence[str], *, path_in_config: str, file_name: str
+) -> Fault:
+    """The fault of labels that are not known.
+
+    Args:
+        first: One of them.
+        shown: The first few, and where.
+        names: Those that are known.
+        path_in_config: The subject.
+        file_name: Named in it.
+    """
+    are_ids = _numbers_are_ids(names)
+    numeric = _integer(first) is not None and are_ids
+    span = f" or a number from 0 to {len(names) - 1}" if are_ids else ""
+    return Fault(
+        path_in_config,
+        f"must have labels out of {_listed(names)}{span} (task.labels), got in {file_name} {shown}."
+        + ("" if numeric else did_you_mean(first, names)),
+    )
+
+
+def missing_labels(
+    rows: NDArray[np.intp],
+    path_in_config: str,
+    file_name: str,
+    place: Callable[[int], str] = row_place,
+) -> Fault:
+    """The fault of rows without a label where each must have one."""
+    shown = named_few([place(int(row)) for row in rows[:3]], len(rows))
+    return Fault(
+        path_in_config,
+        f"must have a label in every row, got none in {file_name}, {shown}. "
+        "Put rows without a label under data.unlabelled.",
+    )
+
+
+def _numbers_are_ids(names: Sequence[str]) -> bool:
+    """Whether a number that is no name counts into the names."""
+    return all(_integer(name) is None for name in names) or all(
+        name == str(number) for number, name in enumerate(names)
+    )
 
 
 def _number(value: str, by_name: dict[str, int], numbers_are_ids: bool) -> int:

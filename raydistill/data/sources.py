@@ -3,31 +3,33 @@
 :mod:`raydistill.data.splits` does it for a whole configuration.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from raydistill.data.checks import (
-    require_text,
-    text_notes,
-)
-from raydistill.data.files import DataFile, find_files
+from raydistill.data.files import DataFile
 from raydistill.data.fingerprint import fingerprint_of
-from raydistill.data.hub import DatasetSplit
 from raydistill.data.labels import NO_LABEL, derive_labels, encode_labels
-from raydistill.data.readers import Columns, read_columns
+from raydistill.data.parts import (
+    TEXTS,
+    Origin,
+    Part,
+    Parts,
+    find_parts,
+    joined,
+    read_parts,
+    roles_of,
+)
+from raydistill.data.routes import Routes, encode_routes, route_note
 from raydistill.data.stream import Stream, StreamPart
+from raydistill.data.targets import Read, Targets
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import PLACE_ERRORS, first_line
 
-__all__ = ["Origin", "Split", "load_split", "stream_split"]
-
-
-Origin = str | Path | DatasetSplit
-"""Path, URI, pattern, or a split of a data set."""
+__all__ = ["Split", "load_split", "stream_split"]
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ class Split:
     Attributes:
         name: ``train``, ``unlabelled``, ``validation`` or ``test``.
         table: Columns ``text`` [, ``text_pair``] (large_string), ``label`` (int32, -100 = no
-            label), ``row_id`` (int64, unique over train and unlabelled together). Of a stream its
-            first rows.
+            label; of several labels or numbers see `raydistill.data.matrix`), ``row_id`` (int64, unique
+            over train and unlabelled together), and, if rows go to teachers by a column, ``route``
+            (int32: place of the teacher, -1 = all). Of a stream its first rows.
         labels: Names of the classes in the order of their numbers; empty when the task has none.
         fingerprint: SHA-256 of texts and labels in order, whatever file, format or chunks they came
-            in. Of a stream, of its parts' sizes and ends.
+            in; of rows that teachers teach (train, unlabelled) also of their routes. Of a stream, of
+            its parts' sizes and ends, and of what is read of them.
         origins: Files or splits of data sets, in the order of the rows.
         notes: What may be meant but should be known.
         stream: All its rows, if they are read while they are used.
@@ -69,8 +73,10 @@ def load_split(
     text_pair: str | None = None,
     label: str | None = None,
     labels: Sequence[str] | None = None,
+    routes: Routes | None = None,
     path_in_config: str,
     first_row_id: int = 0,
+    targets: Targets | None = None,
 ) -> Split:
     """Reads and checks the rows of one split.
 
@@ -84,8 +90,10 @@ def load_split(
         label: Column of the label; None for a task without labels.
         labels: Names of the classes; an empty sequence reads labels without judging them,
             and gives -100. None takes them from these rows, which only makes sense for ``train``.
+        routes: Which rows go to which teacher; None: every row to all.
         path_in_config: The subject of faults, such as ``data.train``.
         first_row_id: Row ids count from here: the number of training rows, for ``unlabelled``.
+        targets: In place of ``label``, where labels are not one class a row.
 
     Returns:
         The checked rows.
@@ -93,60 +101,45 @@ def load_split(
     Raises:
         ConfigError: Every fault in every file, one a line.
     """
-    if not paths:
-        raise ConfigError.of(path_in_config, "must name at least one file, got none.")
-    roles = _roles(name, text=text, text_pair=text_pair, label=label)
-    files, faults = _files(paths, path_in_config)
-    parts: list[tuple[str, Columns]] = []
-    notes: list[str] = []
-    for file in files if not faults else []:
-        try:
-            columns = _read(file, roles, labels, path_in_config)
-        except ConfigError as error:
-            faults.extend(error.faults)
-            continue
-        except PLACE_ERRORS as error:
-            why = getattr(error, "strerror", None) or first_line(error)
-            faults.append(Fault(path_in_config, f"must be readable, got {file.shown}: {why}."))
-            continue
-        parts.append((file.name, columns))
-        for role in [role for role in roles if role != "label"]:
-            named = f"column {roles[role]!r} (task.{role})"
-            faults += require_text(
-                columns[role], named=named, path_in_config=path_in_config, file_name=file.name
-            )
-            if file.name.lower().endswith(".tsv"):
-                notes += text_notes(columns[role], file_name=file.name)
-        if isinstance(file, DatasetSplit) and "label" in roles and labels:
-            notes += file.rename_notes(roles["label"], labels)
-    num_rows = sum(len(columns["text"]) for _, columns in parts)
-    if not num_rows and not faults:
-        read = ", ".join(file_name for file_name, _ in parts)
-        faults.append(Fault(path_in_config, f"must hold at least one row, got none in {read}."))
-    names, ids = _labels(
-        parts,
-        name=name,
-        labels=labels,
-        labelled="label" in roles,
-        path_in_config=path_in_config,
-        faults=faults,
+    roles = roles_of(
+        name, text=text, text_pair=text_pair, label=label, routes=routes, targets=targets
     )
+    found, faults = find_parts(paths, path_in_config)
     if faults:
         raise ConfigError(faults)
-    if "label" in roles:
-        notes += _label_notes(name, ids, names)
-    data = {
-        role: _joined([columns[role] for _, columns in parts]) for role in roles if role != "label"
-    }
+    read = read_parts(
+        found,
+        roles,
+        cells=targets.cells if targets else "class",
+        labels=labels,
+        path_in_config=path_in_config,
+    )
+    if targets is not None:
+        label_read = _targets(read, name, targets, labels, path_in_config)
+    else:
+        label_read = _classes(read, name, labels, "label" in roles, path_in_config)
+    places, wrong = _places(read, routes, path_in_config)
+    faults = [*read.faults, *label_read.faults, *wrong]
+    if faults:
+        raise ConfigError(faults)
+    ids = np.arange(first_row_id, first_row_id + read.num_rows, dtype=np.int64)
+    texts = [role for role in TEXTS if role in roles]
     table = pa.table(
         {
-            **data,
-            "label": pa.array(ids, pa.int32()),
-            "row_id": pa.array(np.arange(first_row_id, first_row_id + num_rows, dtype=np.int64)),
+            **{role: joined([columns[role] for _, columns in read.columns]) for role in texts},
+            "label": label_read.column,
+            "row_id": pa.array(ids),
         }
     )
-    origins = tuple(file.shown for file in files)
-    return Split(name, table, names, fingerprint_of(table), origins, tuple(notes))
+    split = Split(
+        name,
+        table,
+        label_read.names,
+        fingerprint_of(table),
+        tuple(part.shown for part in found),
+        (*read.notes, *label_read.notes),
+    )
+    return split if routes is None else _routed(split, routes, places)
 
 
 def stream_split(
@@ -157,7 +150,9 @@ def stream_split(
     text_pair: str | None = None,
     label: str | None = None,
     labels: Sequence[str],
+    routes: Routes | None = None,
     path_in_config: str,
+    targets: Targets | None = None,
 ) -> Split:
     """A split whose rows are read while they are used; only the first ones are looked at.
 
@@ -168,94 +163,68 @@ def stream_split(
         text_pair: Column of the second text, if the task has pairs.
         label: Column of the label; None for a task without labels.
         labels: Names of the classes.
+        routes: Which rows go to which teacher; None: every row to all.
         path_in_config: The subject of faults.
+        targets: In place of ``label``, where labels are not one class a row.
 
     Raises:
         ConfigError: Every fault in the first rows of the first files.
     """
-    roles = _roles(name, text=text, text_pair=text_pair, label=label)
-    files, faults = _files(paths, path_in_config)
+    roles = roles_of(
+        name, text=text, text_pair=text_pair, label=label, routes=routes, targets=targets
+    )
+    found, faults = find_parts(paths, path_in_config)
     if faults:
         raise ConfigError(faults)
-    parts = [StreamPart(_anywhere(file), tuple(roles.items()), path_in_config) for file in files]
-    stream = Stream(tuple(parts), tuple(labels))
+    parts = [StreamPart(_anywhere(part), tuple(roles.items()), path_in_config) for part in found]
+    stream = Stream(tuple(parts), tuple(labels), targets, routes)
     try:
         head = stream.head()
         fingerprint = stream.fingerprint(head)
     except PLACE_ERRORS as error:
         message = f"must be readable, got {first_line(error)}."
         raise ConfigError.of(path_in_config, message) from error
-    origins = tuple(file.shown for file in files)
-    return Split(name, head, stream.labels, fingerprint, origins, stream=stream)
+    notes = []
+    if routes is not None:
+        rows = f"the first {head.num_rows:,} rows"
+        notes.append(route_note(head["route"].to_numpy(), routes, rows))
+    origins = tuple(part.shown for part in found)
+    return Split(name, head, stream.labels, fingerprint, origins, tuple(notes), stream)
 
 
-def _anywhere(origin: DataFile | DatasetSplit) -> DataFile | DatasetSplit:
+def _anywhere(part: Part) -> Part:
     """The same as it is found from any working directory."""
-    if isinstance(origin, DataFile):
-        return DataFile(str(origin.path.absolute())) if origin.path else origin
-    folder = Path(origin.dataset)
-    return replace(origin, dataset=str(folder.absolute())) if folder.is_dir() else origin
+    if isinstance(part, DataFile):
+        return DataFile(str(part.path.absolute())) if part.path else part
+    folder = Path(part.dataset)
+    return replace(part, dataset=str(folder.absolute())) if folder.is_dir() else part
 
 
-def _roles(name: str, **columns: str | None) -> dict[str, str]:
-    """Role to column, of those that a split has."""
-    return {
-        role: column
-        for role, column in columns.items()
-        if column is not None and (role != "label" or name != "unlabelled")
-    }
+def _routed(split: Split, routes: Routes, places: np.ndarray) -> Split:
+    """The split with the place of each row's teacher."""
+    table = split.table.append_column("route", pa.array(places, pa.int32()))
+    if split.name not in ("train", "unlabelled"):
+        # Figures on these rows do not depend on it; students are compared by them across runs.
+        return replace(split, table=table)
+    notes = (*split.notes, route_note(places, routes))
+    return replace(split, table=table, fingerprint=fingerprint_of(table), notes=notes)
 
 
-def _read(
-    part: DataFile | DatasetSplit,
-    wanted: Mapping[str, str],
-    labels: Sequence[str] | None,
-    path_in_config: str,
-) -> Columns:
-    if isinstance(part, DatasetSplit):
-        return part.read(dict(wanted), labels=labels, path_in_config=path_in_config)
-    return read_columns(part, dict(wanted), path_in_config=path_in_config)
-
-
-def _files(
-    paths: Sequence[Origin], path_in_config: str
-) -> tuple[list[DataFile | DatasetSplit], list[Fault]]:
-    """All files that are named, and why some are not there."""
-    files: list[DataFile | DatasetSplit] = []
-    faults: list[Fault] = []
-    for path in paths:
-        if isinstance(path, DatasetSplit):
-            files.append(path)
-            continue
-        try:
-            files += find_files(path, path_in_config=path_in_config)
-        except ConfigError as error:
-            faults += error.faults
-    return files, faults
-
-
-def _labels(
-    parts: Sequence[tuple[str, Columns]],
-    *,
-    name: str,
-    labels: Sequence[str] | None,
-    labelled: bool,
-    path_in_config: str,
-    faults: list[Fault],
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names and numbers of the labels; adds to ``faults``."""
-    num_rows = sum(len(columns["text"]) for _, columns in parts)
+def _classes(
+    read: Parts, name: str, labels: Sequence[str] | None, labelled: bool, path_in_config: str
+) -> Read:
+    """Names and numbers of labels that are one class a row."""
     names = tuple(labels or ())
-    if not labelled or not num_rows or (labels is not None and not labels):
-        return names, np.full(num_rows, NO_LABEL, np.int32)
+    nothing = pa.array(np.full(read.num_rows, NO_LABEL, np.int32))
+    if not labelled or not read.num_rows or (labels is not None and not labels):
+        return Read(names, nothing, notes=_label_notes(name, nothing, names) if labelled else ())
     if labels is None:
         try:
-            names = derive_labels(_joined([columns["label"] for _, columns in parts]))
+            names = derive_labels(joined([columns["label"] for _, columns in read.columns]))
         except ConfigError as error:
-            faults.extend(error.faults)
-            return (), np.full(num_rows, NO_LABEL, np.int32)
-    ids = []
-    for file_name, columns in parts:
+            return Read((), nothing, tuple(error.faults))
+    ids, faults = [], list[Fault]()
+    for file_name, columns in read.columns:
         numbers, wrong = encode_labels(
             columns["label"],
             names,
@@ -264,12 +233,39 @@ def _labels(
             file_name=file_name,
         )
         ids.append(numbers)
-        faults.extend(wrong)
-    return names, np.concatenate(ids)
+        faults += wrong
+    column = pa.array(np.concatenate(ids), pa.int32())
+    notes = () if faults else _label_notes(name, column, names)
+    return Read(names, column, tuple(faults), notes)
 
 
-def _label_notes(name: str, ids: np.ndarray, names: Sequence[str]) -> list[str]:
-    notes = []
+def _targets(
+    read: Parts, name: str, targets: Targets, labels: Sequence[str] | None, path_in_config: str
+) -> Read:
+    """Names and column of labels that are not one class a row."""
+    names = tuple(labels or ())
+    if name == "unlabelled" or not read.num_rows or (labels is not None and not labels):
+        return Read(names, targets.nothing(read.num_rows, names))
+    return targets.read(read.columns, labels, split=name, path_in_config=path_in_config)
+
+
+def _places(
+    read: Parts, routes: Routes | None, path_in_config: str
+) -> tuple[np.ndarray, list[Fault]]:
+    """Where the rows go, none without routes."""
+    found, faults = [np.empty(0, np.int32)], list[Fault]()
+    for file_name, columns in read.columns if routes is not None else []:
+        assert routes is not None
+        places, wrong = encode_routes(
+            columns["route"], routes, path_in_config=path_in_config, file_name=file_name
+        )
+        found.append(places)
+        faults += wrong
+    return np.concatenate(found), faults
+
+
+def _label_notes(name: str, column: pa.Array, names: Sequence[str]) -> tuple[str, ...]:
+    ids, notes = column.to_numpy(), []
     missing = int((ids == NO_LABEL).sum())
     if missing:
         notes.append(
@@ -282,10 +278,4 @@ def _label_notes(name: str, ids: np.ndarray, names: Sequence[str]) -> list[str]:
             f"train: every row has the label {names[int(present[0])]!r}; there is nothing to tell "
             "apart."
         )
-    return notes
-
-
-def _joined(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
-    return pa.chunked_array(
-        [chunk for column in columns for chunk in column.chunks], type=pa.large_string()
-    )
+    return tuple(notes)

@@ -6,19 +6,23 @@ that never occurs) is not.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from raydistill.data.checks import require_text
+from raydistill.data.checks import require_text, setting_of
 from raydistill.data.files import DataFile
 from raydistill.data.hub import DatasetSplit
 from raydistill.data.labels import NO_LABEL, encode_labels
-from raydistill.data.readers import Chunk, Skip, read_chunks
-from raydistill.errors import ConfigError
+from raydistill.data.matrix import as_lists
+from raydistill.data.readers import Cells, Chunk, Skip, read_chunks
+from raydistill.data.routes import Routes, encode_routes
+from raydistill.data.targets import Targets
+from raydistill.errors import ConfigError, Fault
 
 __all__ = ["Stream", "StreamPart"]
 
@@ -40,12 +44,19 @@ class StreamPart:
     wanted: tuple[tuple[str, str], ...]
     path_in_config: str
 
-    def chunks(self, labels: tuple[str, ...], skip: Skip) -> Iterator[Chunk]:
+    @property
+    def labelled(self) -> bool:
+        """Whether rows have labels."""
+        return any(role.startswith("label") for role, _ in self.wanted)
+
+    def chunks(self, labels: tuple[str, ...], cells: Cells, skip: Skip) -> Iterator[Chunk]:
         """Its rows as text."""
         wanted, path = dict(self.wanted), self.path_in_config
         if isinstance(self.origin, DatasetSplit):
-            return self.origin.chunks(wanted, labels=labels, path_in_config=path, skip=skip)
-        return read_chunks(self.origin, wanted, path_in_config=path, skip=skip)
+            return self.origin.chunks(
+                wanted, labels=labels, path_in_config=path, skip=skip, cells=cells
+            )
+        return read_chunks(self.origin, wanted, path_in_config=path, skip=skip, cells=cells)
 
 
 @dataclass(frozen=True)
@@ -54,17 +65,22 @@ class Stream:
 
     Attributes:
         parts: In the order of the rows.
-        labels: Names of the classes.
+        labels: Names of the classes, or of the numbers.
+        targets: Where labels stand that are not one class a row; None where they are.
+        routes: Which rows go to which teacher; None: every row to all.
     """
 
     parts: tuple[StreamPart, ...]
     labels: tuple[str, ...]
+    targets: Targets | None = None
+    routes: Routes | None = None
 
     @staticmethod
     def joined(streams: Iterable["Stream"]) -> "Stream":
-        """Several of the same labels as one."""
+        """Several of the same labels and routes as one."""
         streams = list(streams)
-        return Stream(tuple(part for stream in streams for part in stream.parts), streams[0].labels)
+        parts = tuple(part for stream in streams for part in stream.parts)
+        return replace(streams[0], parts=parts)
 
     @property
     def files(self) -> list[Path]:
@@ -80,17 +96,18 @@ class Stream:
             skip: Rows to pass over; what the stream has not is left.
 
         Yields:
-            Columns ``text`` [, ``text_pair``], ``label`` (int32, -100 = no label), ``row_id`` (int64:
-            the row's place in the stream).
+            Columns as of :class:`raydistill.data.sources.Split`; ``row_id`` is the row's place in the
+            stream.
 
         Raises:
             ConfigError: A row cannot be used; its file and line are named.
             OSError: A file cannot be read any more.
         """
         skip = skip or Skip(0)
+        cells = self.targets.cells if self.targets else "class"
         at, waiting, num_waiting = skip.left, list[pa.Table](), 0
         for part in self.parts:
-            for chunk in part.chunks(self.labels, skip):
+            for chunk in part.chunks(self.labels, cells, skip):
                 table = self._checked(chunk, part)
                 ids = np.arange(at, at + table.num_rows, dtype=np.int64)
                 waiting.append(table.append_column("row_id", pa.array(ids)))
@@ -103,32 +120,44 @@ class Stream:
             yield pa.concat_tables(waiting)
 
     def _checked(self, chunk: Chunk, part: StreamPart) -> pa.Table:
-        wanted, name = dict(part.wanted), part.origin.name
-        faults = []
-        for role in [role for role in wanted if role != "label"]:
-            faults += require_text(
-                chunk.columns[role],
-                named=f"column {wanted[role]!r} (task.{role})",
-                path_in_config=part.path_in_config,
-                file_name=name,
-                place=chunk.place,
-            )
-        ids = np.full(chunk.num_rows, NO_LABEL, np.int32)
-        if "label" in wanted:
-            ids, wrong = encode_labels(
-                chunk.columns["label"],
-                self.labels,
-                required=True,
-                path_in_config=part.path_in_config,
-                file_name=name,
-                place=chunk.place,
-            )
+        wanted = dict(part.wanted)
+        said: dict[str, Any] = {
+            "path_in_config": part.path_in_config,
+            "file_name": part.origin.name,
+            "place": chunk.place,
+        }
+        faults: list[Fault] = []
+        columns: dict[str, Any] = {
+            role: chunk.columns[role] for role in ("text", "text_pair") if role in wanted
+        }
+        for role, column in columns.items():
+            named = f"column {wanted[role]!r} ({setting_of(role)})"
+            faults += require_text(column, named=named, **said)
+        columns["label"], wrong = self._labels(chunk, part, said)
+        faults += wrong
+        if self.routes is not None:
+            places, wrong = encode_routes(chunk.columns["route"], self.routes, **said)
+            columns["route"] = pa.array(places, pa.int32())
             faults += wrong
         if faults:
             raise ConfigError(faults)
-        texts = [role for role in ("text", "text_pair") if role in wanted]
-        columns = [chunk.columns[role] for role in texts]
-        return pa.table([*columns, pa.array(ids, pa.int32())], names=[*texts, "label"])
+        return pa.table(columns)
+
+    def _labels(
+        self, chunk: Chunk, part: StreamPart, said: Mapping[str, Any]
+    ) -> tuple[pa.Array, list[Fault]]:
+        """The column of labels, and what is wrong with it."""
+        if self.targets is not None:
+            if not part.labelled:
+                return self.targets.nothing(chunk.num_rows, self.labels), []
+            matrix, wrong, _ = self.targets.matrix(
+                chunk.columns, self.labels, required=True, **said
+            )
+            return as_lists(matrix), wrong
+        if not part.labelled:
+            return pa.array(np.full(chunk.num_rows, NO_LABEL, np.int32)), []
+        ids, wrong = encode_labels(chunk.columns["label"], self.labels, required=True, **said)
+        return pa.array(ids, pa.int32()), wrong
 
     def head(self) -> pa.Table:
         """Its first rows; the first rows of further files are looked at, too.
@@ -161,6 +190,11 @@ class Stream:
             head: The first rows; with the revision they stand for a data set of the hub.
         """
         whole = hashlib.sha256(b"raydistill stream 1")
+        if self.targets is not None:
+            whole.update(f"{self.targets.kind} {self.targets.separator!r}".encode())
+        if self.routes is not None:
+            places = sorted(self.routes.places().items())
+            whole.update(f"{places} {self.routes.others_to_all}".encode())
         for part in self.parts:
             whole.update(repr(part.wanted).encode())
             if isinstance(part.origin, DataFile):

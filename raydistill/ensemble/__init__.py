@@ -7,7 +7,7 @@ are learned).
 
 from raydistill.ensemble.choice import (
     chosen_weights,
-    routing_weights,
+    routed,
     stochastic_choice,
     validation_weights,
 )
@@ -33,7 +33,7 @@ __all__ = [
     "gate_loss",
     "label_cross_entropy_weights",
     "normalise_weights",
-    "routing_weights",
+    "routed",
     "stochastic_choice",
     "validation_weights",
 ]

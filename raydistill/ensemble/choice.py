@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from raydistill.ensemble.inputs import require_answered, require_sharpness
-from raydistill.ensemble.weighting import fixed_weights
+from raydistill.ensemble.inputs import require_sharpness
 from raydistill.errors import SignalError
 
-__all__ = ["chosen_weights", "routing_weights", "stochastic_choice", "validation_weights"]
+__all__ = ["chosen_weights", "routed", "stochastic_choice", "validation_weights"]
 
 _DRAW_BITS = 53
 """As many as a float holds."""
@@ -139,48 +138,34 @@ def chosen_weights(index: int, num_teachers: int) -> Tensor:
     return weights
 
 
-def routing_weights(route: Tensor, base: Sequence[float] | Tensor, answered: Tensor) -> Tensor:
-    r"""One teacher for each row, by its kind: a language, a source, a domain.
+def routed(route: Tensor, num_teachers: int) -> Tensor:
+    r"""Which teachers speak about which rows, where the data says whose row it is.
 
     .. math::
-        w_i = \begin{cases} [i = r] & r \ge 0 \text{ and teacher } r \text{ answered} \\
-        0 & r \ge 0 \text{ and it did not} \\
-        b_i / \sum_{j \in A} b_j & r = -1 \end{cases}
+        A = \begin{cases} \{r\} & r \ge 0 \\ \{1, \dots, M\} & r = -1 \end{cases}
 
-    For specialists, where the data says whose row it is. A row whose teacher did not answer has no
-    target: the others are not asked in its place, since the route says that they do not know.
+    with :math:`r` the place of the row's teacher, or -1. For specialists: of a language, a source, a
+    domain. The other teachers count as silent in the row,
+    whatever they answered. If the row's own teacher abstains the row has no target: the others are not
+    asked in its place, since the route says that they do not know.
 
     Args:
-        route: Integer, ``[B]``: index of the row's teacher, or -1: all of them.
-        base: One per teacher, zero or more; for rows with -1.
-        answered: Bool, ``[M, B]``.
+        route: Integer, ``[B]``: place of the row's teacher, or -1: all of them. Values are not checked,
+            as that would wait for the device; another number selects nobody.
+        num_teachers: ``M``.
 
     Returns:
-        ``[M, B]``, float32 (float64 if ``base`` is), without gradient; a column sums to 1, or is 0.
+        Bool, ``[M, B]``, for :func:`~raydistill.ensemble.weighting.fixed_weights`.
 
     Raises:
-        ValueError: ``base`` is not one weight per teacher, negative or not finite.
-        SignalError: the route is not integer, not one per row, or names no teacher; ``answered`` is not bool.
+        SignalError: the route is not integer.
 
     Example:
-        >>> both = torch.ones(2, 2, dtype=torch.bool)
-        >>> routing_weights(torch.tensor([1, -1]), [0.75, 0.25], both)
-        tensor([[0.0000, 0.7500],
-                [1.0000, 0.2500]])
+        >>> routed(torch.tensor([1, -1]), 2)
+        tensor([[False,  True],
+                [ True,  True]])
     """
-    require_answered(answered)
     if route.is_floating_point() or route.is_complex() or route.dtype == torch.bool:
         raise SignalError(f"route must be integers, got {route.dtype}.")
-    if route.shape != answered.shape[1:]:
-        raise SignalError(
-            f"route must be one per row, shape {list(answered.shape[1:])}, got {list(route.shape)}."
-        )
-    route = route.to(answered.device)
-    wrong = (route < -1) | (route >= len(answered))
-    if wrong.any():
-        raise SignalError(
-            f"route must lie between -1 (all) and {len(answered) - 1}, got {route[wrong][0].item()}."
-        )
-    index = torch.arange(len(answered), device=answered.device)
-    own = index.view(-1, *[1] * route.dim()) == route  # [M, B]
-    return fixed_weights(base, answered).where(route == -1, (own & answered).float())
+    places = torch.arange(num_teachers, device=route.device).view(-1, *[1] * route.dim())
+    return (route == places) | (route == -1)

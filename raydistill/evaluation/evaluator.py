@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from raydistill.alignment import known_labels
-from raydistill.ensemble import combine_log_p
-from raydistill.evaluation.metrics import classification_metrics
+from raydistill.config.task import TaskKind
+from raydistill.ensemble import combine_log_p, fixed_weights, routed
+from raydistill.evaluation.measures import measure
 from raydistill.losses import IGNORED_LABEL
 from raydistill.signals import Ask, Request
 from raydistill.signals.ask import SignalDtype
-from raydistill.tasks import TextClassification
+from raydistill.tasks import TextRows, TextTask
 from raydistill.teachers.source import Source
 from raydistill.teachers.teacher import Teacher
+from raydistill.terms import yes_no
 
 __all__ = [
     "LATENCY_ROWS",
@@ -37,7 +39,7 @@ LATENCY_ROWS = (1, 32)
 
 def predict(
     model: Teacher,
-    task: TextClassification,
+    task: TextRows,
     batch_rows: int,
     on_rows: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
@@ -49,7 +51,7 @@ def predict(
 
 def predict_by_sources(
     sources: Mapping[str, Source],
-    task: TextClassification,
+    task: TextRows,
     batch_rows: int,
     dtypes: Mapping[str, SignalDtype],
 ) -> dict[str, Tensor]:
@@ -79,25 +81,66 @@ def predict_by_sources(
 
 
 def predict_ensemble(
-    logits: Mapping[str, Tensor], weights: Mapping[str, float], combine: str
+    logits: Mapping[str, Tensor],
+    weights: Mapping[str, float],
+    combine: str,
+    route: Tensor | None = None,
+    *,
+    kind: TaskKind = "text_classification",
+    columns: Mapping[str, Sequence[int]] | None = None,
 ) -> Tensor:
-    """The teachers' common log-probabilities at temperature 1, ``[N, C]``.
+    """The teachers' common log-probabilities at temperature 1, ``[N, C]``; or log-odds, or numbers.
 
     Args:
         logits: Of each teacher, in the student's order of classes.
         weights: Summing to 1.
         combine: As in `ensemble.combine`; summed losses pull towards the mean of probabilities, and so
             does the best teacher of each row, whose weights are those of training.
+        route: Place of the one teacher of each row, ``[N]``, -1: all; None: all about every row.
+        kind: Of the task.
+        columns: Of each teacher, where labels do not exclude each other: it says nothing about those with -1.
     """
+    if kind != "text_classification":
+        return _each_label(logits, weights, combine, kind, _there(logits, columns or {}, route))
     geometric = combine in ("logits", "log_probabilities")
     space: Literal["logits", "probabilities"] = "logits" if geometric else "probabilities"
-    return combine_log_p(
-        list(logits.values()), [weights[name] for name in logits], temperature=1.0, space=space
-    )
+    base: Sequence[float] | Tensor = [weights[name] for name in logits]
+    if route is not None:
+        base = fixed_weights(base, routed(route, len(base)))
+    return combine_log_p(list(logits.values()), base, temperature=1.0, space=space)
+
+
+def _there(
+    logits: Mapping[str, Tensor], columns: Mapping[str, Sequence[int]], route: Tensor | None
+) -> Tensor:
+    """Which teachers say something about which labels of which rows, ``[M, N, C]`` bool."""
+    num_rows, width = next(iter(logits.values())).shape
+    known = torch.tensor([
+        [column >= 0 for column in columns.get(name, [0] * width)] for name in logits
+    ])  # fmt: skip
+    there = known.unsqueeze(1).expand(len(logits), num_rows, width)
+    return there if route is None else there & routed(route, len(logits)).unsqueeze(-1)
+
+
+def _each_label(
+    logits: Mapping[str, Tensor],
+    weights: Mapping[str, float],
+    combine: str,
+    kind: TaskKind,
+    there: Tensor,
+) -> Tensor:
+    """Label by label: log-odds of the mean probability, or the mean of logits or numbers."""
+    stacked = torch.stack(list(logits.values()))  # [M, N, C]
+    base = torch.tensor([weights[name] for name in logits], dtype=torch.float32)
+    each = fixed_weights(base, there)
+    if kind == "regression" or combine in ("logits", "log_probabilities"):
+        return torch.where(each == 0, 0.0, each * stacked).sum(0)
+    log_p = combine_log_p(yes_no(stacked), each)
+    return log_p[..., 1] - log_p[..., 0]
 
 
 def metrics_of(
-    logits: Tensor, task: TextClassification, prefix: str, columns: Sequence[int] = ()
+    logits: Tensor, task: TextTask, prefix: str, columns: Sequence[int] = ()
 ) -> dict[str, float]:
     """Metrics of a split under ``prefix/``.
 
@@ -105,16 +148,21 @@ def metrics_of(
         logits: ``[N, C]``.
         task: The rows.
         prefix: Of the names.
-        columns: Of a teacher: rows whose label it does not know are left out.
+        columns: Of a teacher: what it does not know is left out: rows with such a label, or such labels
+            in all rows.
     """
-    labels = task.hard_labels()
-    if columns:
+    labels, names = task.hard_labels(), task.labels
+    if columns and labels.dim() > 1:
+        known = [place for place, column in enumerate(columns) if column >= 0]
+        logits, labels = logits[:, known], labels[:, known]
+        names = tuple(names[place] for place in known)
+    elif columns:
         labels = labels.where(known_labels(labels, columns), IGNORED_LABEL)
-    values = classification_metrics(logits, labels, label_names=task.labels)
+    values = measure(task.kind, logits, labels, label_names=names)
     return {f"{prefix}/{name}": value for name, value in values.items()}
 
 
-def timing_requests(task: TextClassification, rows: int) -> list[Request]:
+def timing_requests(task: TextRows, rows: int) -> list[Request]:
     """Batches of a task to time a model with: two to warm up and ten that count."""
     wanted = 12
     batches = []
@@ -130,7 +178,7 @@ def median_ms(seconds: Sequence[float]) -> float:
 
 
 def _requests(
-    task: TextClassification,
+    task: TextRows,
     batch_rows: int,
     on_rows: Callable[[int], None],
 ) -> Any:

@@ -17,13 +17,14 @@ __all__ = [
     "classification_metrics",
     "greater_is_better",
     "per_class",
+    "require_finite",
 ]
 
 _IGNORED = -100
 _ECE_BINS = 15
 # torchmetrics' bins are closed to the left: a confidence of exactly 1 would have a sixteenth.
 _BELOW_ONE = 1.0 - 2.0**-24
-_SMALLER_IS_BETTER = frozenset({"nll", "ece", "kl", "loss"})
+_SMALLER_IS_BETTER = frozenset({"nll", "ece", "kl", "loss", "mse", "rmse", "mae", "difference"})
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,8 @@ def agreement_metrics(student: Tensor, teacher: Tensor) -> dict[str, float]:
             "student and teacher must both be [rows, classes] of one shape, got "
             f"{list(student.shape)} and {list(teacher.shape)}."
         )
-    _require_finite(student, "student's logits")
-    _require_finite(teacher, "teacher's logits")
+    require_finite(student, "student's logits")
+    require_finite(teacher, "teacher's logits")
     if not len(student):
         return {}
     log_q = student.detach().double().log_softmax(-1)
@@ -211,7 +212,7 @@ def _labelled(logits: Tensor, labels: Tensor, label_names: Sequence[str]) -> tup
             f"got {len(label_names)} names."
         )
     counted = labels != _IGNORED
-    _require_finite(logits, "logits", counted)
+    require_finite(logits, "logits", counted)
     wrong = counted & ((labels < 0) | (labels >= len(label_names)))
     if wrong.any():
         raise SignalError(
@@ -221,7 +222,14 @@ def _labelled(logits: Tensor, labels: Tensor, label_names: Sequence[str]) -> tup
     return logits.detach()[counted].double(), labels[counted].long()
 
 
-def _require_finite(logits: Tensor, subject: str, counted: Tensor | None = None) -> None:
+def require_finite(logits: Tensor, subject: str, counted: Tensor | None = None) -> None:
+    """Raise NotFiniteError naming the rows.
+
+    Args:
+        logits: ``[N, C]``.
+        subject: Whose they are.
+        counted: Rows that matter, ``[N]`` bool; None: all.
+    """
     broken = ~torch.isfinite(logits).all(-1)  # [N]
     if counted is not None:
         broken = broken & counted

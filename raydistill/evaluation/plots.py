@@ -27,6 +27,7 @@ from raydistill.evaluation.table import (
     format_count,
     format_ms,
     format_score,
+    headline,
     number,
     ordered_models,
 )
@@ -96,12 +97,13 @@ class Curve:
 
 
 def comparison_svg(summary: Mapping[str, Any]) -> str | None:
-    """Accuracy against parameters, for the page; none with fewer than two models to show."""
+    """Accuracy (or what stands for it) against parameters, for the page; none with fewer than two models."""
     with _style("comparison"):
         figure = _comparison(summary)
         if figure is None:
             return None
-        return _svg(figure, "Accuracy against number of parameters, student beside its teachers")
+        name = headline(summary.get("models") or ()).name
+        return _svg(figure, f"{name} against number of parameters, student beside its teachers")
 
 
 def comparison_png(summary: Mapping[str, Any], path: Path) -> Path | None:
@@ -112,7 +114,7 @@ def comparison_png(summary: Mapping[str, Any], path: Path) -> Path | None:
         path: Of the file to write.
 
     Returns:
-        The path, or none and no file when fewer than two models have both accuracy and parameters.
+        The path, or none and no file when fewer than two models have both figure and parameters.
     """
     with _style("comparison"):
         figure = _comparison(summary)
@@ -227,15 +229,16 @@ def _draw_curve(axes: Axes, curve: Curve, steps: tuple[float, float], *, last_ro
 
 def _comparison(summary: Mapping[str, Any]) -> Figure | None:
     """Points with their names beside them; the labels find a free place."""
+    first = headline(summary.get("models") or ())
     models = [
-        model
+        {**model, "shown": model[first.key]}
         for model in ordered_models(summary)
-        if number(model.get("accuracy")) is not None and (number(model.get("parameters")) or 0) > 0
+        if number(model.get(first.key)) is not None and (number(model.get("parameters")) or 0) > 0
     ]
     if len(models) < _MIN_MODELS:
         return None
     sizes = [float(model["parameters"]) for model in models]
-    scores = [float(model["accuracy"]) for model in models]
+    scores = [float(model["shown"]) for model in models]
     height = 430
     figure = _figure(height)
     axes = figure.add_axes(
@@ -245,7 +248,7 @@ def _comparison(summary: Mapping[str, Any]) -> Figure | None:
     axes.set_xscale("log")
     room = max(2.2, (max(sizes) / min(sizes)) ** 0.22)
     axes.set_xlim(min(sizes) / room, max(sizes) * room)
-    spread = max(max(scores) - min(scores), 0.02)
+    spread = max(max(scores) - min(scores), 0.02 * max(1.0, *map(abs, scores)))
     axes.set_ylim(min(scores) - 0.24 * spread, max(scores) + 0.24 * spread)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -253,9 +256,9 @@ def _comparison(summary: Mapping[str, Any]) -> Figure | None:
         FuncFormatter(lambda size, _: format_count(size).replace(".0", ""))
     )
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(_ticks(axes, score=True)))
+    axes.yaxis.set_major_formatter(FuncFormatter(_ticks(axes, score=first.show is format_score)))
     axes.tick_params(labelsize=12)
-    figure.text(14 / _WIDTH, 1 - 24 / height, "Accuracy", fontsize=12.5, fontweight="bold")
+    figure.text(14 / _WIDTH, 1 - 24 / height, first.name, fontsize=12.5, fontweight="bold")
     figure.text(
         1 - 12 / _WIDTH,
         10 / height,
@@ -287,7 +290,7 @@ def _draw_gain(axes: Axes, models: Sequence[Mapping[str, Any]]) -> None:
     if len(ends) == _MIN_MODELS:
         axes.plot(
             [float(end["parameters"]) for end in ends.values()],
-            [float(end["accuracy"]) for end in ends.values()],
+            [float(end["shown"]) for end in ends.values()],
             color=_STUDENT,
             linewidth=1.2,
             dashes=(2, 2.5),
@@ -303,8 +306,7 @@ def _draw_labels(figure: Figure, axes: Axes, models: Sequence[Mapping[str, Any]]
     renderer = FigureCanvasAgg(figure).get_renderer()
     frame = axes.get_window_extent(renderer)
     spots = [
-        tuple(axes.transData.transform((float(m["parameters"]), float(m["accuracy"]))))
-        for m in models
+        tuple(axes.transData.transform((float(m["parameters"]), float(m["shown"])))) for m in models
     ]
     taken: list[_Box] = [(x - 9, y - 9, x + 9, y + 9) for x, y in spots]
     for model, (x, y) in zip(models, spots, strict=True):
@@ -324,7 +326,7 @@ def _draw_labels(figure: Figure, axes: Axes, models: Sequence[Mapping[str, Any]]
         if align != "center" and math.hypot(dx, dy) > 32:  # noqa: PLR2004
             axes.annotate(
                 "",
-                (float(model["parameters"]), float(model["accuracy"])),
+                (float(model["parameters"]), float(model["shown"])),
                 xytext=(dx, dy),
                 textcoords="offset points",
                 arrowprops={"arrowstyle": "-", "color": _MUTED, "linewidth": 0.7, "shrinkB": 8},
@@ -332,7 +334,7 @@ def _draw_labels(figure: Figure, axes: Axes, models: Sequence[Mapping[str, Any]]
         for text, shift, font in ((detail, -8.0, foot), (name, 7.5, head)):
             axes.annotate(
                 text,
-                (float(model["parameters"]), float(model["accuracy"])),
+                (float(model["parameters"]), float(model["shown"])),
                 xytext=(dx, dy + shift),
                 textcoords="offset points",
                 ha=align,

@@ -14,7 +14,7 @@ the user's: everything is escaped, and the page's own policy allows neither scri
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ import yaml
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
+from raydistill.config.task import METRICS
 from raydistill.errors import ConfigError
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.evaluation.plots import Curve, comparison_svg, curves_svg
 from raydistill.evaluation.table import (
     MISSING,
     comparison_rows,
+    format_amount,
     format_duration,
     format_integer,
     format_megabytes,
@@ -40,18 +42,52 @@ from raydistill.evaluation.table import (
 
 __all__ = ["write_report"]
 
-_SCORES = frozenset({"accuracy", "macro_f1", "ece", "agreement"})
+_SCORES = frozenset(
+    {
+        "accuracy",
+        "micro_f1",
+        "macro_f1",
+        "exact_match",
+        "mean_average_precision",
+        "ece",
+        "agreement",
+    }
+)
 _NAMES = {
     "accuracy": "Validation accuracy",
+    "micro_f1": "Validation micro F1",
     "macro_f1": "Validation macro F1",
+    "mean_average_precision": "Validation mean average precision",
     "nll": "Validation loss (nats)",
     "ece": "Validation calibration error",
+    "rmse": "Validation RMSE",
+    "mse": "Validation mean squared error",
+    "mae": "Validation mean absolute error",
+    "pearson": "Validation correlation (Pearson)",
+    "spearman": "Validation correlation (Spearman)",
+    "r2": "Validation R²",
 }
-_FIRST = ("accuracy", "macro_f1", "nll", "ece")
+_FIRST = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
+_OUTPUTS = {
+    "multi_label_classification": ("Labels", "Label by label"),
+    "regression": ("Targets", "Target by target"),
+}
 _SHORT_FINGERPRINT = 12
 _MAX_PER_CLASS_OPEN = 30
 
 Table = tuple[list[str], list[list[Any]]]
+_Columns = tuple[tuple[str, str, Callable[[object], str]], ...]
+_OF_CLASSES: _Columns = (
+    ("Precision", "precision", format_score),
+    ("Recall", "recall", format_score),
+    ("F1", "f1", format_score),
+)
+_OF_NUMBERS: _Columns = (
+    ("RMSE", "rmse", format_amount),
+    ("MAE", "mae", format_amount),
+    ("Pearson", "pearson", format_score),
+    ("Spearman", "spearman", format_score),
+)
 
 
 def write_report(run_folder: Path) -> Path:
@@ -92,11 +128,13 @@ def write_report(run_folder: Path) -> Path:
         notes=[str(note) for note in summary.get("notes") or ()] + _torn_note(num_torn),
         picture=_markup(comparison_svg(summary)),
         comparison=_comparison(summary),
+        calibrated=any("ece" in model for model in summary["models"]),
         timed=any("latency_ms_batch1" in model for model in summary["models"]),
         **_curves(history, _selected_by(config)),
         time=_time(metrics),
         store=_store(metrics),
         per_class=_per_class(summary),
+        each_title=_OUTPUTS.get(str(summary.get("task")), ("", "Class by class"))[1],
         per_class_open=len(summary.get("per_class") or ()) <= _MAX_PER_CLASS_OPEN,
         teachers=_teachers(summary, metrics),
         config=config.strip(),
@@ -185,7 +223,10 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     labels = summary.get("labels") or []
     facts = [
         ("Rows", ", ".join(counted)),
-        ("Classes", format_integer(len(labels)) if labels else ""),
+        (
+            _OUTPUTS.get(str(summary.get("task")), ("Classes", ""))[0],
+            format_integer(len(labels)) if labels else "",
+        ),
         ("Started", _moment(summary.get("started"))),
         ("Took", format_duration(summary.get("duration_s"))),
         ("Seed", str(summary.get("seed", MISSING))),
@@ -315,15 +356,19 @@ def _store(metrics: Mapping[str, Any]) -> str:
 
 
 def _per_class(summary: Mapping[str, Any]) -> Table | None:
+    found = summary.get("per_class") or ()
+    numbers = any("rmse" in row for row in found)
+    columns = _OF_NUMBERS if numbers else _OF_CLASSES
     rows = [
         [
             str(row.get("label", MISSING)),
-            *(format_score(row.get(key)) for key in ("precision", "recall", "f1")),
+            *(show(row.get(key)) for _, key, show in columns),
             format_integer(row.get("support")),
         ]
-        for row in summary.get("per_class") or ()
+        for row in found
     ]
-    return (["Class", "Precision", "Recall", "F1", "Rows"], rows) if rows else None
+    head = "Target" if numbers else "Class"
+    return ([head, *(title for title, _, _ in columns), "Rows"], rows) if rows else None
 
 
 def _teachers(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Table | None:
@@ -332,7 +377,16 @@ def _teachers(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Table |
     if not teachers:
         return None
     headers = ["Teacher", "Model", "Fingerprint", "Replicas", "Rows computed", "Answers (MB)"]
-    headers.append("Agreement with student")
+    split = _last_split(metrics)
+    likeness = next(
+        (
+            key
+            for key in ("agreement", "correlation")
+            if any(f"{split}/{key}/" in m for m in metrics)
+        ),
+        "agreement",
+    )
+    headers.append(f"{likeness.capitalize()} with student")
     rows: list[list[Any]] = []
     for name, facts in teachers.items():
         fingerprint = str(facts.get("fingerprint") or "")
@@ -345,11 +399,16 @@ def _teachers(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Table |
                 format_integer(facts.get("replicas")),
                 format_integer(computed),
                 format_megabytes(facts.get("answer_bytes")),
-                format_score(metrics.get(f"test/agreement/{name}")),
+                format_score(metrics.get(f"{split}/{likeness}/{name}")),
             ]
         )
     shown = [i for i in range(len(headers)) if any(row[i] != MISSING for row in rows)]
     return [headers[i] for i in shown], [[row[i] for i in shown] for row in rows]
+
+
+def _last_split(metrics: Mapping[str, Any]) -> str:
+    """Where teachers were measured."""
+    return "test" if any(name.startswith("test/") for name in metrics) else "validation"
 
 
 def _shortened(fingerprint: str) -> str:

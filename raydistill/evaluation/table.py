@@ -7,7 +7,9 @@ from typing import Any
 
 __all__ = [
     "MISSING",
+    "Headline",
     "comparison_rows",
+    "format_amount",
     "format_bytes",
     "format_count",
     "format_duration",
@@ -16,6 +18,7 @@ __all__ = [
     "format_ms",
     "format_score",
     "format_share",
+    "headline",
     "number",
     "ordered_models",
     "result_sentence",
@@ -45,6 +48,22 @@ def format_score(value: object) -> str:
     if score is None:
         return MISSING
     return f"{score:.{_SCORE_DIGITS}f}".replace("-0.", "-.").removeprefix("0")
+
+
+def format_amount(value: object) -> str:
+    """A number in a unit of its own, with four significant digits.
+
+    Example:
+        >>> format_amount(0.81234), format_amount(1234.5), format_amount(12.345), format_amount(0)
+        ('0.8123', '1,234', '12.35', '0')
+    """
+    amount = number(value)
+    if amount is None:
+        return MISSING
+    if amount and not 1e-3 <= abs(amount) < 1e6:  # noqa: PLR2004
+        return f"{amount:.3e}"
+    decimals = max(0, _SCORE_DIGITS - 1 - math.floor(math.log10(abs(amount)))) if amount else 0
+    return f"{amount:,.{min(decimals, _SCORE_DIGITS)}f}"
 
 
 def format_count(value: object) -> str:
@@ -160,7 +179,15 @@ class _Column:
 
 _COLUMNS = (
     _Column("Accuracy", "accuracy", format_score),
+    _Column("Micro F1", "micro_f1", format_score),
     _Column("Macro F1", "macro_f1", format_score),
+    _Column("Exact match", "exact_match", format_score),
+    _Column("Mean AP", "mean_average_precision", format_score),
+    _Column("RMSE", "rmse", format_amount),
+    _Column("MAE", "mae", format_amount),
+    _Column("Pearson", "pearson", format_score),
+    _Column("Spearman", "spearman", format_score),
+    _Column("R²", "r2", format_score),
     _Column("ECE", "ece", format_score),
     _Column("Parameters", "parameters", format_count),
     _Column("On disk (MB)", "disk_bytes", format_megabytes),
@@ -169,14 +196,54 @@ _COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
+class Headline:
+    """The figure that models are compared by first.
+
+    Attributes:
+        key: In the summary.
+        name: On an axis.
+        phrase: In a sentence.
+        show: As text.
+        sign: 1 if more is better, else -1.
+    """
+
+    key: str
+    name: str
+    phrase: str
+    show: Callable[[object], str] = format_score
+    sign: int = 1
+
+
+_HEADLINES = (
+    Headline("accuracy", "Accuracy", "accuracy"),
+    Headline("micro_f1", "Micro F1", "micro F1"),
+    Headline("rmse", "RMSE, smaller is better", "RMSE (smaller is better)", format_amount, -1),
+)
+
+
+def headline(models: Sequence[Mapping[str, Any]]) -> Headline:
+    """The first that any model has.
+
+    Example:
+        >>> headline([{"role": "student", "rmse": 0.7}]).name
+        'RMSE, smaller is better'
+    """
+    there = (
+        one for one in _HEADLINES if any(number(model.get(one.key)) is not None for model in models)
+    )
+    return next(there, _HEADLINES[0])
+
+
 def ordered_models(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Student, baseline, teachers from the best down, ensemble; those of unknown role last."""
     models = [dict(model) for model in summary.get("models") or ()]
 
+    first = headline(models)
+
     def place(model: Mapping[str, Any]) -> tuple[int, float]:
-        return _ROLES.get(str(model.get("role")), len(_ROLES)), -(
-            number(model.get("accuracy")) or 0
-        )
+        role = _ROLES.get(str(model.get("role")), len(_ROLES))
+        return role, -first.sign * (number(model.get(first.key)) or 0)
 
     return sorted(models, key=place)
 
@@ -226,7 +293,7 @@ def result_sentence(summary: Mapping[str, Any]) -> str:
         summary: Of a run; only ``models`` is read.
 
     Returns:
-        As much of it as was measured; empty without the student's accuracy.
+        As much of it as was measured; empty without the student's figure.
 
     Example:
         >>> models = [
@@ -238,19 +305,20 @@ def result_sentence(summary: Mapping[str, Any]) -> str:
     """
     models = ordered_models(summary)
     student = next((model for model in models if model.get("role") == "student"), {})
-    accuracy = number(student.get("accuracy"))
-    if accuracy is None:
+    first = headline(models)
+    reached = number(student.get(first.key))
+    if reached is None:
         return ""
-    sentence = f"The student reaches {format_score(accuracy)} accuracy"
+    sentence = f"The student reaches {first.show(reached)} {first.phrase}"
     teachers = [
         (score, model)
         for model in models
-        if model.get("role") == "teacher" and (score := number(model.get("accuracy"))) is not None
+        if model.get("role") == "teacher" and (score := number(model.get(first.key))) is not None
     ]
     if not teachers:
         return f"{sentence}."
-    score, teacher = max(teachers, key=lambda pair: pair[0])
-    sentence += f", {_distance(accuracy - score)} its best teacher"
+    score, teacher = max(teachers, key=lambda pair: first.sign * pair[0])
+    sentence += f", {_distance(reached - score, first)} its best teacher"
     sentence += f", {teacher['name']}" if teacher.get("name") else ""
     shares = [
         f"{format_share(own / other)} of its {what}"
@@ -260,10 +328,10 @@ def result_sentence(summary: Mapping[str, Any]) -> str:
     return f"{sentence}{', with ' if shares else ''}{_joined(shares)}."
 
 
-def _distance(gain: float) -> str:
-    if format_score(abs(gain)) == format_score(0):
+def _distance(gain: float, first: Headline) -> str:
+    if round(abs(gain), _SCORE_DIGITS) == 0:
         return "level with"
-    return f"{format_score(abs(gain))} {'above' if gain > 0 else 'below'}"
+    return f"{first.show(abs(gain))} {'above' if gain > 0 else 'below'}"
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raydistill.models.describe import ModelSource, quiet_transformers
 
@@ -14,7 +14,7 @@ __all__ = ["build_student", "load_classifier", "load_tokenizer", "outline", "tak
 
 def load_tokenizer(source: ModelSource) -> Any:
     """The source's tokenizer, with a padding token if it had none."""
-    from transformers import AutoTokenizer
+    from raydistill.models.auto import AutoTokenizer
 
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **source.options)
@@ -33,7 +33,7 @@ def load_classifier(
         dtype: Of the weights.
         attention_maps: Whether maps will be asked for; fused attention cannot give them.
     """
-    from transformers import AutoModelForSequenceClassification
+    from raydistill.models.auto import AutoModelForSequenceClassification
 
     options = dict(source.options)
     if attention_maps:
@@ -55,6 +55,8 @@ def build_student(
     random_config: dict[str, Any] | None = None,
     pad_token_id: int | None = None,
     vocabulary: int | None = None,
+    problem_type: str | None = None,
+    embeddings: Tensor | None = None,
 ) -> nn.Module:
     """The model that will be trained, in float32.
 
@@ -69,8 +71,10 @@ def build_student(
         random_config: Hugging Face configuration for random weights instead of the source's.
         pad_token_id: Of the student's tokenizer.
         vocabulary: Size of the student's tokenizer, for random weights.
+        problem_type: What its outputs mean, as transformers says it; kept in its configuration.
+        embeddings: First embedding matrix instead of a random one, ``[tokens, width]``.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from raydistill.models.auto import AutoConfig, AutoModelForSequenceClassification
 
     names = dict(enumerate(labels))
     head = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
@@ -81,10 +85,12 @@ def build_student(
         # A model type's own default names some other token, whose embedding would never be learned.
         settings.setdefault("pad_token_id", pad_token_id)
         config = AutoConfig.for_model(settings.pop("model_type"), **settings, **head)
+        config.problem_type = problem_type
     else:
         config = AutoConfig.from_pretrained(source.location, **source.options)
         if head_columns is None:
             config.id2label, config.label2id = head["id2label"], head["label2id"]
+        config.problem_type = problem_type
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = pad_token_id
     _set_dropout(config, dropout)
@@ -107,6 +113,12 @@ def build_student(
         loaded.num_labels = len(names)
     if layers is not None:
         take_layers(model, layers)
+    built: Any = model
+    if embeddings is not None:
+        with torch.no_grad():
+            built.get_input_embeddings().weight.copy_(embeddings)
+    if getattr(config, "freeze_embeddings", False):  # which loading forgets
+        built.get_input_embeddings().requires_grad_(False)
     return model
 
 
@@ -123,7 +135,7 @@ def outline(
         layers: Blocks to keep, from 0; None keeps all.
         random_config: Hugging Face configuration instead of the source's.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from raydistill.models.auto import AutoConfig, AutoModelForSequenceClassification
 
     if random_config is not None:
         settings = dict(random_config)

@@ -12,6 +12,7 @@ from typing import Any
 from raydistill.errors import ConfigError
 
 __all__ = [
+    "RECURRENT",
     "ModelSource",
     "ModelTraits",
     "quiet_transformers",
@@ -20,6 +21,8 @@ __all__ = [
     "traits_of_config",
 ]
 
+RECURRENT = "raydistill_recurrent"
+"""The model type of :mod:`raydistill.models.recurrent`, which imports transformers."""
 _WEIGHTS = "*.safetensors"
 _UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 # Position 0 of these is padding_idx + 1.
@@ -61,13 +64,17 @@ class ModelTraits:
     Attributes:
         num_layers: Blocks; there are one more hidden states.
         width: Of a hidden state.
-        num_heads: Attention heads of a block.
+        num_heads: Attention heads of a block; 0 where there is no attention.
         labels: Names of the classes in the order of the logits.
         max_positions: Longest input; None if unbounded.
         tokenizer: Fingerprint: equal ones give equal tokens for equal text.
         inside: Widths of the queries, keys and values of a block; or a clause why they cannot be read;
-            None if nobody looked. No part of what a teacher is known by: nothing follows from it
-            that weights and configuration do not say.
+            None if nobody looked.
+        problem_type: What transformers says its outputs mean: ``single_label_classification``,
+            ``multi_label_classification``, ``regression``; None if nobody said.
+        embedding_width: Of hidden state 0, where it is another than that of the others. This and the
+            two before are no part of what a teacher is known by: nothing follows from them that weights
+            and configuration do not say.
     """
 
     num_layers: int
@@ -77,6 +84,8 @@ class ModelTraits:
     max_positions: int | None
     tokenizer: str
     inside: Mapping[str, int] | str | None = field(default=None, repr=False, compare=False)
+    problem_type: str | None = field(default=None, repr=False, compare=False)
+    embedding_width: int | None = field(default=None, repr=False, compare=False)
 
 
 @contextmanager
@@ -136,7 +145,7 @@ def read_traits(
     Raises:
         ConfigError: It does not exist, is not safe, or is no encoder that can classify.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from raydistill.models.auto import AutoConfig, AutoTokenizer
 
     if weights:
         require_safe_folder(path, source)
@@ -183,7 +192,16 @@ def traits_of_config(config: Any, tokenizer: Any) -> ModelTraits:
         labels=labels,
         max_positions=None if positions is None or positions <= 0 else int(positions) - offset,
         tokenizer=tokenizer_fingerprint(tokenizer),
+        problem_type=getattr(config, "problem_type", None),
+        embedding_width=_embedding_width(config),
     )
+
+
+def _embedding_width(config: Any) -> int | None:
+    """Of our own model; those of transformers bring embeddings to the width of the blocks."""
+    if config.model_type != RECURRENT or config.embedding_size == config.hidden_size:
+        return None
+    return int(config.embedding_size)
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

@@ -142,7 +142,7 @@ def describe_inside(config: Any, *, trust_remote_code: bool = False) -> Mapping[
         config: Of Hugging Face.
         trust_remote_code: Whether code beside the weights may run.
     """
-    from transformers import AutoModelForSequenceClassification
+    from raydistill.models.auto import AutoModelForSequenceClassification
 
     try:
         with quiet_transformers(), torch.device("meta"):

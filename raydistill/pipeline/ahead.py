@@ -23,7 +23,9 @@ def moved(fed: Fed, device: torch.device) -> Fed:
     signals = {name: on_device(signal, device) for name, signal in fed.signals.items()}
     batch = fed.micro_batch.batch
     inputs = {name: move(tensor) for name, tensor in batch.inputs.items()}
-    ahead = replace(batch, inputs=inputs, labels=move(batch.labels), counts=move(batch.counts))
+    route = None if batch.route is None else move(batch.route)
+    labels, counts = move(batch.labels), move(batch.counts)
+    ahead = replace(batch, inputs=inputs, labels=labels, counts=counts, route=route)
     return Fed(replace(fed.micro_batch, batch=ahead), signals)
 
 
@@ -52,8 +54,9 @@ def copied_ahead(items: Iterable[Fed], device: torch.device) -> Iterator[Fed]:
 def _keep(fed: Fed, stream: torch.cuda.Stream) -> None:
     """Memory that was made on the side stream is not given away before this stream is done with it."""
     batch = fed.micro_batch.batch
-    for tensor in (*batch.inputs.values(), batch.labels, batch.counts):
-        tensor.record_stream(stream)
+    for tensor in (*batch.inputs.values(), batch.labels, batch.counts, batch.route):
+        if tensor is not None:
+            tensor.record_stream(stream)
     for signal in fed.signals.values():
         for part in signal.parts:
             signal.part(part).record_stream(stream)

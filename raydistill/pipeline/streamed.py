@@ -14,12 +14,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raydistill.config.task import TaskKind
 from raydistill.data.order import Rows, epoch_order, steps_per_epoch
 from raydistill.data.readers import Skip
 from raydistill.data.stream import Stream
 from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import StepRows
-from raydistill.tasks import Batch, TextClassification
+from raydistill.tasks import Batch, task_of
 
 __all__ = ["StreamedRows"]
 
@@ -31,13 +32,16 @@ class StreamedRows:
 
     Args:
         stream: Where rows come from.
+        kind: What their labels mean.
         batch_rows: Of one optimizer step, over all workers.
         window_rows: How many are mixed at a time.
         seed: Of the order.
     """
 
-    def __init__(self, stream: Stream, *, batch_rows: int, window_rows: int, seed: int) -> None:
-        self._stream, self._batch_rows = stream, batch_rows
+    def __init__(
+        self, stream: Stream, *, kind: TaskKind, batch_rows: int, window_rows: int, seed: int
+    ) -> None:
+        self._stream, self._kind, self._batch_rows = stream, kind, batch_rows
         self._window_rows, self._seed = window_rows, seed
         self._num_rows = 0  # of the last epoch that was seen to its end
         self._at: dict[int, int] = {}  # row to its place in what is held
@@ -86,7 +90,7 @@ class StreamedRows:
 
     def _hold(self, table: pa.Table) -> Rows:
         """From now on these rows can be asked for."""
-        self._task = TextClassification(table, self._stream.labels)
+        self._task = task_of(self._kind, table, self._stream.labels)
         self._lengths = self._task.lengths()
         ids: Rows = table["row_id"].to_numpy()
         self._at = {int(row): i for i, row in enumerate(ids)}
@@ -95,7 +99,7 @@ class StreamedRows:
     def batch(
         self, rows: list[int], tokenizer: Any, max_tokens: int, *, filler: bool = False
     ) -> Batch:
-        """Some rows of the present step, as :meth:`TextClassification.batch` makes them."""
+        """Some rows of the present step, as :meth:`raydistill.tasks.TextTask.batch` makes them."""
         places = [self._at[row] for row in rows]
         return self._task.batch(places, tokenizer, max_tokens, filler=filler)
 

@@ -1,13 +1,22 @@
 """The rows that a configuration names."""
 
+import re
 from dataclasses import replace
 
 from raydistill.config import DistillConfig
-from raydistill.config.losses import CrossEntropyLoss
+from raydistill.config.ensemble import RoutingWeighting
+from raydistill.config.losses import HardLoss
+from raydistill.config.task import (
+    MultiLabelClassificationTask,
+    RegressionTask,
+    TaskSection,
+)
 from raydistill.data import (
     SPLIT_NAMES,
     Origin,
+    Routes,
     Split,
+    Targets,
     find_dataset_splits,
     find_splits,
     load_splits,
@@ -15,7 +24,9 @@ from raydistill.data import (
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import shown_uri
 
-__all__ = ["load_data"]
+__all__ = ["load_data", "targets_of"]
+
+_COLUMN = re.compile(r"\(task\.([a-z_]+)(?:\.\d+)?\)")
 
 
 def load_data(config: DistillConfig) -> dict[str, Split]:
@@ -24,8 +35,31 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     Raises:
         ConfigError: Every fault of every file.
     """
-    data, task = config.data, config.task
-    faults: list[Fault] = []
+    task = config.task
+    files, faults = _named_rows(config)
+    splits: dict[str, Split] = {}
+    try:
+        splits = load_splits(
+            files,
+            text=task.text,
+            text_pair=task.text_pair,
+            label=task.label,
+            labels=task.labels,
+            routes=_routes(config),
+            streaming=config.data.streaming,
+            targets=targets_of(task),
+        )
+    except ConfigError as error:
+        # Without training rows there are no names of labels: that was said above.
+        faults += [f for f in error.faults if "train" in files or f.path != "task.labels"]
+    if faults:
+        raise ConfigError([_with_basis(fault) for fault in faults])
+    return splits
+
+
+def _named_rows(config: DistillConfig) -> tuple[dict[str, list[Origin]], list[Fault]]:
+    """Split name to what is read for it."""
+    data, faults = config.data, list[Fault]()
     files: dict[str, list[Origin]] = {}
     if data.folder is not None:
         try:
@@ -48,9 +82,7 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
             faults += error.faults
         else:
             files = {name: [part] for name, part in parts.items()}
-    if data.unlabelled is None and all(
-        isinstance(loss, CrossEntropyLoss) for loss in config.losses
-    ):
+    if all(isinstance(loss, HardLoss) for loss in config.losses):
         files.pop("unlabelled", None)  # nothing would be learnt from it
     for name in SPLIT_NAMES:
         written = getattr(data, name)
@@ -65,26 +97,31 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
                 rests_on=("data.train", "data.folder", "data.dataset"),
             )
         )
-    splits: dict[str, Split] = {}
-    try:
-        splits = load_splits(
-            files,
-            text=task.text,
-            text_pair=task.text_pair,
-            label=task.label,
-            labels=task.labels,
-            streaming=data.streaming,
-        )
-    except ConfigError as error:
-        # Without training rows there are no names of labels: that was said above.
-        faults += [f for f in error.faults if "train" in files or f.path != "task.labels"]
-    if faults:
-        raise ConfigError([_with_basis(fault) for fault in faults])
-    return splits
+    return files, faults
+
+
+def targets_of(task: TaskSection) -> Targets | None:
+    """Where labels stand that are not one class a row; None where they are."""
+    match task:
+        case MultiLabelClassificationTask(label=label, labels=labels, separator=separator):
+            return Targets("classes", label, None if labels is None else tuple(labels), separator)
+        case RegressionTask(label=label, labels=labels):
+            return Targets("numbers", label, None if labels is None else tuple(labels))
+    return None
+
+
+def _routes(config: DistillConfig) -> Routes | None:
+    """Which rows go to which teacher, if a column says so."""
+    weighting = config.ensemble.weighting
+    if not isinstance(weighting, RoutingWeighting):
+        return None
+    return Routes(
+        weighting.column, tuple(config.teachers), weighting.routes, weighting.others == "all"
+    )
 
 
 def _with_basis(fault: Fault) -> Fault:
     """A complaint about a column rests on its name, too."""
-    columns = ("text", "text_pair", "label", "labels")
-    named = tuple(f"task.{name}" for name in columns if f"(task.{name})" in fault.message)
+    named = tuple(f"task.{name}" for name in _COLUMN.findall(fault.message))
+    named += ("ensemble.weighting",) if "(ensemble.weighting.column)" in fault.message else ()
     return replace(fault, rests_on=(fault.path, *named)) if named else fault

@@ -30,6 +30,20 @@ def fit_faults(
     loss: Any = config.losses[index]
     faults, base = [], f"losses.{index}"
     on_maps = isinstance(loss, AttentionLoss)
+    if on_maps and 0 in (student.num_heads, teacher.num_heads):
+        who, model = (
+            ("the student", "student")
+            if student.num_heads == 0
+            else (f"teachers.{name}", f"teachers.{name}.model")
+        )
+        return [
+            Fault(
+                f"{base}.kind",
+                f"compares attention maps, but {who} is a network without attention. Use a loss on hidden states, e.g. "
+                "hidden_mse, or on logits.",
+                rests_on=(f"{base}.kind", model),
+            )
+        ]
     needs_width = not on_maps and loss.kind not in _ANY_WIDTH
     if needs_width and student.width != teacher.width and loss.projection is None:
         faults.append(

@@ -28,6 +28,9 @@ class LayerChoice:
         loss = self.loss
         if isinstance(loss, LayerAttentionLoss):
             return self._all_layers(loss)
+        heads = self.student_traits.num_heads, self.teacher_traits.num_heads
+        if isinstance(loss, AttentionLoss) and 0 in heads:
+            return []  # which is a fault elsewhere
         written = loss.written_for(self.teacher)
         if written is None:
             return []
@@ -61,11 +64,18 @@ class LayerChoice:
     def _all_layers(
         self, loss: LayerAttentionLoss
     ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        base, sides = f"losses.{self.index}", []
+        base = f"losses.{self.index}"
+        sides: list[tuple[int, ...] | None] = []
         for key, student in (("student_layers", True), ("teacher_layers", False)):
             traits = self.student_traits if student else self.teacher_traits
             written = getattr(loss, key)
             chosen = range(1, traits.num_layers + 1) if written == "all" else written
+            if not chosen:
+                path = f"{base}.{key}"
+                message = "is all blocks, of which there are none. Write [0], the embeddings."
+                self.faults.append(Fault(path, message, rests_on=(path,)))
+                sides.append(None)
+                continue
             sides.append(self._layers(f"{base}.{key}", chosen, student=student))
         own, theirs = sides
         if own is None or theirs is None:
@@ -83,6 +93,13 @@ class LayerChoice:
         of_blocks = isinstance(self.loss, AttentionLoss) or states_of(self.loss) != "hidden"
         try:
             found = tuple(resolve_layer(layer, traits.num_layers) for layer in layers)
+            if not of_blocks and 0 in found and traits.embedding_width is not None:
+                message = (
+                    f"is hidden state 0 of {who}, its embeddings, {traits.embedding_width} wide, where the others are "
+                    f"{traits.width}: they cannot be compared. Leave it out, or make a network of equal widths."
+                )
+                self.faults.append(Fault(path, message, rests_on=(path, model)))
+                return None
             if not (of_blocks and 0 in found):
                 return found
         except ValueError:

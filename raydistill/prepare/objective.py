@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from raydistill.alignment import label_columns
+from raydistill.alignment import output_columns
 from raydistill.config import DistillConfig
 from raydistill.config.ensemble import ValidationWeighting
 from raydistill.ensemble import normalise_weights, validation_weights
@@ -53,6 +53,7 @@ def plan_objective(
         projections=tuple(spec for one in found for spec in one.projections),
         group_rows=config.training.group_rows,
         seed=config.run.seed,
+        task=config.task.kind,
     )
     return plan, faults
 
@@ -68,7 +69,8 @@ def _columns(
             continue
         section = config.teachers[name]
         try:
-            columns[name] = label_columns(
+            columns[name] = output_columns(
+                config.task.kind,
                 traits.labels,
                 labels,
                 section.label_map,
@@ -80,11 +82,11 @@ def _columns(
 
 
 def _weights(config: DistillConfig) -> dict[str, float]:
-    """Of all teachers, summing to 1."""
+    """Of all teachers, summing to 1; where scores are still to be measured, all the same."""
     if not config.teachers:
         return {}
     weighting = config.ensemble.weighting
-    if isinstance(weighting, ValidationWeighting):
+    if isinstance(weighting, ValidationWeighting) and weighting.scores is not None:
         known = {n: s for n, s in weighting.scores.items() if n in config.teachers}
         if len(known) == len(config.teachers):
             found = validation_weights(

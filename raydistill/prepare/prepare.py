@@ -5,25 +5,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow.compute as pc
-
+from raydistill.alignment import output_columns
 from raydistill.config import DistillConfig, parse_config
 from raydistill.config.faults import in_order, without_echoes
 from raydistill.config.rules import needs_inside
-from raydistill.data import Split, Stream
+from raydistill.config.task import METRICS
+from raydistill.data import Split, Stream, any_label, labels_seen
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, ModelTraits, read_traits
 from raydistill.objective import ObjectivePlan
-from raydistill.prepare.data import load_data
+from raydistill.prepare.data import load_data, targets_of
 from raydistill.prepare.manifest import manifest_of
 from raydistill.prepare.objective import plan_objective
 from raydistill.prepare.sources import (
     head_faults,
+    meaning_faults,
     package_faults,
     resolve_source,
     weights_fingerprint,
 )
-from raydistill.prepare.student import frozen_faults, plan_student
+from raydistill.prepare.student import frozen_faults, plan_student, start_of
 from raydistill.schedules import plan_stages
 from raydistill.training.schedule import Steps, plan_steps
 from raydistill.training.student import StudentPlan
@@ -81,7 +82,8 @@ class Prepared:
     def model_folders(self) -> dict[str, Path]:
         """Folders that models are loaded from, by configuration path; hub ids are not among them."""
         named = {f"teachers.{name}.model": source for name, source in self.sources.items()}
-        named["student"] = self.student.source
+        if self.student.words is None:
+            named["student"] = self.student.source
         return {n: Path(s.location) for n, s in named.items() if Path(s.location).is_dir()}
 
     @property
@@ -157,25 +159,29 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
         if found is not None:
             traits[name] = found
             faults += head_faults(path, source)
+            faults += meaning_faults(path, found, config.task.kind)
             faults += _too_long(
                 f"teachers.{name}.max_tokens",
                 section.max_tokens or config.student.max_tokens,
                 found,
             )
-    student = tried(lambda: plan_student(config, sources=sources, traits=traits, labels=labels))
+    student = tried(
+        lambda: plan_student(config, sources=sources, traits=traits, splits=splits, labels=labels)
+    )
     if student is not None:
-        faults += _too_long("student.max_tokens", config.student.max_tokens, student[1])
+        faults += _too_long("student.max_tokens", config.student.max_tokens, student.traits)
     objective, wrong = plan_objective(
-        config, student=student[1] if student else None, teachers=traits, labels=labels
+        config, student=student.traits if student else None, teachers=traits, labels=labels
     )
     faults += wrong
     faults += _selection_faults(config, splits)
+    faults += _scoring_faults(config, splits, objective)
     if faults or splits is None or student is None or labels is None:
         return None, in_order(without_echoes(faults, ()))
-    plan, student_traits = student
+    plan = student.plan
     weights = {name: weights_fingerprint(source) for name, source in sources.items()}
-    if config.student.from_config is None:
-        weights["student"] = weights_fingerprint(plan.source)
+    if (start := start_of(plan)) is not None:
+        weights["student"] = start
     steps = plan_steps(config.training, _train_rows(splits))
     try:
         stages = plan_stages(config.stages, steps.total, len(config.losses))
@@ -185,7 +191,8 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
     if wrong := frozen_faults(config, plan):
         return None, wrong
     notes = [f"data.{s.name}: {note}" for s in splits.values() for note in s.notes]
-    notes += _idle_settings(config, objective, steps)
+    notes += _teacher_notes(config, traits, labels)
+    notes += [*student.notes, *_idle_settings(config, objective, steps)]
     return (
         Prepared(
             config=config,
@@ -194,7 +201,7 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
             sources=sources,
             traits=traits,
             student=plan,
-            student_traits=student_traits,
+            student_traits=student.traits,
             objective=objective,
             steps=steps,
             weights=weights,
@@ -214,6 +221,9 @@ def _train_rows(splits: Mapping[str, Split]) -> int | None:
 def _labels(config: DistillConfig, splits: Mapping[str, Split] | None) -> tuple[str, ...] | None:
     if splits is not None:
         return splits["train"].labels
+    targets = targets_of(config.task)
+    if targets is not None and not targets.in_one_column:
+        return targets.names
     return tuple(config.task.labels) if config.task.labels is not None else None
 
 
@@ -229,9 +239,6 @@ def _too_long(path: str, max_tokens: int, traits: ModelTraits) -> list[Fault]:
     ]
 
 
-_METRICS = ("accuracy", "macro_f1", "nll", "ece")
-
-
 def _selection_faults(config: DistillConfig, splits: Mapping[str, Split] | None) -> list[Fault]:
     """Metrics that choose must be measured."""
     faults = []
@@ -240,17 +247,24 @@ def _selection_faults(config: DistillConfig, splits: Mapping[str, Split] | None)
         named["tracking.champion_metric"] = config.tracking.champion_metric
     for path, metric in named.items():
         split, _, _ = metric.partition("/")
-        known = [f"{s}/{m}" for s in ("validation", "test") for m in _METRICS]
-        allowed = known[: len(_METRICS)] if path.startswith("training") else known
+        metrics = METRICS[config.task.kind]
+        known = [f"{s}/{m}" for s in ("validation", "test") for m in metrics]
+        allowed = known[: len(metrics)] if path.startswith("training") else known
         if metric not in allowed:
-            faults.append(Fault(path, f"must be one of {', '.join(allowed)}, got '{metric}'."))
+            faults.append(
+                Fault(
+                    path,
+                    f"must be one of {', '.join(allowed)}, got '{metric}'.",
+                    rests_on=(path, "task.kind"),
+                )
+            )
         elif path.startswith("tracking") and split not in config.evaluation.splits:
             faults.append(Fault(path, f"is {metric}, but evaluation.splits leaves {split} out."))
         elif (
             path.startswith("tracking")
             and splits is not None
             and split in splits
-            and pc.max(splits[split].table["label"]).as_py() < 0
+            and not any_label(splits[split].table)
         ):
             faults.append(Fault(path, f"is {metric}, but no row of data.{split} has a label."))
         elif path.startswith("tracking") and splits is not None and split not in splits:
@@ -274,6 +288,56 @@ def _selection_faults(config: DistillConfig, splits: Mapping[str, Split] | None)
             )
         )
     return faults
+
+
+def _teacher_notes(
+    config: DistillConfig, traits: Mapping[str, ModelTraits], labels: tuple[str, ...]
+) -> list[str]:
+    """What is taken for granted of teachers' outputs, and what of them is left out."""
+    kind, notes = config.task.kind, []
+    if kind == "text_classification":
+        return []
+    for name, shape in traits.items():
+        model = f"teachers.{name}.model"
+        if shape.problem_type is None:
+            notes.append(
+                f"{model} does not say what its outputs are (problem_type); they are read as those of {kind}."
+            )
+        extra = len(shape.labels) - sum(
+            column >= 0
+            for column in output_columns(
+                kind, shape.labels, labels, config.teachers[name].label_map, partial=True
+            )
+        )
+        if extra > 0:
+            notes.append(f"{model} has {extra} labels that the task has not; they are left out.")
+    return notes
+
+
+def _scoring_faults(
+    config: DistillConfig, splits: Mapping[str, Split] | None, objective: ObjectivePlan
+) -> list[Fault]:
+    """What keeps teachers from being scored on the validation rows."""
+    if not config.measures_teachers or splits is None:
+        return []
+    path, way_out = "ensemble.weighting.scores", "Write scores, or choose another weighting."
+    basis = (path, "data.validation", "data.folder")
+    if "validation" not in splits:
+        why = f"are to be measured, but there is no data.validation. {way_out}"
+        return [Fault(path, why, rests_on=basis)]
+    there = labels_seen(splits["validation"].table)
+    if not there:
+        why = f"are to be measured, but no row of data.validation has a label. {way_out}"
+        return [Fault(path, why, rests_on=basis)]
+    return [
+        Fault(
+            path,
+            f"are to be measured, but teachers.{name} knows the label of no row of data.validation. {way_out}",
+            rests_on=(*basis, f"teachers.{name}"),
+        )
+        for name, columns in objective.columns.items()
+        if not any(columns[label] >= 0 for label in there if label < len(columns))
+    ]
 
 
 def _idle_settings(config: DistillConfig, objective: ObjectivePlan, steps: Steps) -> list[str]:

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from raydistill.config.task import PROBLEM_TYPES, TaskKind
 from raydistill.errors import Fault
-from raydistill.models import ModelSource
+from raydistill.models import ModelSource, ModelTraits
 from raydistill.tracking import resolve_model
 
 __all__ = [
     "head_faults",
     "is_registry_uri",
+    "meaning_faults",
     "package_faults",
     "resolve_source",
     "weights_fingerprint",
@@ -70,7 +72,7 @@ def head_faults(path: str, source: ModelSource) -> list[Fault]:
         path: Where it stands in the configuration.
         source: A model whose configuration can be loaded.
     """
-    from transformers import AutoConfig
+    from raydistill.models.auto import AutoConfig
 
     config = AutoConfig.from_pretrained(source.location, **source.options)
     names = list(getattr(config, "architectures", None) or [])
@@ -83,6 +85,26 @@ def head_faults(path: str, source: ModelSource) -> list[Fault]:
             path,
             f"is a {names[0]}, which has no head for labels, so its answers would be random. "
             "Fine-tune it first: raydistill teach.",
+        )
+    ]
+
+
+def meaning_faults(path: str, traits: ModelTraits, kind: TaskKind) -> list[Fault]:
+    """A teacher whose outputs mean something else than the task's would be read as noise.
+
+    Args:
+        path: Where it stands in the configuration.
+        traits: Its shape.
+        kind: Of the task.
+    """
+    if traits.problem_type in (None, PROBLEM_TYPES[kind]):
+        return []
+    return [
+        Fault(
+            path,
+            f"was trained for {traits.problem_type} (problem_type in its config.json), but task.kind is {kind}. "
+            "Take a teacher that was trained for this kind.",
+            rests_on=(path, "task.kind"),
         )
     ]
 
@@ -124,7 +146,7 @@ def weights_fingerprint(source: ModelSource) -> str:
                     while chunk := stream.read(_CHUNK):
                         digest.update(chunk)
         return digest.hexdigest()
-    from transformers import AutoConfig
+    from raydistill.models.auto import AutoConfig
 
     config = AutoConfig.from_pretrained(source.location, **source.options)
     commit = getattr(config, "_commit_hash", None) or source.revision

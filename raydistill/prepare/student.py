@@ -4,20 +4,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from raydistill.alignment import label_columns
+from raydistill.alignment import output_columns
 from raydistill.config import DistillConfig
 from raydistill.config.faults import nearest
 from raydistill.config.models import FromTeacher
+from raydistill.config.presets import PRESETS
 from raydistill.config.rules import needs_inside
+from raydistill.config.task import PROBLEM_TYPES
+from raydistill.data import Split
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, ModelTraits, read_traits
-from raydistill.models.describe import quiet_transformers, traits_of_config
-from raydistill.models.inside import describe_inside
-from raydistill.prepare.sources import resolve_source
+from raydistill.models.describe import quiet_transformers
+from raydistill.prepare.network import plan_network
+from raydistill.prepare.planned import PlannedStudent, reason_of, shape_of, tokenizer_of
+from raydistill.prepare.sources import resolve_source, weights_fingerprint
 from raydistill.schedules import frozen_names
 from raydistill.training.student import StudentPlan, parameter_names
 
-__all__ = ["frozen_faults", "plan_student"]
+__all__ = ["frozen_faults", "plan_student", "start_of"]
 
 
 def plan_student(
@@ -25,19 +29,21 @@ def plan_student(
     *,
     sources: Mapping[str, ModelSource],
     traits: Mapping[str, ModelTraits],
+    splits: Mapping[str, Split] | None,
     labels: tuple[str, ...] | None,
-) -> tuple[StudentPlan, ModelTraits] | None:
+) -> PlannedStudent | None:
     """How the student is made, and its shape.
 
     Args:
         config: Whose student.
         sources: Of teachers, by name.
         traits: Shapes of those teachers that could be read.
+        splits: Rows; None if they could not be read.
         labels: Of the task; None if unknown.
 
     Returns:
-        None if it comes from nothing, or from a teacher that could not be read, which is a fault
-        elsewhere.
+        None if it comes from nothing, or from a teacher or rows that could not be read, which is a
+        fault elsewhere.
 
     Raises:
         ConfigError: It cannot be made.
@@ -47,11 +53,16 @@ def plan_student(
         "labels": labels or (),
         "max_tokens": section.max_tokens,
         "dropout": section.dropout,
+        "problem_type": PROBLEM_TYPES[config.task.kind],
     }
     if section.from_teacher is not None:
         return _of_teacher(config, section.from_teacher, sources, traits, common)
     if section.from_config is not None:
         return _random(config, section.from_config, common)
+    if section.network is not None:
+        return plan_network(
+            config, section.network, sources=sources, traits=traits, splits=splits, common=common
+        )
     if section.model is None:
         return None
     source = resolve_source(
@@ -63,8 +74,8 @@ def plan_student(
         trust_remote_code=section.trust_remote_code,
     )
     shape = read_traits("student.model", source, inside=needs_inside(config))
-    columns = _head_columns(shape.labels, labels, None)
-    return StudentPlan(source=source, head_columns=columns, **common), shape
+    columns = _head_columns(config, shape, labels, None)
+    return PlannedStudent(StudentPlan(source=source, head_columns=columns, **common), shape)
 
 
 def _of_teacher(
@@ -73,62 +84,83 @@ def _of_teacher(
     sources: Mapping[str, ModelSource],
     traits: Mapping[str, ModelTraits],
     common: dict[str, Any],
-) -> tuple[StudentPlan, ModelTraits] | None:
+) -> PlannedStudent | None:
     name = section.teacher
     if name not in traits:
         return None
     shape, labels = traits[name], common["labels"]
+    if shape.num_heads == 0:
+        raise ConfigError.of(
+            "student.from_teacher.teacher",
+            f"must be a transformer, whose layers can be taken one by one, but teachers.{name} has recurrent layers or none. "
+            "Name its folder as student.model to start from all of it.",
+        )
     wrong = [str(i) for i in section.layers if i >= shape.num_layers]
     if wrong:
         raise ConfigError.of(
             "student.from_teacher.layers",
             f"must be blocks of teachers.{name}, 0 to {shape.num_layers - 1}, got {', '.join(wrong)}.",
         )
-    columns = _head_columns(shape.labels, labels or None, config.teachers[name].label_map)
+    _require_sizes(config, shape, len(section.layers), name)
+    columns = _head_columns(config, shape, labels or None, config.teachers[name].label_map)
     layers = tuple(section.layers)
     plan = StudentPlan(source=sources[name], layers=layers, head_columns=columns, **common)
-    return plan, replace(shape, num_layers=len(layers), labels=labels)
+    return PlannedStudent(plan, replace(shape, num_layers=len(layers), labels=labels))
+
+
+def _require_sizes(config: DistillConfig, shape: ModelTraits, num_layers: int, name: str) -> None:
+    """Blocks of a teacher under the name of a preset must be that preset."""
+    preset = config.student.preset
+    if preset is None or preset not in PRESETS:
+        return
+    wanted, rests_on = PRESETS[preset], ("student.preset", f"teachers.{name}.model")
+    faults = []
+    if num_layers != wanted.layers:
+        path = "student.from_teacher.layers"
+        message = f"must be {wanted.layers} for student.preset: {preset}, got {num_layers}."
+        faults.append(Fault(path, message, rests_on=(path, "student.preset")))
+    if shape.width != wanted.width:
+        message = (
+            f"is {preset}, {wanted.width} wide, but the layers of teachers.{name} are {shape.width} wide. "
+            "Leave the preset out, or start it from random weights."
+        )
+        faults.append(Fault("student.preset", message, rests_on=rests_on))
+    if faults:
+        raise ConfigError(faults)
 
 
 def _head_columns(
-    own: tuple[str, ...], labels: tuple[str, ...] | None, label_map: Mapping[str, str] | None
+    config: DistillConfig,
+    source: ModelTraits,
+    labels: tuple[str, ...] | None,
+    label_map: Mapping[str, str] | None,
 ) -> tuple[int, ...] | None:
     """Rows of an existing head for the task's labels; None where a new head is needed."""
-    if labels is None:
+    kind = config.task.kind
+    if labels is None or source.problem_type not in (None, PROBLEM_TYPES[kind]):
         return None
     try:
-        return label_columns(own, labels, label_map)
+        return output_columns(kind, source.labels, labels, label_map)
     except ValueError:
         return None
 
 
 def _random(
     config: DistillConfig, settings: Mapping[str, Any], common: dict[str, Any]
-) -> tuple[StudentPlan, ModelTraits] | None:
-    section = config.student
-    faults = _config_faults(settings)
-    if section.tokenizer is None:
-        if faults:
-            raise ConfigError(faults)
-        return None
-    source = resolve_source(
-        "student.tokenizer",
-        section.tokenizer,
-        tracking_uri=config.tracking.uri,
-        revision=section.revision,
-        trust_remote_code=section.trust_remote_code,
-    )
-    from transformers import AutoConfig, AutoTokenizer
+) -> PlannedStudent | None:
+    from raydistill.models.auto import AutoConfig
 
+    faults = _config_faults(settings)
+    found = None
     try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(source.location, **source.options)
-    except Exception as error:  # whatever a tokenizer's files make transformers raise
-        fault = Fault("student.tokenizer", f"'{source.name}' cannot be loaded: {_reason(error)}")
-        raise ConfigError([*faults, fault]) from error
+        found = tokenizer_of(config)
+    except ConfigError as error:
+        faults += error.faults
     if faults:
         raise ConfigError(faults)
-    built = AutoConfig.for_model(**settings)
+    if found is None:
+        return None
+    source, tokenizer = found
     words = settings.get("vocab_size", len(tokenizer))
     if words < len(tokenizer):
         raise ConfigError.of(
@@ -136,14 +168,15 @@ def _random(
             f"must be at least the {len(tokenizer)} tokens of student.tokenizer, got {words}. Leave it out to take as many.",
         )
     plan = StudentPlan(source=source, random_config=dict(settings), **common)
-    traits = traits_of_config(built, tokenizer)
-    return plan, replace(traits, inside=describe_inside(built)) if needs_inside(config) else traits
+    shape = shape_of(AutoConfig.for_model(**settings), tokenizer, inside=needs_inside(config))
+    return PlannedStudent(plan, shape)
 
 
 def _config_faults(settings: Mapping[str, Any]) -> list[Fault]:
     """Whether a Hugging Face configuration makes a classifier; tried without allocating weights."""
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from raydistill.models.auto import AutoConfig, AutoModelForSequenceClassification
 
     path = "student.from_config"
     if "model_type" not in settings:
@@ -166,13 +199,16 @@ def _config_faults(settings: Mapping[str, Any]) -> list[Fault]:
         with quiet_transformers(), torch.device("meta"):
             AutoModelForSequenceClassification.from_config(AutoConfig.for_model(**settings))
     except Exception as error:  # whatever the values make transformers raise
-        return [Fault(path, f"does not make a classifier: {_reason(error)}")]
+        return [Fault(path, f"does not make a classifier: {reason_of(error)}")]
     return []
 
 
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (" ".join(lines[:2]) or type(error).__name__).rstrip(".") + "."
+def start_of(plan: StudentPlan) -> str | None:
+    """Fingerprint of what the student's first weights are taken from; None if all are random."""
+    if plan.embeddings is not None:
+        source = plan.embeddings.source
+        return plan.embeddings.fingerprint() if source is None else weights_fingerprint(source)
+    return None if plan.random_config is not None else weights_fingerprint(plan.source)
 
 
 def frozen_faults(config: DistillConfig, plan: StudentPlan) -> list[Fault]:

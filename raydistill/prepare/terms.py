@@ -8,8 +8,8 @@ from raydistill.alignment import ProjectionSpec, projection_key
 from raydistill.config import DistillConfig
 from raydistill.config.losses import (
     AttentionLoss,
-    CrossEntropyLoss,
     CustomLoss,
+    HardLoss,
     LayerAttentionLoss,
     LossSection,
 )
@@ -62,7 +62,7 @@ def plan_term(
         custom_entry(loss, index, faults) if isinstance(loss, CustomLoss) else CATALOG[loss.kind]
     )
     options = loss.options if isinstance(loss, CustomLoss) else _options(loss, entry)
-    if isinstance(loss, CrossEntropyLoss):
+    if isinstance(loss, HardLoss):
         return TermPlan(term(HardMatch(entry, options)))
     if "logits" in entry.needs:
         soft = SoftMatch(

@@ -16,9 +16,12 @@ class Batch:
         row_ids: Named in errors.
         texts: One tuple a column of text; what teachers are asked about.
         inputs: Token tensors of the student, ``[B, S]`` each.
-        labels: Hard labels, ``[B]`` int64, -100 where a row has none.
+        labels: Of one class a row ``[B]`` int64, -100 where there is none; of several, or of numbers, ``[B, C]``
+            float32, NaN where it is not known.
         counts: Bool ``[B]``, False for a row that only fills the place of none (a worker without
             rows of its own in a short last batch must still take part in the exchange of gradients).
+        route: Place of the one teacher that speaks about a row, ``[B]`` int64, -1: all; None: all
+            about every row.
     """
 
     row_ids: tuple[int, ...]
@@ -26,6 +29,7 @@ class Batch:
     inputs: dict[str, Tensor]
     labels: Tensor
     counts: Tensor
+    route: Tensor | None = None
 
     @property
     def num_rows(self) -> int:
@@ -45,4 +49,5 @@ class Batch:
             {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()},
             self.labels.to(device, non_blocking=True),
             self.counts.to(device, non_blocking=True),
+            None if self.route is None else self.route.to(device, non_blocking=True),
         )

@@ -174,6 +174,12 @@ class TeacherPool(Source):
         if pending:
             self._transport.bring_here(pending)
 
+    def ready(self, ticket: Ticket) -> bool:
+        """Whether there is something to collect, be it a loss or a lateness; never waits."""
+        if ticket.pending is None or self._remaining(ticket) <= 0:
+            return True
+        return self._transport.first([ticket.pending], 0.0) is not None
+
     def collect(self, ticket: Ticket) -> TeacherSignal:
         """Wait for a ticket's answer, asking again where that is needed.
 

@@ -1,9 +1,18 @@
 """How the terms of the sum are computed for one micro-batch, from what student and teachers say.
 
-Reading order: ``view.py`` (what there is to look at), ``soft.py`` (terms on logits), ``features.py``
+Reading order: ``view.py`` (what there is to look at), ``hard.py`` and ``soft.py`` (terms on
+labels and logits; ``by_label.py`` where labels do not exclude each other), ``features.py``
 (terms on hidden states and attention maps), ``weighting.py`` (what each teacher counts), ``plan.py`` (all of it, resolved).
 """
 
+from raydistill.terms.by_label import (
+    by_position,
+    gate_values,
+    known_columns,
+    label_values,
+    weigh_labels,
+    yes_no,
+)
 from raydistill.terms.features import (
     FeatureMatch,
     LayerPair,
@@ -13,10 +22,17 @@ from raydistill.terms.features import (
     learned_key,
     states_sum,
 )
+from raydistill.terms.hard import HardMatch, count_labels, hard_sum, labelled_rows
 from raydistill.terms.plan import Moment, ObjectivePlan, Term
-from raydistill.terms.soft import HardMatch, SoftMatch, soft_values, temperature_of
+from raydistill.terms.soft import SoftMatch, soft_values, temperature_of
 from raydistill.terms.view import StudentOutputs, View
-from raydistill.terms.weighting import Seen, TeacherWeighting, Weighed, answering
+from raydistill.terms.weighting import (
+    Seen,
+    TeacherWeighting,
+    Weighed,
+    abstaining,
+    answering,
+)
 
 __all__ = [
     "FeatureMatch",
@@ -31,12 +47,22 @@ __all__ = [
     "Term",
     "View",
     "Weighed",
+    "abstaining",
     "answering",
     "asked_of",
     "attention_sum",
+    "by_position",
     "count_features",
+    "count_labels",
+    "gate_values",
+    "hard_sum",
+    "known_columns",
+    "label_values",
+    "labelled_rows",
     "learned_key",
     "soft_values",
     "states_sum",
     "temperature_of",
+    "weigh_labels",
+    "yes_no",
 ]

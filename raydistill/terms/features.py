@@ -200,7 +200,7 @@ def _weighted(  # noqa: PLR0917 - what one pair is
     elif match.entry.needs == {"layers"}:
         values = function(own[0], torch.stack(theirs, 1), **options)
     elif match.entry.over == "rows":
-        values = view.by_group(partial(function, **options), own[0], theirs[0])
+        values = view.by_group(partial(function, **options), own[0], theirs[0], teacher=place)
     else:
         values = function(own[0], theirs[0], **options)
     weight = view.weight_of(place, match.positions)

@@ -7,10 +7,12 @@ from typing import Literal
 from raydistill.alignment import ProjectionSpec
 from raydistill.config.ensemble import FixedWeighting, WeightingSection
 from raydistill.config.schedules import BalancingSection, NoBalancing, WeightSchedule
+from raydistill.config.task import TaskKind
 from raydistill.schedules import Stage, stage_at
 from raydistill.signals import Ask
 from raydistill.terms.features import FeatureMatch, asked_of
-from raydistill.terms.soft import HardMatch, SoftMatch
+from raydistill.terms.hard import HardMatch
+from raydistill.terms.soft import SoftMatch
 
 __all__ = ["Moment", "ObjectivePlan", "Term"]
 
@@ -51,6 +53,7 @@ class ObjectivePlan:
         group_rows: Rows that losses across rows see beside each other.
         stages: Parts of the run with terms of their own; none: all terms throughout.
         seed: Of first values, and of choices.
+        task: What the outputs of student and teachers mean.
     """
 
     terms: tuple[Term, ...]
@@ -67,6 +70,7 @@ class ObjectivePlan:
     group_rows: int = 16
     stages: tuple[Stage, ...] = ()
     seed: int = 0
+    task: TaskKind = "text_classification"
 
     @property
     def student_hidden(self) -> bool:

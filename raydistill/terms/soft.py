@@ -24,20 +24,7 @@ from raydistill.schedules import (
 )
 from raydistill.terms.view import View
 
-__all__ = ["HardMatch", "SoftMatch", "soft_values", "temperature_of"]
-
-
-@dataclass(frozen=True)
-class HardMatch:
-    """A term on logits and labels alone.
-
-    Attributes:
-        entry: The loss.
-        options: Of its function.
-    """
-
-    entry: LossEntry
-    options: Mapping[str, Any] = field(default_factory=dict)
+__all__ = ["SoftMatch", "soft_values", "temperature_of"]
 
 
 @dataclass(frozen=True)
@@ -132,8 +119,10 @@ def soft_values(
         weights = _as_tensor(view, teachers)
         # A teacher that does not answer a row says nothing, NaN included.
         values = [
-            torch.where(weight == 0, 0.0, weight * _values(entry, student, logits, options, view))
-            for weight, logits in zip(weights, teachers, strict=True)
+            torch.where(
+                weights[i] == 0, 0.0, weights[i] * _values(entry, student, one, options, view, i)
+            )
+            for i, one in enumerate(teachers)
         ]
         return torch.stack(values).sum(0)
     if not entry.shift_invariant or (combine == "logits" and _is_learned(temperature)):
@@ -162,8 +151,13 @@ def _as_tensor(view: View, like: Tensor) -> Tensor:
     return like.new_tensor(view.weights).unsqueeze(1).expand(like.shape[:2])
 
 
-def _values(
-    entry: LossEntry, student: Tensor, target: Tensor, options: dict[str, Any], view: View
+def _values(  # noqa: PLR0917 - plain facts
+    entry: LossEntry,
+    student: Tensor,
+    target: Tensor,
+    options: dict[str, Any],
+    view: View,
+    teacher: int | None = None,
 ) -> Tensor:
     """One call of the loss, ``[B]``; of losses across rows one call a group."""
     if "labels" in entry.needs:
@@ -177,4 +171,4 @@ def _values(
         named = dict(zip(by_row, values, strict=True))
         return entry.function(own, theirs, **others, **named)
 
-    return view.by_group(of_group, student, target, *by_row.values())
+    return view.by_group(of_group, student, target, *by_row.values(), teacher=teacher)

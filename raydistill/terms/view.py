@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from raydistill.config.task import TaskKind
 from raydistill.errors import SignalError
-from raydistill.losses import shift_probability, standardize_logits
+from raydistill.losses import LossEntry, shift_probability, standardize_logits
 from raydistill.models import pool_hidden
 from raydistill.signals import AttentionAsk, HiddenAsk, TeacherSignal
 from raydistill.signals.ask import Pooling, States
@@ -50,6 +51,10 @@ class View:
             ``signals``; ``-inf`` for classes that a teacher does not know.
         weights: Of the teachers: numbers if they are the same in all rows, else ``[M, B]``.
         group_rows: Rows that are seen beside each other.
+        answered: Bool ``[M, B]``, which teachers are heard about which rows; None: all about all.
+        label_weights: Of the teachers for each label, ``[M, B, C]``, where they differ and labels do not
+            exclude each other.
+        task: What logits mean.
     """
 
     student: StudentOutputs
@@ -59,6 +64,9 @@ class View:
     logits: Tensor | None
     weights: Sequence[float] | Tensor
     group_rows: int
+    answered: Tensor | None = None
+    label_weights: Tensor | None = None
+    task: TaskKind = "text_classification"
     _alike: set[str] = field(default_factory=set)
     _prepared: dict[tuple[bool, bool], Tensor] = field(default_factory=dict)
     _pooled: dict[tuple[States, int, Pooling], Tensor] = field(default_factory=dict)
@@ -75,6 +83,10 @@ class View:
                 logits = shift_probability(logits, labels)
             self._prepared[key] = standardize_logits(logits) if standardize else logits
         return self._prepared[key]
+
+    def of_probabilities(self, entry: LossEntry) -> bool:
+        """Whether a loss on labels that do not exclude each other compares probabilities, not numbers."""
+        return self.task == "multi_label_classification" and entry.name != "logit_mse"
 
     def pooled(self, layer: int, positions: Pooling, kind: States = "hidden") -> Tensor:
         """The student's states of one layer, ``[T, D]`` or ``[B, D]``."""
@@ -144,17 +156,23 @@ class View:
             return self.weights[teacher]
         return self.spread(self.weights[teacher], positions)
 
-    def by_group(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    def by_group(
+        self, function: Callable[..., Tensor], *tensors: Tensor, teacher: int | None = None
+    ) -> Tensor:
         """Values of rows that are seen beside each other, ``[B]``; 0 for rows that are not heard.
 
         Args:
             function: Some rows of each tensor to one value a row, ``[n]``.
             tensors: ``[B, ...]`` each.
+            teacher: Place of the only teacher whose rows these are; None: of all.
         """
         found = torch.zeros_like(self.student.logits[:, 0])
+        heard = self.heard
+        if teacher is not None and self.answered is not None:
+            heard = heard & self.answered[teacher]
         for begin in range(0, len(self.batch.row_ids), self.group_rows):
-            rows = torch.zeros_like(self.heard)
-            rows[begin : begin + self.group_rows] = self.heard[begin : begin + self.group_rows]
+            rows = torch.zeros_like(heard)
+            rows[begin : begin + self.group_rows] = heard[begin : begin + self.group_rows]
             # What nobody speaks about, and what only fills a place, is beside no one.
             found = found.masked_scatter(rows, function(*(tensor[rows] for tensor in tensors)))
         return found

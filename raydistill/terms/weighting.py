@@ -23,10 +23,12 @@ from raydistill.ensemble import (
     fixed_weights,
     gate_features,
     label_cross_entropy_weights,
+    routed,
     stochastic_choice,
 )
+from raydistill.tasks import Batch
 
-__all__ = ["Seen", "TeacherWeighting", "Weighed", "answering"]
+__all__ = ["Seen", "TeacherWeighting", "Weighed", "abstaining", "answering"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,13 @@ class Weighed:
     Attributes:
         weights: Numbers if they are the same in all rows, else ``[M, B]``, without gradient.
         learned: ``[M, B]`` with the gate's gradient, if there is a gate.
-        answered: Bool ``[M, B]``; None: all answered.
+        by_label: ``[M, B, C]``, where they differ and labels do not exclude each other. Then learned has
+            that shape too, and weights are means over the labels.
     """
 
     weights: Sequence[float] | Tensor
     learned: Tensor | None = None
-    answered: Tensor | None = None
+    by_label: Tensor | None = None
 
 
 class Seen:
@@ -54,8 +57,9 @@ class Seen:
 
     def __init__(self, names: Sequence[str], *, partial: bool = False) -> None:
         self.names = list(names)
+        self.unit = "rows"
         self.abstained = dict.fromkeys(names if partial else (), 0)
-        """Rows that a teacher said nothing about, since the beginning."""
+        """Rows (or labels in rows) that a teacher said nothing about, since the beginning."""
         self.clear()
 
     def clear(self) -> None:
@@ -63,36 +67,61 @@ class Seen:
         self.sums = torch.zeros(len(self.names), dtype=torch.float64)
         self.rows = 0
 
-    def add(self, weights: Tensor, answered: Tensor | None, heard: Tensor, counts: Tensor) -> None:
+    def add(self, weights: Tensor, abstained: Tensor | None, heard: Tensor, counts: Tensor) -> None:
         """One micro-batch.
 
         Args:
             weights: ``[M, B]``.
-            answered: Bool ``[M, B]``; None: all answered.
+            abstained: Bool ``[M, B]``, as of :func:`abstaining`.
             heard: Bool ``[B]``, rows that count and that any teacher says something about.
             counts: Bool ``[B]``, rows that count.
         """
         self.sums += weights[:, heard].sum(1).double().cpu()
         self.rows += int(heard.sum())
-        if answered is not None:
-            silent = (~answered & counts).sum(1).tolist()
-            for name, number in zip(self.abstained, silent, strict=True):
+        if abstained is not None:
+            numbers = (abstained & counts).sum(1).tolist()
+            for name, number in zip(self.abstained, numbers, strict=True):
                 self.abstained[name] += number
 
 
-def answering(labels: Tensor, columns: Mapping[str, Sequence[int]]) -> Tensor | None:
-    """Which teachers answer which rows, ``[M, B]`` bool; None: all answer all.
+def answering(batch: Batch, columns: Mapping[str, Sequence[int]]) -> Tensor | None:
+    """Which teachers are heard about which rows, ``[M, B]`` bool; None: all about all.
 
     A teacher that does not know all of the task's classes abstains in rows whose label it does not
-    know. Rows without a label it answers, with no probability for those classes.
+    know. Rows without a label it answers, with no probability for those classes. Where labels do not
+    exclude each other it answers all rows, see :mod:`raydistill.terms.by_label`. Where rows have
+    routes only the teacher that a row goes to is heard about it.
 
     Args:
-        labels: Hard labels, ``[B]``, -100 where there is none.
+        batch: The rows.
         columns: Of each teacher the column of each class, -1 where it has none.
     """
-    if all(column >= 0 for one in columns.values() for column in one):
+    known = _knowing(batch, columns)
+    if batch.route is None:
+        return known
+    own = routed(batch.route, len(columns))
+    return own if known is None else own & known
+
+
+def abstaining(batch: Batch, columns: Mapping[str, Sequence[int]]) -> Tensor | None:
+    """Which teachers ought to be heard about which rows and do not know their label, ``[M, B]``; None: none.
+
+    Args:
+        batch: The rows. Who is not heard for a row's route does not abstain.
+        columns: Of each teacher the column of each class, -1 where it has none.
+    """
+    known = _knowing(batch, columns)
+    if known is None or batch.route is None:
+        return None if known is None else ~known
+    return routed(batch.route, len(columns)) & ~known
+
+
+def _knowing(batch: Batch, columns: Mapping[str, Sequence[int]]) -> Tensor | None:
+    """Which teachers know which rows' label, ``[M, B]``; None: all know all, or labels have their own say."""
+    everything = all(column >= 0 for one in columns.values() for column in one)
+    if batch.labels.dim() > 1 or everything:
         return None
-    return torch.stack([known_labels(labels, one) for one in columns.values()])
+    return torch.stack([known_labels(batch.labels, one) for one in columns.values()])
 
 
 class TeacherWeighting(nn.Module):
@@ -126,7 +155,8 @@ class TeacherWeighting(nn.Module):
         """The weights of a micro-batch.
 
         Args:
-            logits: Of the teachers, ``[M, B, C]``; not read where one does not answer.
+            logits: Of the teachers, ``[M, B, C]``; not read where one does not answer. Any number of
+                dimensions may stand for the rows.
             labels: Hard labels, ``[B]``.
             answered: Bool ``[M, B]``; None: all answer.
             step: Optimizer steps done.
@@ -135,21 +165,23 @@ class TeacherWeighting(nn.Module):
         if isinstance(section, StochasticWeighting):
             index = stochastic_choice(base, seed=self.seed, step=step)
             base = chosen_weights(index, len(base)).tolist()
-        everywhere = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
+        everywhere = torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
         there = everywhere if answered is None else answered
         match section:
             case ConfidenceWeighting():
                 options = {"temperature": section.temperature, "sharpness": section.sharpness}
-                return Weighed(confidence_weights(logits, base, there, **options), None, answered)
+                return Weighed(confidence_weights(logits, base, there, **options))
             case AgreementWeighting():
                 options = {"temperature": section.temperature, "sharpness": section.sharpness}
-                return Weighed(agreement_weights(logits, base, there, **options), None, answered)
+                return Weighed(agreement_weights(logits, base, there, **options))
             case LabelWeighting():
-                weights = label_cross_entropy_weights(logits, labels, base, there)
-                return Weighed(weights, None, answered)
+                return Weighed(label_cross_entropy_weights(logits, labels, base, there))
             case GateWeighting() if self.gate is not None:
                 learned = self.gate(gate_features(logits, there), there)
-                return Weighed(learned.detach(), learned, answered)
+                return Weighed(learned.detach(), learned)
         if answered is None:
             return Weighed(base)
-        return Weighed(fixed_weights(base, answered), None, answered)
+        weights = fixed_weights(base, answered)
+        # What the one that was drawn does not know the others teach.
+        rest = fixed_weights(self.base, answered)
+        return Weighed(torch.where(weights.sum(0) == 0, rest, weights))

@@ -35,7 +35,7 @@ def save_model_folder(
     Args:
         student_dir: With ``config.json``, ``*.safetensors`` and the tokenizer.
         out_dir: Made; copied files and weights go into it.
-        task_kind: Kept in the model's metadata.
+        task_kind: What it answers, see ``serving.py``; kept in the model's metadata.
         labels: In the order of the outputs.
         text_columns: One column, or two that the model reads as a pair.
         example: One row, by column; stored as the input example.
@@ -67,7 +67,7 @@ def save_model_folder(
             path=str(draft),
             python_model=str(Path(__file__).with_name("serving.py")),
             artifacts={"student": str(student_dir.resolve()), "settings": str(settings_file)},
-            signature=_signature(text_columns),
+            signature=_signature(task_kind, labels, text_columns),
             input_example=pd.DataFrame([{name: example[name] for name in text_columns}]),
             pip_requirements=[
                 f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS
@@ -80,7 +80,9 @@ def save_model_folder(
     return out_dir
 
 
-def _signature(text_columns: Sequence[str]) -> "ModelSignature":
+def _signature(
+    task_kind: str, labels: Sequence[str], text_columns: Sequence[str]
+) -> "ModelSignature":
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Array
@@ -97,6 +99,10 @@ def _signature(text_columns: Sequence[str]) -> "ModelSignature":
         ColSpec(DataType.double, "score"),
         ColSpec(Array(DataType.double), "scores"),
     ]
+    if task_kind == "multi_label_classification":
+        outputs = [ColSpec(Array(DataType.string), "labels"), outputs[-1]]
+    if task_kind == "regression":
+        outputs = [ColSpec(DataType.double, name) for name in labels]
     return ModelSignature(Schema(inputs), Schema(outputs))
 
 

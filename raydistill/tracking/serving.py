@@ -1,4 +1,4 @@
-"""A classifier as an MLflow model: text in, labels and scores out.
+"""A classifier, or what predicts numbers, as an MLflow model: text in, labels and scores out.
 
 This file is copied into the model's folder and runs there, with MLflow, PyTorch, Transformers and
 pandas and without raydistill; nothing of the package may be imported here.
@@ -16,25 +16,30 @@ from mlflow.pyfunc import PythonModelContext
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 _BATCH_ROWS = 32
+_HALF = 0.5
 
 
 class TextClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """Answers ``label``, ``score`` (of that label) and ``scores`` (of all labels, in their order).
+    """Answers in columns, by the kind of its task.
 
-    A model with several outputs gives probabilities; one with a single output gives that number as
-    it is.
+    ``text_classification``: ``label``, ``score`` (its probability) and ``scores`` (of all labels, in
+    their order); a model with a single output gives that number as it is.
+    ``multi_label_classification``: ``labels`` with a probability above a half, and ``scores`` of all.
+    ``regression``: a column for each number, called as in the training data.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
         """Loads model, tokenizer and what was written down beside them."""
         settings = json.loads(Path(context.artifacts["settings"]).read_text(encoding="utf-8"))
+        self.kind: str = settings["task_kind"]
         self.labels: list[str] = settings["labels"]
         self.text_columns: list[str] = settings["text_columns"]
         self.max_length: int = settings["max_length"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         folder = context.artifacts["student"]
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForSequenceClassification.from_pretrained(folder)
+        options = {"trust_remote_code": _has_own_code(Path(folder))}
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, **options)
         self.model = model.to(self.device).eval()
 
     def predict(
@@ -43,7 +48,7 @@ class TextClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> pd.DataFrame:
-        """Classifies rows.
+        """Classifies rows, or predicts their numbers.
 
         Args:
             context: Of MLflow; not needed after loading.
@@ -58,16 +63,29 @@ class TextClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         scores: list[list[float]] = []
         for start in range(0, len(frame), _BATCH_ROWS):
             scores += self._score([column[start : start + _BATCH_ROWS] for column in texts])
-        best = [max(range(len(row)), key=row.__getitem__) for row in scores]
-        return pd.DataFrame(
-            {
-                "label": pd.Series([self.labels[i] for i in best], dtype=object),
-                "score": pd.Series(
-                    [row[i] for row, i in zip(scores, best, strict=True)], dtype=float
-                ),
-                "scores": pd.Series(scores, dtype=object),
+        return pd.DataFrame(self._answers(scores)).set_axis(frame.index, axis=0)
+
+    def _answers(self, scores: list[list[float]]) -> dict[str, Any]:
+        """Columns from the scores of all rows."""
+        if self.kind == "regression":
+            return {
+                name: pd.Series([row[place] for row in scores], dtype=float)
+                for place, name in enumerate(self.labels)
             }
-        ).set_axis(frame.index, axis=0)
+        whole = pd.Series(scores, dtype=object)
+        if self.kind == "multi_label_classification":
+            there = [
+                [name for name, score in zip(self.labels, row, strict=True) if score > _HALF]
+                for row in scores
+            ]
+            return {"labels": pd.Series(there, dtype=object), "scores": whole}
+        best = [max(range(len(row)), key=row.__getitem__) for row in scores]
+        chosen = [row[place] for row, place in zip(scores, best, strict=True)]
+        return {
+            "label": pd.Series([self.labels[place] for place in best], dtype=object),
+            "score": pd.Series(chosen, dtype=float),
+            "scores": whole,
+        }
 
     def _score(self, texts: list[list[str]]) -> list[list[float]]:
         encoded = self.tokenizer(
@@ -75,7 +93,12 @@ class TextClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         ).to(self.device)
         with torch.inference_mode():
             logits = self.model(**encoded).logits.float()
-        scores = logits if logits.shape[-1] == 1 else logits.softmax(-1)
+        if self.kind == "multi_label_classification":
+            scores = logits.sigmoid()
+        elif self.kind == "regression" or logits.shape[-1] == 1:
+            scores = logits
+        else:
+            scores = logits.softmax(-1)
         result: list[list[float]] = scores.cpu().tolist()
         return result
 
@@ -100,6 +123,13 @@ class TextClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 f"{', '.join(missing)} is not among those it got: {got}."
             )
         return frame[self.text_columns]
+
+
+def _has_own_code(folder: Path) -> bool:
+    """Whether the model's code lies beside its weights, in the package that this file is part of too."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    named = str(config.get("auto_map", {}).get("AutoModelForSequenceClassification", ""))
+    return (folder / f"{named.partition('.')[0]}.py").is_file()
 
 
 set_model(TextClassifier())

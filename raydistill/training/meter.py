@@ -106,7 +106,9 @@ class Meter:
         """This attempt as a whole: times as this worker saw them, counts over all workers."""
         elapsed = max(1e-9, self._now_s)
         counts: dict[str, float] = dict(feed.figures())
-        counts |= {f"teachers/{name}/rows_abstained": n for name, n in seen.abstained.items()}
+        counts |= {
+            f"teachers/{name}/{seen.unit}_abstained": n for name, n in seen.abstained.items()
+        }
         if self._world > 1:
             everybody: list[dict[str, float]] = [{}] * self._world
             dist.all_gather_object(everybody, counts)

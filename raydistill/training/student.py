@@ -1,13 +1,28 @@
 """How the student is made, plain enough to travel to the workers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from raydistill.models import ModelSource, build_student, outline
+from raydistill.models import ModelSource, build_student, load_tokenizer, outline
+from raydistill.models.embeddings import EmbeddingPlan
+from raydistill.models.words import WordRules, word_tokenizer
 
-__all__ = ["StudentPlan", "make_student", "parameter_names"]
+__all__ = ["StudentPlan", "WordTokens", "make_student", "make_tokenizer", "parameter_names"]
+
+
+@dataclass(frozen=True)
+class WordTokens:
+    """Words as tokens.
+
+    Attributes:
+        rules: What a word is.
+        vocabulary: Without special tokens.
+    """
+
+    rules: WordRules
+    vocabulary: tuple[str, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,9 @@ class StudentPlan:
         layers: Blocks to keep of the source, from 0; None keeps all.
         head_columns: Rows of the source's head for each label; None for a new head.
         random_config: Hugging Face configuration for random weights.
+        problem_type: What its outputs mean, as transformers says it.
+        words: Tokens, where the source has none.
+        embeddings: What takes the place of random embeddings.
     """
 
     source: ModelSource
@@ -31,10 +49,27 @@ class StudentPlan:
     layers: tuple[int, ...] | None = None
     head_columns: tuple[int, ...] | None = None
     random_config: dict[str, Any] | None = None
+    problem_type: str | None = None
+    words: WordTokens | None = None
+    embeddings: EmbeddingPlan | None = None
 
 
-def make_student(plan: StudentPlan, tokenizer: Any) -> nn.Module:
-    """The student with its first weights; new ones come from torch's global generator."""
+def make_tokenizer(plan: StudentPlan) -> Any:
+    """The student's tokenizer, with a padding token if it had none."""
+    if plan.words is not None:
+        return word_tokenizer(plan.words.rules, plan.words.vocabulary)
+    return load_tokenizer(plan.source)
+
+
+def make_student(plan: StudentPlan, tokenizer: Any, embeddings: Tensor | None = None) -> nn.Module:
+    """The student with its first weights; new ones come from torch's global generator.
+
+    Args:
+        plan: Resolved.
+        tokenizer: Of :func:`make_tokenizer`.
+        embeddings: The matrix of ``plan.embeddings``, made once for all workers; None: random ones, which
+            will do where weights are loaded afterwards.
+    """
     return build_student(
         labels=plan.labels,
         dropout=plan.dropout,
@@ -44,6 +79,8 @@ def make_student(plan: StudentPlan, tokenizer: Any) -> nn.Module:
         random_config=plan.random_config,
         pad_token_id=tokenizer.pad_token_id,
         vocabulary=len(tokenizer),
+        problem_type=plan.problem_type,
+        embeddings=embeddings,
     )
 
 

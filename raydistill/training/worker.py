@@ -21,8 +21,8 @@ from torch import Tensor
 from raydistill.config.training import PipelineSection, TrainingSection
 from raydistill.data import Stream
 from raydistill.data.order import Rows
-from raydistill.evaluation.metrics import classification_metrics, greater_is_better
-from raydistill.models import load_tokenizer
+from raydistill.evaluation.measures import measure
+from raydistill.evaluation.metrics import greater_is_better
 from raydistill.objective import Moment, Objective, ObjectivePlan
 from raydistill.pipeline import (
     Fed,
@@ -35,7 +35,7 @@ from raydistill.pipeline import (
     table_steps,
 )
 from raydistill.schedules import stage_at
-from raydistill.tasks import TextClassification
+from raydistill.tasks import TextTask, task_of
 from raydistill.teachers.line import TeacherLine, open_source
 from raydistill.training import checkpoint
 from raydistill.training.checkpoint import Progress
@@ -50,7 +50,7 @@ from raydistill.training.step import (
     frozen_parameters,
     train_step,
 )
-from raydistill.training.student import StudentPlan, make_student
+from raydistill.training.student import StudentPlan, make_student, make_tokenizer
 
 __all__ = ["WorkerJob", "rest_of_step", "run_worker"]
 
@@ -79,6 +79,7 @@ class WorkerJob:
         eval_rows: Rows of a forward pass while evaluating.
         manifest: What the run is made of.
         recorder: The actor.
+        embeddings: Reference to the student's first embedding matrix, or None.
     """
 
     seed: int
@@ -98,6 +99,7 @@ class WorkerJob:
     eval_rows: int
     manifest: Mapping[str, Any]
     recorder: Any
+    embeddings: Any = None
 
 
 def run_worker(config: dict[str, Any]) -> None:
@@ -120,9 +122,12 @@ class _Worker:
         else:
             self.device = torch.device("cpu")
             torch.set_num_threads(max(1, int(job.training.cpus_per_worker)))
-        self.tokenizer = load_tokenizer(job.student.source)
+        self.tokenizer = make_tokenizer(job.student)
         torch.manual_seed(job.seed)  # the same first weights everywhere
-        student = make_student(job.student, self.tokenizer)
+        matrix = None
+        if job.embeddings is not None:  # what Ray gives out cannot be written to
+            matrix = torch.from_numpy(ray.get(job.embeddings).copy())
+        student = make_student(job.student, self.tokenizer, matrix)
         self.core = StudentModule(student, Objective(job.objective), job.training.precision)
         self.core.train()
         self.module = parallelize(
@@ -269,18 +274,20 @@ class _Worker:
 
     def _steps(
         self,
-    ) -> tuple[
-        TextClassification | StreamedRows, Iterator[StepRows], Callable[[Rows], NDArray[np.int64]]
-    ]:
+    ) -> tuple[TextTask | StreamedRows, Iterator[StepRows], Callable[[Rows], NDArray[np.int64]]]:
         """The rows to train on, which of them come when, and how long they are."""
         job, first, total = self.job, self.progress.step, self.job.steps.total
         batch_rows, seed = job.training.batch_rows, job.seed
         if isinstance(job.train, Stream):
             streamed = StreamedRows(
-                job.train, batch_rows=batch_rows, window_rows=job.shuffle_rows, seed=seed
+                job.train,
+                kind=job.objective.task,
+                batch_rows=batch_rows,
+                window_rows=job.shuffle_rows,
+                seed=seed,
             )
             return streamed, streamed.steps(first, total), streamed.lengths
-        task = TextClassification(ray.get(job.train), job.labels)
+        task = task_of(job.objective.task, ray.get(job.train), job.labels)
         steps = table_steps(
             task.num_rows, batch_rows=batch_rows, seed=seed, first_step=first, total_steps=total
         )
@@ -296,7 +303,7 @@ class _Worker:
     @torch.no_grad()
     def _predict(self, table: pa.Table) -> tuple[Tensor, Tensor]:
         """Logits and labels of a whole table, each worker a slice of it."""
-        task = TextClassification(table, self.job.labels)
+        task = task_of(self.job.objective.task, table, self.job.labels)
         size = -(-task.num_rows // self.world)
         mine = range(
             min(self.rank * size, task.num_rows), min((self.rank + 1) * size, task.num_rows)
@@ -328,7 +335,8 @@ class _Worker:
         metrics: dict[str, float] = {}
         if self.job.validation is not None:
             logits, labels = self._predict(ray.get(self.job.validation))
-            values = classification_metrics(logits, labels, label_names=self.job.labels)
+            kind, names = self.job.objective.task, self.job.labels
+            values = measure(kind, logits, labels, label_names=names)
             metrics = {f"validation/{name}": value for name, value in values.items()}
         name = training.select_by
         patience = training.early_stopping

@@ -1,5 +1,7 @@
 """The store filled ahead of time, looked after, and enough for a run without teachers."""
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +29,30 @@ def test_filled_once_then_no_teacher_is_needed(
     from raydistill import DistillConfig
     from raydistill.cache import cache
 
-    settings = settings_of(tiny, tmp_path / "run", epochs=1)
-    cached = settings_of(tiny, tmp_path / "run", epochs=1)
+    # Scores are measured on the 40 validation rows; the final figures are of 40 test rows.
+    scored = {"ensemble": {"weighting": {"kind": "validation", "metric": "nll", "sharpness": 2}}}
+    settings = settings_of(tiny, tmp_path / "run", epochs=1) | scored
+    cached = settings_of(tiny, tmp_path / "run", epochs=1) | scored
     for teacher in cached["teachers"].values():
         teacher["placement"] = "cached"
-    with pytest.raises(ConfigError, match=r"teachers\.wide\.placement is cached, but 168 of its"):
+    with pytest.raises(ConfigError, match=r"teachers\.wide\.placement is cached, but 208 of its"):
         run(cached)
 
     config = DistillConfig.model_validate(settings)
-    assert cache(config, ui=Ui(quiet=True)) == {"wide": 168, "deep": 168}
+    assert cache(config, ui=Ui(quiet=True)) == {"wide": 208, "deep": 208}
     assert cache(config, ui=Ui(quiet=True)) == {"wide": 0, "deep": 0}
     assert not (tmp_path / "run").exists()
     metrics = run(cached).metrics
     assert metrics["teachers/wide/rows_computed"] == metrics["store/misses"] == 0
     assert metrics["test/teachers/wide/accuracy"] >= 0
+    wide, deep = (metrics[f"teachers/{name}/validation_score"] for name in ("wide", "deep"))
+    assert metrics["teachers/wide/weight"] == pytest.approx(1 / (1 + math.exp(2 * (wide - deep))))
+    kept = json.loads((tmp_path / "run" / "teacher_weights.json").read_text())
+    assert kept["weights"]["deep"] == metrics["teachers/deep/weight"] != 0.5
 
     store = str(tmp_path / "store")
     code, said = command(capsys, "store", "list", "--store", store)
-    assert (code, said.count("deep"), said.count(" 168 ")) == (0, 1 + said.count("/deep"), 2)
+    assert (code, said.count("deep"), said.count(" 208 ")) == (0, 1 + said.count("/deep"), 2)
     code, said = command(capsys, "store", "verify", "--store", store)
     assert (code, ": 0 broken" in said) == (0, True)
     victim = next((tmp_path / "store").glob("*/*.arrow"))

@@ -229,6 +229,33 @@ def test_a_registered_model_predicts_without_raydistill(
     assert empty == {"columns": ["label", "score", "scores"], "rows": []}
 
 
+def test_a_network_predicts_without_raydistill(
+    student: Path, store_uri: str, tmp_path: Path
+) -> None:
+    """Its code is no part of transformers: it must travel with the model, and run unasked."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from raydistill.models.recurrent import RecurrentConfig, RecurrentForSequenceClassification
+
+    torch.manual_seed(0)
+    shape = {"vocab_size": 9, "embedding_size": 4, "cell_size": 4, "pad_token_id": 0}
+    model = RecurrentForSequenceClassification(RecurrentConfig(**shape)).eval()
+    model.save_pretrained(tmp_path / "lstm")
+    tokenizer = AutoTokenizer.from_pretrained(student)
+    tokenizer.save_pretrained(tmp_path / "lstm")
+    packed = save_model_folder(
+        tmp_path / "lstm", tmp_path / "model", task_kind="text_classification", labels=_LABELS,
+        text_columns=["text"], example={"text": "a fine film"},
+    )  # fmt: skip
+    (answer,) = _predict(store_uri, str(packed), [("list", ["a film", "dull"])], tmp_path)
+    with torch.inference_mode():
+        inputs = tokenizer(["a film", "dull"], padding=True, return_tensors="pt")
+        expected = model(**inputs).logits.softmax(-1)
+    scores = torch.tensor([row["scores"] for row in answer["rows"]])
+    torch.testing.assert_close(scores, expected, atol=1e-6, rtol=0)
+
+
 def test_pairs_of_texts_keep_their_order(student: Path, tmp_path: Path) -> None:
     """Premise and hypothesis exchanged is another question."""
     import mlflow.pyfunc

@@ -96,6 +96,13 @@ ONE_FAULT = [
     ("stages", [{"name": "a", "share": 1, "losses": [0]}], "losses.1 belongs to no stage. Name it in one, or remove it."),
     ("ensemble", {"combine": "best"}, "ensemble.combine is best, the teacher of the largest weight in each row, but weighting is fixed, the same in all rows. Set weighting to confidence, label_cross_entropy, agreement or gate."),
     ("ensemble", {"temperatures": {"wid": 2}}, "ensemble.temperatures.wid names the teacher 'wid', which is not under teachers. Known: deep, wide."),
+    ("ensemble", {"combine": "best", "weighting": {"kind": "routing", "column": "c"}}, "ensemble.combine is best, the teacher of the largest weight in each row, but weighting is routing, which names the teacher of a row itself. Set weighting to confidence, label_cross_entropy, agreement or gate."),
+    ("ensemble", {"weighting": {"kind": "routing"}}, "ensemble.weighting.column is missing."),
+    ("ensemble", {"weighting": {"kind": "routing", "column": "c", "routes": {"zh": "wid"}}}, "ensemble.weighting.routes.zh names the teacher 'wid', which is not under teachers. Known: deep, wide."),
+    ("ensemble", {"weighting": {"kind": "routing", "column": "c", "others": "al"}}, "ensemble.weighting.others must be one of refuse, all, got 'al'. Did you mean 'all'?"),
+    ("ensemble", {"weights": {"wide": 2}, "weighting": {"kind": "routing", "column": "c"}}, "ensemble.weights have no effect with weighting: routing and others: refuse, where every row has one teacher. Remove one."),
+    ("ensemble", {"weighting": {"kind": "validation", "greater_is_better": False}}, "ensemble.weighting.greater_is_better is false, but there are no scores: they are measured, and ensemble.weighting.metric = accuracy says which way. Remove it."),
+    ("ensemble", {"weighting": {"kind": "validation", "metric": "f1"}}, "ensemble.weighting.metric must be one of accuracy, macro_f1, nll, ece, got 'f1'."),
     ("ensemble", {"weighting": {"kind": "validation", "scores": {"wide": 0.8}}}, "ensemble.weighting.scores must hold a score of every teacher, deep is missing."),
     ("losses", [{"kind": "forward_kl", "weight": -1}], "losses.0.weight must be a finite number, zero or more, got -1."),
     ("losses", [{"kind": "forward_kl", "weight": 0}], "losses have weight 0 throughout: nothing would be trained."),
@@ -130,8 +137,8 @@ ONE_FAULT = [
     ("teachers__wide__model", 7, "teachers.wide.model must be text, got 7. Put it in quotes."),
     ("teachers__wide__dtype", "float23", "teachers.wide.dtype must be one of float32, float16, bfloat16, got 'float23'. Did you mean 'float32'?"),
     ("ensemble__weights", {"wid": 1}, "ensemble.weights.wid names the teacher 'wid', which is not under teachers. Known: deep, wide."),
-    ("student", {}, "student needs exactly one of model, from_teacher, from_config, got none."),
-    ("student", {"model": "s", "from_config": {}, "tokenizer": "s"}, "student needs exactly one of model, from_teacher, from_config, got model and from_config."),
+    ("student", {}, "student needs exactly one of model, from_teacher, from_config, network, preset, got none."),
+    ("student", {"model": "s", "from_config": {}, "tokenizer": "s"}, "student needs exactly one of model, from_teacher, from_config, network, preset, got model and from_config."),
     ("student", {"from_teacher": {"teacher": "wid", "layers": [0]}}, "student.from_teacher.teacher names the teacher 'wid', which is not under teachers. Known: deep, wide."),
     ("student", {"from_teacher": {"teacher": "wide", "layers": [-1]}}, "student.from_teacher.layers.0 must be at least 0, got -1."),
     ("student", {"from_teacher": {"teacher": "wide", "layers": [0]}, "tokenizer": "t"}, "student.tokenizer must be left out with student.from_teacher: layers and embeddings are those of teachers.wide."),
@@ -147,6 +154,17 @@ ONE_FAULT = [
 def test_a_fault_is_one_sentence_by_path(path, value, line):
     """A complaint that echoes elsewhere, or speaks pydantic's language, sends users the wrong way."""
     assert lines(**{path: value}) == [line]
+
+
+def test_routing_chooses_among_teachers():
+    """With one teacher the rows of others would be taught by nobody."""
+    weighting = {"kind": "routing", "column": "language", "routes": {"zh": "wide", "en": "deep"}}
+    assert lines(ensemble={"weighting": weighting}) == []
+    one = {"wide": {"model": "x"}}
+    assert lines(ensemble={"weighting": weighting | {"routes": {}}}, teachers=one) == [
+        "ensemble.weighting.kind is routing, which chooses among two teachers or more, got 1. "
+        "Add one, or remove weighting."
+    ]
 
 
 def test_onnx_computes_in_float32_on_cpus():

@@ -7,7 +7,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from raydistill.config import DistillConfig, parse_config
-from raydistill.data import hub
+from raydistill.data import Targets, hub, label_matrix
 from raydistill.data.hub import DatasetSplit, find_dataset_splits
 from raydistill.data.sources import load_split
 from raydistill.data.splits import load_splits
@@ -111,6 +111,34 @@ def test_task_labels_order_or_rename_the_classes(folder):
     assert "neg is bad, pos is good" in renamed.notes[0]
     (line,) = faults_of(folder=folder, labels=["only"])[:1]
     assert "must have labels out of only" in line
+
+
+def test_lists_of_classes_have_the_names_of_the_data_set(tmp_path):
+    """Numbers would not match the labels of any teacher, and count from another order."""
+    features = Features(
+        {"sentence": Value("string"), "topics": [ClassLabel(names=["b", "a", "c"])]}
+    )
+    content = {"sentence": ["x", "y", "z"], "topics": [[0, 2], [], None]}
+    dataset = DatasetDict({name: Dataset.from_dict({k: v[:most] for k, v in content.items()}, features=features) for name, most in (("train", 2), ("test", 3))})  # fmt: skip
+    dataset.save_to_disk(tmp_path / "set")
+    topics = Targets("classes", "topics")
+    splits = load(str(tmp_path / "set"), targets=topics, label=None)
+    assert splits["train"].labels == ("b", "a", "c")
+    assert label_matrix(splits["train"].table["label"]).tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert label_matrix(splits["test"].table["label"]).tolist()[2] == [-1, -1, -1]
+    turned = load(str(tmp_path / "set"), targets=topics, label=None, labels=["a", "b", "c"])
+    assert label_matrix(turned["train"].table["label"]).tolist() == [[0, 1, 1], [0, 0, 0]]
+    renamed = load(str(tmp_path / "set"), targets=topics, label=None, labels=["p", "q", "r"])
+    assert label_matrix(renamed["train"].table["label"]).tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert "b is p, a is q, c is r" in renamed["train"].notes[0]
+    (line, *_) = faults_of(folder=str(tmp_path / "set"), label="topics")
+    assert "must hold names or numbers in column 'topics' (task.label), got list" in line
+
+
+def test_classes_are_numbers_where_numbers_are_learnt(folder):
+    """Names of stars are no numbers, their places are."""
+    splits = load(folder, targets=Targets("numbers", "label"), label=None)
+    assert label_matrix(splits["train"].table["label"]).tolist() == [[0.0], [1.0], [1.0], [0.0]]
 
 
 def test_splits_are_named(folder):

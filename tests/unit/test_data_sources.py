@@ -11,6 +11,7 @@ from raydistill.data.folder import find_splits
 from raydistill.data.labels import read_labels
 from raydistill.data.readers import cells, csv_rows, json_rows
 from raydistill.data.readers.reading import Reading
+from raydistill.data.routes import Routes
 from raydistill.data.sources import load_split
 from raydistill.data.splits import load_splits
 from raydistill.errors import ConfigError
@@ -568,3 +569,103 @@ def test_what_comes_late_in_a_file_is_read_with_the_same_care(tmp_path):
     latin = jsonl(rows).encode() + b'{"text": "caf\xe9", "label": 0}\n'
     (line,) = faults_of(write(tmp_path / "latin.jsonl", latin))
     assert f"line {len(rows) + 1}, byte {latin.index(0xE9)}" in line
+
+
+LANGUAGES = Routes("lang", ("e5", "minilm"), {"zh": "e5", "en": "minilm", "7": "minilm"})
+CELLS = ["zh", "en", "minilm", "e5", "7"]
+PLACES = [0, 1, 1, 0, 1]
+
+
+def routed_rows(cells):
+    return [{"text": f"t{i}", "label": "ab"[i % 2], "lang": cell} for i, cell in enumerate(cells)]
+
+
+def test_rows_go_to_the_teacher_that_their_cell_leads_to_in_every_format(tmp_path):
+    """A row of another language teaches what its teacher does not know."""
+    rows = routed_rows(CELLS)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    paths = [
+        write(tmp_path / "rows.jsonl", jsonl(rows)),
+        write(tmp_path / "rows.json", json.dumps(rows, indent=1)),
+        write(tmp_path / "mixed.jsonl", jsonl([*rows[:4], rows[4] | {"lang": 7}])),
+        write(tmp_path / "rows.csv", csv_of(rows)),
+        write(tmp_path / "rows.tsv", csv_of(rows, "\t")),
+        tmp_path / "rows.parquet",
+    ]
+    plain = load(paths[0])
+    assert "route" not in plain.table.column_names
+    found = [load(path, routes=LANGUAGES) for path in paths]
+    assert {tuple(split.table["route"].to_pylist()) for split in found} == {tuple(PLACES)}
+    assert len({split.fingerprint for split in found} | {plain.fingerprint}) == 2
+    assert found[0].notes == ("rows go by column 'lang': 2 to e5, 3 to minilm.",)
+
+
+def test_numbers_are_cells_too(tmp_path):
+    """A column of numbers is read as numbers by some formats, and as 1.0 where one is missing."""
+    numbers = Routes("lang", ("e5", "minilm"), {"0": "e5", "1": "minilm"}, others_to_all=True)
+    rows = routed_rows([1, 0, None])
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "ints.parquet")
+    floats = [row | {"lang": None if row["lang"] is None else float(row["lang"])} for row in rows]
+    pq.write_table(pa.Table.from_pylist(floats), tmp_path / "floats.parquet")
+    paths = [
+        write(tmp_path / "ints.jsonl", jsonl(rows)),
+        write(tmp_path / "floats.jsonl", jsonl(floats)),
+        write(tmp_path / "array.json", json.dumps(floats, indent=1)),
+        tmp_path / "ints.parquet",
+        tmp_path / "floats.parquet",
+    ]
+    for path in paths:
+        assert load(path, routes=numbers).table["route"].to_pylist() == [1, 0, -1], path.name
+
+
+def test_cells_that_lead_nowhere_are_a_fault_or_go_to_all(tmp_path):
+    """A misspelt language, sent to some teacher in silence, is taught by the wrong one."""
+    cells = ["zh", "fr", None, "en", "fr", "En", "de", ""]
+    path = write(tmp_path / "train.jsonl", jsonl(routed_rows(cells)))
+    assert faults_of(path, routes=LANGUAGES) == [
+        "data.train must have cells in column 'lang' (ensemble.weighting.column) that lead to a teacher: zh, en, 7, "
+        "the names of teachers (e5, minilm), got in train.jsonl 'fr' (row 2 and 1 more), an empty cell (row 3 "
+        "and 1 more), 'En' (row 6) and 1 more. Add them to ensemble.weighting.routes, or set "
+        "ensemble.weighting.others to all."
+    ]
+    split = load(path, routes=Routes("lang", ("e5", "minilm"), LANGUAGES.by_cell, True))
+    assert split.table["route"].to_pylist() == [0, -1, -1, 1, -1, -1, -1, -1]
+    assert split.notes == ("rows go by column 'lang': 1 to e5, 1 to minilm, 6 to all.",)
+    (line,) = faults_of(path, routes=Routes("language", ("e5", "minilm"), {}))
+    assert line == (
+        "data.train must hold a column 'language' (ensemble.weighting.column), got the columns label, lang, text "
+        "in train.jsonl. Did you mean 'lang'?"
+    )
+
+
+def test_routes_of_measured_rows_are_read_and_change_no_fingerprint(tmp_path):
+    """Students of two runs are compared only if their fingerprints of the test rows are the same."""
+    path = write(tmp_path / "rows.jsonl", jsonl(routed_rows(CELLS)))
+    names = {"labels": ["a", "b"]}
+    for name, same in (
+        ("train", False),
+        ("unlabelled", False),
+        ("validation", True),
+        ("test", True),
+    ):
+        split, plain = (
+            load(path, name=name, routes=LANGUAGES, **names),
+            load(path, name=name, **names),
+        )
+        assert split.table["route"].to_pylist() == PLACES
+        assert (split.fingerprint == plain.fingerprint) == same, name
+
+
+def test_other_routes_are_other_data(tmp_path):
+    """A resumed run would teach some rows by another teacher than before."""
+    path = write(tmp_path / "rows.jsonl", jsonl(routed_rows(["zh", "en"])))
+    swapped = Routes("lang", ("e5", "minilm"), {"zh": "minilm", "en": "e5"})
+    assert load(path, routes=LANGUAGES).fingerprint != load(path, routes=swapped).fingerprint
+
+
+def test_a_column_may_be_label_and_route(tmp_path):
+    """Specialists of single classes are chosen by the label itself."""
+    path = write(tmp_path / "rows.jsonl", jsonl(ROWS))
+    by_label = Routes("label", ("a", "other"), {"b": "other"})
+    split = load(path, routes=by_label)
+    assert split.table["route"].to_pylist() == split.table["label"].to_pylist()

@@ -12,9 +12,11 @@ from raydistill.config import DistillConfig, parse_config
 from raydistill.data.files import DataFile
 from raydistill.data.hub import DatasetSplit
 from raydistill.data.readers import CHUNK_ROWS, Skip
+from raydistill.data.routes import Routes
 from raydistill.data.sources import load_split, stream_split
 from raydistill.data.splits import load_splits
 from raydistill.data.stream import Stream, StreamPart
+from raydistill.data.targets import Targets
 from raydistill.errors import ConfigError
 from raydistill.prepare import prepare
 from raydistill.prepare.data import load_data
@@ -212,6 +214,117 @@ def test_fingerprint_of_a_stream(tmp_path):
     assert turned != one
 
 
+CLASSES = Targets("classes", "labels")
+LANGUAGES = Routes("lang", ("e5", "minilm"), {"zh": "e5", "1": "minilm"})
+
+
+def many_rows(cells):
+    """Each with the cells of a column of labels."""
+    lang = ["zh", "e5", 1.0]
+    return [{"text": f"t{n}", "labels": cell, "lang": lang[n % 3]} for n, cell in enumerate(cells)]
+
+
+def as_strings(rows):
+    return [str(sorted(row.items())) for row in rows]  # NaN equals NaN
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "saved"])
+@pytest.mark.parametrize(
+    ("targets", "names", "cells"),
+    [
+        (CLASSES, ("x", "y", "z"), [["x", "y"], [], ["z"], ["y"]]),
+        (CLASSES, ("x", "y", "z"), [[0, 1], [], [2], [1]]),
+        (Targets("classes", "labels", separator=";"), ("x", "y"), ["x; y", "y", "x", "y"]),
+        (Targets("classes", None, ("labels",)), ("labels",), [1, 0, 1, 0]),
+        (Targets("classes", None, ("labels",)), ("labels",), [True, False, True, False]),
+        (Targets("numbers", "labels"), ("labels",), [0.1, -2.0, 1e-9, 3.0]),
+        (Targets("numbers", "labels"), ("labels",), [1, 2, 30, -4]),
+    ],
+)
+def test_labels_of_every_kind_and_routes_are_those_that_are_read_whole(
+    tmp_path, suffix, targets, names, cells
+):
+    """A stream must not change what rows say, or who teaches them."""
+    rows, path = many_rows(cells), tmp_path / f"rows.{suffix}"
+    rows = [{**row, "lang": str(row["lang"]).removesuffix(".0")} for row in rows]
+    origin = path
+    if suffix == "jsonl":
+        write(path, jsonl(rows))
+    elif suffix == "csv":
+        cell = [row["labels"] if isinstance(row["labels"], str) else json.dumps(row["labels"]) for row in rows]  # fmt: skip
+        lines = (
+            f"{row['text']},{quoted(text)},{row['lang']}\n"
+            for row, text in zip(rows, cell, strict=True)
+        )
+        write(path, "text,labels,lang\n" + "".join(lines))
+    elif suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        Dataset.from_list(rows).save_to_disk(path)
+        origin = DatasetSplit(str(path), "train", streaming=True)
+    more = {"text": "text", "labels": names, "targets": targets, "routes": LANGUAGES}
+    whole = load_split("train", [origin], path_in_config="data.train", **more)
+    found = stream_split("train", [origin], path_in_config="data.train", **more)
+    assert as_strings(rows_of(found.stream.tables(3))) == as_strings(whole.table.to_pylist())
+    assert found.table.schema.field("label").type == whole.table.schema.field("label").type
+    assert found.notes == ("the first 4 rows go by column 'lang': 3 to e5, 1 to minilm.",)
+    unlabelled = stream_split("unlabelled", [origin], path_in_config="data.unlabelled", **more)
+    both = Stream.joined([found.stream, unlabelled.stream])
+    empty = str(targets.nothing(1, names).to_pylist()[0])
+    assert [str(row["label"]) for row in rows_of(both.tables(5))][4:] == [empty] * 4
+
+
+def test_numbers_of_routes_are_spelled_as_when_they_are_read_whole(tmp_path):
+    """1.0 beside an empty cell is the 1 of the configuration, in a stream as well."""
+    path = write(tmp_path / "rows.jsonl", jsonl(many_rows([["x"]] * 3)))
+    more = {"text": "text", "labels": ("x",), "targets": CLASSES, "routes": LANGUAGES}
+    whole = load_split("train", [path], path_in_config="data.train", **more)
+    found = stream_split("train", [path], path_in_config="data.train", **more)
+    assert whole.table["route"].to_pylist() == found.table["route"].to_pylist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("targets", "bad", "said"),
+    [
+        (CLASSES, {"labels": ["q"]}, "'q' in line {line}"),
+        (CLASSES, {"labels": "x;y"}, "must hold lists of labels in column 'labels' (task.label), got 'x;y' in rows.jsonl, line {line}."),
+        (CLASSES, {"labels": 5}, "must hold a list of names or numbers, or text in column 'labels' (task.label), got a number in rows.jsonl, line {line}."),
+        (CLASSES, {"labels": None}, "must have a label in every row, got none in rows.jsonl, line {line}."),
+        (CLASSES, {"labels": ["x"], "lang": "fr"}, "got in rows.jsonl 'fr' (line {line})."),
+        (Targets("numbers", "labels"), {"labels": "much"}, "'much' in line {line}."),
+        (Targets("numbers", "labels"), {"labels": True}, "must hold a number in column 'labels' (task.label), got a truth value in rows.jsonl, line {line}."),
+    ],
+)  # fmt: skip
+def test_bad_labels_and_routes_are_named_when_they_are_met(tmp_path, targets, bad, said):
+    """Without file and line a bad row among millions is not found."""
+    good = ["x"] if targets is CLASSES else 0.5
+    rows = many_rows([good] * (CHUNK_ROWS + 10))
+    path = write(tmp_path / "rows.jsonl", jsonl([*rows, {**rows[0], **bad}, *rows[:2]]))
+    names = ("x",) if targets is CLASSES else ("labels",)
+    stream = streamed(path, label=None, labels=names, targets=targets, routes=LANGUAGES).stream
+    with pytest.raises(ConfigError) as caught:
+        rows_of(stream.tables(100))
+    (fault,) = caught.value.faults
+    assert said.format(line=len(rows) + 1) in fault.message
+
+
+def test_fingerprint_of_a_stream_knows_routes_and_what_labels_mean(tmp_path):
+    """A resumed run would go on with other labels, or other teachers."""
+    path = write(tmp_path / "rows.jsonl", jsonl(many_rows(["x"] * 5)))
+    plain = {"label": None, "labels": ("x", "y")}
+    options = [
+        {"targets": Targets("classes", "labels", separator=";")},
+        {"targets": Targets("classes", "labels", separator=",")},
+        {"label": "labels"},
+        {"label": "labels", "routes": LANGUAGES},
+        {"label": "labels", "routes": Routes("lang", ("e5", "minilm"), {"zh": "minilm", "1": "minilm"})},
+        {"label": "labels", "routes": Routes("lang", ("minilm", "e5"), LANGUAGES.by_cell)},
+        {"label": "labels", "routes": Routes("lang", ("e5", "minilm"), LANGUAGES.by_cell, True)},
+    ]  # fmt: skip
+    found = [streamed(path, **{**plain, **more}).fingerprint for more in options]
+    assert len(set(found)) == len(options)
+
+
 def test_names_of_labels_must_be_given(tmp_path):
     """Names taken from the first rows would be others than those of all rows."""
     rows = write(tmp_path / "rows.jsonl", jsonl(ROWS[:20]))
@@ -219,6 +332,8 @@ def test_names_of_labels_must_be_given(tmp_path):
     with pytest.raises(ConfigError, match=r"task\.labels must be given with data\.streaming"):
         load_splits({"train": [rows]}, **more)
     write(tmp_path / "labels.json", '["b", "a"]')
+    several = {"text": "text", "targets": Targets("classes", "label", separator=";")}
+    assert load_splits({"train": [rows]}, streaming=True, **several)["train"].labels == ("b", "a")
     split = load_splits({"train": [rows], "test": [rows]}, **more)["train"]
     assert (split.labels, split.num_rows) == (("b", "a"), None)
 
@@ -264,6 +379,12 @@ def test_what_needs_counted_rows_is_refused(settings):
     settings["teachers"]["wide"]["placement"] = "cached"
     _, faults = parse_config(settings)
     assert [fault.path for fault in faults] == ["teachers.wide.placement", "training.max_steps"]
+    settings["training"]["max_steps"] = 5
+    settings["teachers"]["wide"]["placement"] = "auto"
+    settings["student"] = {"network": {"kind": "lstm", "embeddings": {"kind": "words"}}}
+    _, (fault,) = parse_config(settings)
+    assert fault.path == "student.network.embeddings.kind"
+    assert "takes the words of all training rows" in fault.message
 
 
 def test_splits_that_are_measured_are_read_whole(settings):

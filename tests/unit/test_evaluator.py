@@ -106,6 +106,19 @@ def test_the_ensemble_is_combined_as_it_taught(combine: str, space: Any) -> None
     assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize("combine", ["probabilities", "logits", "losses"])
+def test_the_ensemble_is_routed_as_it_taught(combine: str) -> None:
+    """Specialists asked outside their field make an ensemble look worse than what taught the student."""
+    draw = torch.Generator().manual_seed(0)
+    logits = {name: torch.randn(3, 2, generator=draw) for name in ("a", "b")}
+    weights = {"b": 0.2, "a": 0.8}
+    found = predict_ensemble(logits, weights, combine, torch.tensor([1, -1, 0]))
+    together = predict_ensemble(logits, weights, combine)
+    assert torch.equal(found[1], together[1])
+    torch.testing.assert_close(found[0], logits["b"][0].log_softmax(-1))
+    torch.testing.assert_close(found[2], logits["a"][2].log_softmax(-1))
+
+
 @pytest.mark.parametrize("rows", [1, 32])
 def test_timing_uses_full_batches_even_of_a_small_split(rows: int) -> None:
     """A short batch is faster, and the figure would flatter."""

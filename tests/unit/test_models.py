@@ -142,6 +142,22 @@ def test_head_may_keep_fewer_classes(tmp_path: Path) -> None:
     assert student.num_labels == 2
 
 
+@pytest.mark.parametrize("columns", [None, (1, 0)])
+def test_a_student_says_what_its_outputs_are(
+    tiny: dict[str, Path], tmp_path: Path, columns: Any
+) -> None:
+    """Whoever loads it would read a yes or no for each label as a softmax."""
+    kind = "multi_label_classification"
+    model = build(tiny["wide"], head_columns=columns, problem_type=kind)
+    assert model.config.problem_type == kind
+    model.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert saved["problem_type"] == kind
+    model = build(tiny["wide"], head_columns=None, labels=("stars",), problem_type="regression")
+    inputs = {"input_ids": torch.tensor([[2, 7, 3]])}
+    assert model(**inputs).logits.shape == (1, 1)
+
+
 def test_a_new_head_has_the_tasks_classes(tiny: dict[str, Path]) -> None:
     """A head of the old size cannot learn the task's classes."""
     student = build(tiny["student"], labels=("a", "b", "c"))

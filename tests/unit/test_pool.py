@@ -315,6 +315,27 @@ def test_the_deadline_runs_from_asking() -> None:
     assert transport.timeouts == [6.0, 0.0]
 
 
+def test_what_is_ready_is_collected_without_waiting() -> None:
+    """Who asks several teachers in turn would stand still at a slow one, or never notice a dead one."""
+    transport = FakeTransport(1)
+    transport.hanging.add(0)
+    pool = make_pool(transport, max_retries=1)
+    ticket = pool.ask(request(0))
+    assert not pool.ready(ticket)
+    transport.clock.now = 10.0
+    assert pool.ready(ticket)  # late, which is to be dealt with
+    transport.hanging.clear()
+    again = pool.ask(request(1))
+    assert pool.ready(again)
+    transport.down.add(0)
+    lost = pool.ask(request(2))
+    assert pool.ready(lost)
+    collect_all(pool, [again])
+    transport.refuses.add(0)
+    assert pool.ready(pool.ask(request(3)))
+    assert transport.timeouts == [10.0]
+
+
 def test_retries_are_bounded_and_the_error_says_what_to_change() -> None:
     """A request that kills its replica would be asked for ever."""
     transport = FakeTransport(2, poison=0)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from raydistill.config import DistillConfig, parse_config
+from raydistill.models import load_tokenizer
 from raydistill.prepare import (
     Prepared,
     Resources,
@@ -17,6 +18,8 @@ from raydistill.prepare import (
 )
 from raydistill.run import check
 from raydistill.signals import HiddenAsk
+from raydistill.storing import needed_answers
+from raydistill.tasks import TextClassification
 from tests.conftest import make_model, make_rows, two_teachers, write_rows
 
 HIDDEN = {"kind": "hidden_mse", "layers": [[-1, -1]], "projection": "linear"}
@@ -86,6 +89,100 @@ def test_settings_without_effect_are_noted(settings):
     assert [note.split()[0] for note in notes] == [
         "training.max_steps", "training.projection_learning_rate"
     ]  # fmt: skip
+
+
+ROUTING = {"kind": "routing", "column": "lang", "routes": {"zh": "wide"}}
+
+
+def with_languages(folder, missing=()) -> dict[str, Any]:
+    """Data whose rows name teachers."""
+    folder.mkdir(exist_ok=True)
+    for seed, name in enumerate(("train", "unlabelled", "validation", "test")):
+        rows = [
+            row | {"lang": ("zh", "deep")[i % 3 % 2]} for i, row in enumerate(make_rows(12, seed))
+        ]
+        for row in rows if name in missing else ():
+            del row["lang"]
+        write_rows(folder / f"{name}.jsonl", rows)
+    return {"folder": str(folder)}
+
+
+def test_rows_come_with_their_routes(settings, tmp_path):
+    """Rows without one would be taught by all teachers."""
+    settings["data"] = with_languages(tmp_path / "data")
+    settings["ensemble"] = {"weighting": ROUTING}
+    found = prepared(settings)
+    assert found.notes == (
+        "data.train: rows go by column 'lang': 8 to wide, 4 to deep.",
+        "data.unlabelled: rows go by column 'lang': 8 to wide, 4 to deep.",
+    )
+    task = TextClassification(found.splits["train"].table, found.labels)
+    batch = task.batch([0, 1, 2], load_tokenizer(found.student.source), 16)
+    assert batch.route.tolist() == [0, 1, 0]
+    assert batch.texts[0][0] == task.texts([0])[1][0][0]
+    assert len(batch.texts) == 1, "teachers are asked about texts, not about routes"
+    assert (
+        TextClassification(found.splits["test"].table, found.labels).route().tolist()
+        == [0, 1, 0] * 4
+    )
+    del settings["ensemble"]
+    plain = prepared(settings)
+    task = TextClassification(plain.splits["train"].table, plain.labels)
+    assert task.batch([0], load_tokenizer(plain.student.source), 16).route is None
+    said = [line for line in changed(found, settings) if line.startswith("data.")]
+    assert [line.split()[0] for line in said] == ["data.train", "data.unlabelled"]
+
+
+def test_a_column_of_routes_must_be_in_every_file(settings, tmp_path):
+    """The figures of the ensemble need the test rows' routes hours later."""
+    settings["data"] = with_languages(tmp_path / "data", missing=("unlabelled", "test"))
+    settings["ensemble"] = {"weighting": ROUTING}
+    found = lines(settings)
+    assert [line.split()[0] for line in found] == ["data.unlabelled", "data.test"]
+    assert all("must hold a column 'lang' (ensemble.weighting.column)" in line for line in found)
+
+
+def test_faults_of_routes_have_no_echoes_among_rows(settings, tmp_path):
+    """A line for each language hides the one misspelt teacher."""
+    settings["data"] = with_languages(tmp_path / "data")
+    settings["ensemble"] = {"weighting": ROUTING | {"routes": {"zh": "wid"}}}
+    (line,) = lines(settings)
+    assert line.startswith("ensemble.weighting.routes.zh names the teacher 'wid'")
+    settings["ensemble"] = {"weighting": ROUTING | {"routes": {}, "others": "ignore"}}
+    (line,) = lines(settings)
+    assert line.startswith("ensemble.weighting.others must be one of")
+
+
+def test_scores_can_be_measured_on_validation_rows_only(settings, tiny, tmp_path):
+    """Found out after the teachers are loaded, or not at all: all teachers would weigh the same."""
+    settings["ensemble"] = {"weighting": {"kind": "validation"}}
+    found = prepared(settings)
+    assert found.config.measures_teachers
+    assert found.objective.weights == {"wide": 0.5, "deep": 0.5}
+    rows = {task.num_rows for task, ask in needed_answers(found, "wide")}
+    assert rows == {96, 32, 40}
+    assert len(list(needed_answers(found, "wide"))) == 4, (
+        "validation, though test is measured at the end"
+    )
+    data = {"train": f"{tiny['data']}/train.jsonl"}
+    (line,) = lines(settings | {"data": data})
+    assert line.startswith(
+        "ensemble.weighting.scores are to be measured, but there is no data.validation."
+    )
+    bare = write_rows(tmp_path / "bare.jsonl", [row | {"label": None} for row in make_rows(9, 1)])
+    (line,) = lines(settings | {"data": data | {"validation": str(bare)}})
+    assert "but no row of data.validation has a label" in line
+    one = write_rows(
+        tmp_path / "one.jsonl", [row | {"label": "positive"} for row in make_rows(9, 1)]
+    )
+    other = make_model(tmp_path / "partial", labels=("negative", "neutral"))
+    settings["task"] = {"labels": ["negative", "positive", "neutral"]}
+    settings["teachers"]["wide"]["missing_labels"] = "abstain"
+    settings["teachers"]["deep"] = {"model": str(other), "missing_labels": "abstain"}
+    (line,) = lines(settings | {"data": data | {"validation": str(one)}})
+    assert "but teachers.deep knows the label of no row of data.validation" in line
+    settings["ensemble"]["weighting"]["scores"] = {"wide": 0.9, "deep": 0.8}
+    assert not prepared(settings | {"data": data}).config.measures_teachers
 
 
 def test_student_of_a_teachers_layers(settings):
@@ -446,3 +543,83 @@ def test_frozen_parameters_must_be_there(settings):
     assert lines(settings) == ["stages.0.freeze leaves no parameter of the student to be trained."]
     settings["stages"] = [stage | {"freeze": ["bert.embeddings.*"]}]
     assert prepared(settings).objective.stages[0].freeze == ("bert.embeddings.*",)
+
+
+def several(settings, folder, tiny) -> dict[str, Any]:
+    """A sound run with several labels at once, of a teacher that knows more and one that knows less."""
+    labels = [["positive"], [], ["film", "positive"]]
+    rows = [{"text": "a good film", "labels": labels[i % 3]} for i in range(12)]
+    write_rows(folder / "several.jsonl", rows)
+    more = make_model(folder / "more", labels=("film", "odd", "positive"))
+    less = make_model(folder / "less", labels=("positive",))
+    return settings | {
+        "data": {"train": str(folder / "several.jsonl")},
+        "task": {"kind": "multi_label_classification"},
+        "teachers": {"more": {"model": str(more)}, "less": {"model": str(less), "missing_labels": "abstain"}},
+        "losses": [{"kind": "binary_cross_entropy"}, {"kind": "binary_forward_kl"}],
+    }  # fmt: skip
+
+
+def test_several_labels_are_planned(settings, tmp_path, tiny):
+    """Columns of another label, or a head of another kind, teach something else."""
+    found = prepared(several(settings, tmp_path, tiny))
+    assert found.labels == ("film", "positive")
+    assert found.objective.columns == {"more": (0, 2), "less": (-1, 0)}
+    assert found.objective.task == "multi_label_classification"
+    assert found.student.problem_type == "multi_label_classification"
+    assert found.student.head_columns is None
+    assert found.manifest["task.kind"] == "multi_label_classification"
+    assert [note for note in found.notes if "labels that" in note] == [
+        "teachers.more.model has 1 labels that the task has not; they are left out."
+    ]
+    assert sum("problem_type" in note for note in found.notes) == 2
+
+
+def test_a_teacher_that_lacks_labels_is_refused_unless_it_may(settings, tmp_path, tiny):
+    """A label that nobody teaches looks like one that is never there."""
+    settings = several(settings, tmp_path, tiny)
+    settings["teachers"]["less"]["missing_labels"] = "error"
+    (line,) = lines(settings)
+    assert line.startswith(
+        "teachers.less.model has other labels than the task. The teacher does not"
+    )
+    assert "know ['film']" in line
+    assert "missing_labels: abstain" in line
+
+
+def test_heads_of_another_kind_are_refused(settings, tmp_path, tiny):
+    """Logits of a softmax, read one by one, are no probabilities."""
+    settings = several(settings, tmp_path, tiny)
+    file = tmp_path / "more" / "config.json"
+    config = json.loads(file.read_text()) | {"problem_type": "single_label_classification"}
+    file.write_text(json.dumps(config))
+    (line,) = lines(settings)
+    assert line.startswith("teachers.more.model was trained for single_label_classification")
+    assert line.endswith("Take a teacher that was trained for this kind.")
+    settings["teachers"].pop("more")
+    settings["student"]["model"] = str(tmp_path / "more")
+    assert prepared(settings).student.head_columns is None
+    file.write_text(json.dumps(config | {"problem_type": "multi_label_classification"}))
+    assert prepared(settings).student.head_columns == (0, 2)
+
+
+def test_a_run_on_numbers_is_planned(settings, tmp_path, tiny):
+    """The one number of a teacher is the one number of the student, whatever it is called."""
+    rows = [{"text": "a good film", "stars": i % 5} for i in range(12)]
+    write_rows(tmp_path / "stars.jsonl", rows)
+    settings |= {
+        "data": {"train": str(tmp_path / "stars.jsonl")},
+        "task": {"kind": "regression", "label": "stars"},
+        "teachers": {"one": {"model": str(make_model(tmp_path / "one", labels=("LABEL_0",)))}},
+        "losses": [{"kind": "mse"}, {"kind": "logit_mse"}],
+    }
+    found = prepared(settings)
+    assert (found.labels, found.objective.columns) == (("stars",), {"one": (0,)})
+    settings["task"]["label"] = "star"
+    settings["training"]["select_by"] = "validation/accuracy"
+    said = lines(settings)
+    assert said[0].startswith("data.train must hold a column 'star' (task.label)")
+    assert said[1].startswith("training.select_by must be one of validation/rmse, validation/mae")
+    settings["teachers"]["one"]["model"] = str(tiny["deep"])
+    settings["task"]["label"], settings["training"] = "stars", {}
+    assert "knows none of the student" in lines(settings)[0]

@@ -303,3 +303,55 @@ def test_curves_draw_single_points_constants_and_long_runs():
     long = tuple((float(step), float(step % 7)) for step in range(20_000))
     assert len(curves_svg([Curve("c", long)], label="x") or "") < 60_000
     assert curves_svg([Curve("c", ())], label="x") is None
+
+
+NUMBERS = [
+    {"role": "teacher", "name": "far", "parameters": 9_000, "rmse": 0.9, "pearson": 0.5},
+    {"role": "teacher", "name": "near", "parameters": 8_000, "rmse": 0.7, "pearson": 0.7},
+    {"role": "student", "name": "small", "parameters": 4_000, "rmse": 0.75, "pearson": 0.66},
+]
+SEVERAL = [
+    {"role": "student", "name": "small", "parameters": 4_000, "micro_f1": 0.8, "exact_match": 0.5},
+    {"role": "teacher", "name": "large", "parameters": 9_000, "micro_f1": 0.75},
+]
+
+
+def test_errors_are_compared_the_other_way_round():
+    """The worst teacher would stand first, and be called the best."""
+    headers, rows = comparison_rows({"models": NUMBERS})
+    assert headers == ["Role", "Model", "RMSE", "Pearson", "Parameters"]
+    assert [row[1] for row in rows] == ["small", "near", "far"]
+    assert result_sentence({"models": NUMBERS}) == (
+        "The student reaches 0.7500 RMSE (smaller is better), 0.0500 above its best teacher, near, with "
+        "50 % of its parameters."
+    )
+    assert result_sentence({"models": SEVERAL}).startswith(
+        "The student reaches .8000 micro F1, .0500 above its best teacher, large"
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "models", "each", "expected"),
+    [
+        ("regression", NUMBERS, {"rmse": 0.5, "mae": 12.5, "pearson": 0.25, "spearman": 0.5}, ["RMSE, smaller is better", "Targets", "Target by target", "12.50", "Correlation with student", ".8765"]),
+        ("multi_label_classification", SEVERAL, {"precision": 0.5, "recall": 1.0, "f1": 0.6667}, ["Micro F1", "Labels", "Label by label", ".6667", "Exact match"]),
+    ],
+)  # fmt: skip
+def test_page_of_other_tasks(tmp_path, task, models, each, expected):
+    """A page that asks for an accuracy is empty where there is none."""
+    summary = {
+        "task": task,
+        "labels": ["a", "b"],
+        "models": models,
+        "per_class": [{"label": "a", "support": 3, **each}],
+        "teachers": {"near": {"model": "m"}},
+    }
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    metrics = {"test/rmse": 0.75} if task == "regression" else {"test/micro_f1": 0.8}
+    metrics |= {"test/correlation/near": 0.87654} if task == "regression" else {}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    for text in expected:
+        assert text in page, text
+    assert "Accuracy" not in page
+    assert "calibration" not in page

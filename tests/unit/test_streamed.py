@@ -8,7 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raydistill.data.files import DataFile
+from raydistill.data.routes import Routes
+from raydistill.data.sources import stream_split
 from raydistill.data.stream import Stream, StreamPart
+from raydistill.data.targets import Targets
 from raydistill.errors import ConfigError
 from raydistill.models import load_tokenizer
 from raydistill.pipeline import StreamedRows, plan_micro_batches, table_steps
@@ -38,7 +41,13 @@ def streams(tmp_path_factory):
 
 
 def steps_of(stream, *, first=0, total=9, batch_rows=4, window_rows=6, seed=3):
-    rows = StreamedRows(stream, batch_rows=batch_rows, window_rows=window_rows, seed=seed)
+    rows = StreamedRows(
+        stream,
+        kind="text_classification",
+        batch_rows=batch_rows,
+        window_rows=window_rows,
+        seed=seed,
+    )
     return [(s.step, s.epoch, s.rows.tolist()) for s in rows.steps(first, total)]
 
 
@@ -101,10 +110,27 @@ def test_micro_batches_are_those_of_the_table(streams, tiny):
         ]  # fmt: skip
 
     for rank in range(3):
-        rows = StreamedRows(stream, batch_rows=8, window_rows=99, seed=5)
+        rows = StreamedRows(
+            stream, kind="text_classification", batch_rows=8, window_rows=99, seed=5
+        )
         table = table_steps(30, batch_rows=8, seed=5, first_step=0, total_steps=9)
         lengths = whole.lengths().__getitem__
         assert plan(rank, rows.steps(0, 9), rows, rows.lengths) == plan(rank, table, whole, lengths)
+
+
+def test_labels_are_those_of_the_task(tmp_path, tiny):
+    """Several labels a row, and the teacher that a row goes to, must reach the student from a stream."""
+    path = tmp_path / "rows.jsonl"
+    rows = [{"text": f"t{n}", "labels": ["x"][: n % 2], "lang": "ab"[n % 2]} for n in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    split = stream_split("train", [path], text="text", labels=("x", "y"), path_in_config="data.train",
+        targets=Targets("classes", "labels"), routes=Routes("lang", ("a", "b"), {}))  # fmt: skip
+    kind = "multi_label_classification"
+    streamed = StreamedRows(split.stream, kind=kind, batch_rows=6, window_rows=6, seed=5)
+    (step,) = streamed.steps(0, 1)
+    batch = streamed.batch(step.rows.tolist(), load_tokenizer_of(tiny), 16)
+    assert batch.labels.tolist() == [[float(row % 2), 0.0] for row in step.rows]
+    assert batch.route.tolist() == [row % 2 for row in step.rows]
 
 
 def load_tokenizer_of(tiny):

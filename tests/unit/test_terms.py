@@ -10,9 +10,11 @@ import torch
 import transformers
 
 from raydistill.config import parse_config
+from raydistill.config.ensemble import FixedWeighting
 from raydistill.config.losses import LossSection
+from raydistill.config.task import LABEL_LOSSES
 from raydistill.config.training import TrainingSection
-from raydistill.losses import IGNORED_LABEL, build_loss
+from raydistill.losses import CATALOG, IGNORED_LABEL, build_loss
 from raydistill.models import read_traits, tokenize
 from raydistill.models.describe import ModelSource
 from raydistill.objective import Moment, Objective, ObjectivePlan
@@ -33,10 +35,13 @@ from tests.unit.objectives import make_module, make_tokenizer
 
 TEXTS = [row["text"] for row in make_rows(8, seed=33)]
 HARD = [0, 1, IGNORED_LABEL, 1, 0, 0, IGNORED_LABEL, 1]
+ROUTE = [0, 1, -1, 1, 0, 1, -1, 0]
 NOW = Moment(3, 10)
 PAIR = {"layers": [[1, 2]], "projection": "linear"}
 EACH: dict[str, dict[str, Any]] = {
     "cross_entropy": {},
+    "binary_cross_entropy": {},
+    "mse": {},
     "soft_cross_entropy": {"temperature": 2.0, "probability_shift": True},
     "forward_kl": {"temperature": {"kind": "linear", "start": 4, "end": 1}},
     "reverse_kl": {"standardize": True},
@@ -46,6 +51,8 @@ EACH: dict[str, dict[str, Any]] = {
     "decoupled_kd": {"beta": 2.0},
     # Of two classes the correlation is 1 or -1: its slope is rounding.
     "dist": {"inter_weight": 0, "temperature": {"kind": "flsw", "base": 2.0}},
+    "binary_soft_cross_entropy": {"temperature": 2.0},
+    "binary_forward_kl": {"temperature": {"kind": "linear", "start": 4, "end": 1}},
     "hidden_mse": {"layers": "uniform", "projection": "mlp"},
     "cos": {**PAIR, "projection": {"kind": "linear", "side": "teacher"}},
     "vid": PAIR,
@@ -77,6 +84,21 @@ CASES = [*EACH.items(), *INSIDE]
 ACROSS = {"dist", "total_variation", "rkd_distance", "rkd_angle", "contrastive"}
 
 
+def labels_of(task: str, rows: Sequence[int]) -> torch.Tensor:
+    """Of the two labels one is known of every row that has any; numbers differ from row to row."""
+    hard = torch.tensor([HARD[row] for row in rows])
+    if task == "text_classification":
+        return hard
+    none = hard == IGNORED_LABEL
+    if task == "regression":
+        numbers = torch.tensor([[0.3 * row - 1, 2.0 - row] for row in rows])
+        numbers[:, 1].masked_fill_(hard == 1, torch.nan)
+        return numbers.masked_fill(none.unsqueeze(1), torch.nan)
+    several = torch.stack([hard == 0, torch.tensor(rows) % 3 == 0], dim=1).float()
+    several[:, 1].masked_fill_(torch.tensor(rows) == 4, torch.nan)
+    return several.masked_fill(none.unsqueeze(1), torch.nan)
+
+
 def absolute(student: torch.Tensor, teacher: torch.Tensor, *, power: int) -> torch.Tensor:
     """A user's own loss."""
     return (student - teacher.detach()).abs().pow(power).sum(-1)
@@ -99,8 +121,12 @@ class World:
 
     def plan(self, losses: Sequence[dict[str, Any]], **sections: Any) -> ObjectivePlan:
         settings = two_teachers(self.folder, self.tmp) | {"losses": list(losses)} | sections
-        if all(loss["kind"] == "cross_entropy" for loss in losses):
+        if all(loss["kind"] in LABEL_LOSSES.values() for loss in losses):
             settings["teachers"] = {}
+        kinds = {kind for kind, loss in LABEL_LOSSES.items() if loss == losses[0]["kind"]}
+        if losses[0]["kind"].startswith("binary"):
+            kinds = {"multi_label_classification"}
+        settings.setdefault("task", {"kind": next(iter(kinds), "text_classification")})
         settings["training"] = {"group_rows": 4, **settings.get("training", {})}
         config, faults = parse_config(settings)
         assert faults == []
@@ -129,8 +155,11 @@ class World:
                     tuple(rows),
                     texts,
                     tokenize(tokenizer, texts, 16),
-                    torch.tensor([HARD[row] for row in rows]),
+                    labels_of(plan.task, rows),
                     torch.ones(len(rows), dtype=torch.bool),
+                    torch.tensor([ROUTE[row] for row in rows])
+                    if plan.weighting.kind == "routing"
+                    else None,
                 )
             )
         share = torch.stack([objective.counts(batch) for batch in batches]).sum(0)
@@ -311,6 +340,7 @@ def test_what_is_inside_is_read_in_half_precision(world: World) -> None:
         {"kind": "gate", "learning_rate": 0.1},
         {"kind": "stochastic"},
         {"kind": "validation", "scores": {"wide": 0.9, "deep": 0.8}},
+        {"kind": "routing", "column": "language"},
     ],
     ids=lambda w: w["kind"],
 )
@@ -319,7 +349,7 @@ def test_weightings_work_for_all_terms_and_any_cut(
     world: World, weighting: Any, combine: str
 ) -> None:
     """Weights made from a micro-batch's other rows would depend on the cut."""
-    fixed = weighting["kind"] in ("validation", "stochastic")
+    fixed = weighting["kind"] in ("validation", "stochastic", "routing")
     if combine == "best" and fixed:
         combine = "logits"
     losses = [
@@ -390,6 +420,82 @@ def test_a_teacher_of_some_classes_abstains_from_the_others(world: World) -> Non
     fed = world.fed(alone, [range(8)])
     heard = Objective(alone).counts(fed[0].micro_batch.batch)[0]
     assert heard == sum(label != 1 for label in HARD)
+
+
+ROUTED = {"kind": "routing", "column": "language", "others": "all"}
+
+
+COMBINED = [
+    (kind, options, combine)
+    for kind, options in CASES
+    if kind not in ("cross_entropy", "custom")
+    for combine in ("probabilities", "logits", "losses")
+    if combine == "probabilities" or "logits" in CATALOG[kind].needs
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "combine"),
+    COMBINED,
+    ids=[f"{kind}-{o.get('states', 'hidden')}-{combine}" for kind, o, combine in COMBINED],
+)
+def test_rows_of_one_teacher_have_the_loss_of_that_teacher_alone(
+    world: World, kind: str, options: dict[str, Any], combine: str
+) -> None:
+    """A specialist that is heard outside its field, if only beside other rows, teaches what it does not know."""
+    both = world.plan(
+        [{"kind": kind, **options}], ensemble={"combine": combine, "weighting": ROUTED}
+    )
+    for place, name in enumerate(("wide", "deep")):
+        rows = [row for row in range(8) if ROUTE[row] == place]
+        found, _, gradients = world.step(both, [rows])
+        alone = replace(
+            both, weighting=FixedWeighting(), weights={n: float(n == name) for n in both.weights}
+        )
+        expected, _, others = world.step(alone, [rows])
+        torch.testing.assert_close(found.terms, expected.terms, rtol=2e-5, atol=1e-6)
+        for parameter, gradient in others.items():
+            torch.testing.assert_close(gradients[parameter], gradient, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["rkd_distance", "contrastive", "hidden_mse", "forward_kl"])
+def test_a_step_of_rows_of_both_teachers_is_the_sum_of_both(world: World, kind: str) -> None:
+    """Rows of another teacher beside one's own, or in its denominator, change what it teaches."""
+    loss = {"kind": kind, **EACH[kind]}
+    plan = replace(world.plan([loss], ensemble={"weighting": ROUTED}), group_rows=8)
+    own = [[row for row in range(8) if ROUTE[row] == place] for place in (0, 1)]
+    counts = [Objective(plan).counts(world.fed(plan, [r])[0].micro_batch.batch) for r in own]
+    apart = [world.step(plan, [rows])[0].terms * n for rows, n in zip(own, counts, strict=True)]
+    together, module, _ = world.step(plan, [sorted(own[0] + own[1])])
+    torch.testing.assert_close(together.terms * sum(counts), sum(apart), rtol=2e-5, atol=1e-5)
+    assert module.objective.weighting.seen.sums.tolist() == [len(own[0]), len(own[1])]
+    assert module.objective.weighting.seen.abstained == {}
+
+
+def test_a_row_whose_teacher_abstains_is_taught_by_nobody(world: World) -> None:
+    """The other teacher, who does not know rows of this kind, would speak in its place."""
+    plan = world.plan([{"kind": "forward_kl"}], ensemble={"weighting": ROUTED})
+    partial = replace(plan, columns={"wide": (0, 1), "deep": (0, -1)})
+    silent = [row for row in range(8) if ROUTE[row] == 1 and HARD[row] == 1]
+    assert len(silent) == 2
+    metrics, module, _ = world.step(partial, [range(8)])
+    cut, _, _ = world.step(partial, [[0, 1], [2, 3, 4], [5, 6, 7]])
+    torch.testing.assert_close(cut.terms, metrics.terms, rtol=2e-5, atol=1e-6)
+    heard, _, _ = world.step(partial, [[row for row in range(8) if row not in silent]])
+    torch.testing.assert_close(metrics.terms, heard.terms, rtol=2e-5, atol=1e-6)
+    assert Objective(partial).counts(world.fed(partial, [range(8)])[0].micro_batch.batch) == 6
+    # Rows that went to the other teacher are not rows that it could have spoken about.
+    assert module.objective.weighting.seen.abstained == {"wide": 0, "deep": 2}
+    alone, _, _ = world.step(partial, [silent])
+    assert alone.terms.tolist() == [0.0]
+
+
+def test_routes_that_nobody_read_are_noticed(world: World) -> None:
+    """Every row would be taught by all teachers, and no figure would show it."""
+    plan = world.plan([{"kind": "forward_kl"}], ensemble={"weighting": ROUTED})
+    batch = replace(world.fed(plan, [range(8)])[0].micro_batch.batch, route=None)
+    with pytest.raises(AssertionError, match="reads the routes"):
+        Objective(plan).counts(batch)
 
 
 def test_learned_temperature_climbs(world: World) -> None:

@@ -22,7 +22,7 @@ from raydistill.ensemble import (
     gate_features,
     gate_loss,
     label_cross_entropy_weights,
-    routing_weights,
+    routed,
     stochastic_choice,
     validation_weights,
 )
@@ -58,7 +58,7 @@ def by_agreement(z, said, base=BASE, **options):
 
 
 def by_route(z, said, base=BASE):
-    return routing_weights(torch.tensor([-1, 2, 1, 0, -1]), base, said)
+    return fixed_weights(base, routed(torch.tensor([-1, 2, 1, 0, -1]), 3) & said)
 
 
 def by_gate(z, said, base=BASE):
@@ -227,7 +227,7 @@ def test_single_teacher_weighs_one(way):
     if way is by_gate:
         weights = Gate(2, [0.4])(gate_features(three_teachers()[:1], ALL[:1]), ALL[:1])
     elif way is by_route:
-        weights = routing_weights(torch.tensor([0, -1, 0, -1, 0]), [0.4], ALL[:1])
+        weights = fixed_weights([0.4], routed(torch.tensor([0, -1, 0, -1, 0]), 1))
     else:
         weights = way(three_teachers()[:1], ALL[:1], base=[0.4])
     assert (weights == 1).all()
@@ -428,21 +428,16 @@ def test_chosen_teacher_alone_is_read():
 def test_route_gives_a_row_to_its_teacher_alone():
     """A row routed to a teacher that failed must not be taught by one that does not know it."""
     route = torch.tensor([2, 1, 1, -1, -1])
-    weights = routing_weights(route, BASE, ANSWERED)
+    weights = fixed_weights(BASE, routed(route, 3) & ANSWERED)
     expected = torch.tensor([[0, 0, 0, 0, 0.5], [0, 0, 1, 0, 0.3], [1, 0, 0, 0, 0.2]])
     torch.testing.assert_close(weights, expected)
 
 
-def test_route_is_refused_when_it_is_none():
-    """A route of M selects nobody, in silence."""
-    for route, words in [
-        (torch.tensor([3, 0, 0, 0, 0]), r"between -1 \(all\) and 2, got 3"),
-        (torch.tensor([-2, 0, 0, 0, 0]), "got -2"),
-        (torch.zeros(5), "must be integers"),
-        (torch.zeros(1).long(), r"shape \[5\], got \[1\]"),
-    ]:
-        with pytest.raises(SignalError, match=words):
-            routing_weights(route, BASE, ANSWERED)
+def test_route_that_is_no_place_is_refused():
+    """Weights given as routes would select nobody, in silence."""
+    for route in (torch.zeros(5), torch.zeros(5).bool()):
+        with pytest.raises(SignalError, match="must be integers"):
+            routed(route, 3)
 
 
 # --- learned

@@ -15,30 +15,36 @@ from raydistill.config.losses.features import (
     StatesLoss,
 )
 from raydistill.config.losses.logits import (
+    BinaryCrossEntropyLoss,
     CrossEntropyLoss,
     ForwardKLLoss,
+    HardLoss,
+    MSELoss,
     SoftCrossEntropyLoss,
     SoftLoss,
 )
 
 __all__ = [
     "AttentionLoss",
+    "BinaryCrossEntropyLoss",
     "CrossEntropyLoss",
     "CustomLoss",
     "FSPLoss",
     "FeatureLoss",
     "ForwardKLLoss",
+    "HardLoss",
     "HiddenMSELoss",
     "LayerAttentionLoss",
     "LossBase",
     "LossSection",
+    "MSELoss",
     "SoftCrossEntropyLoss",
     "SoftLoss",
     "StatesLoss",
 ]
 
 LossSection = Annotated[
-    CrossEntropyLoss | SoftLoss | FeatureLoss | CustomLoss,
+    HardLoss | SoftLoss | FeatureLoss | CustomLoss,
     Field(discriminator="kind"),
 ]
 """One term."""

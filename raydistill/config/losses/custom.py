@@ -43,7 +43,9 @@ class CustomLoss(LossBase):
     temperature: TemperatureSetting = 1.0
     """With needs: logits, what several teachers' logits are softened with while they are combined; the
     function gets it as `temperature` if it has such an argument. What it gets of several teachers is
-    temperature times their log-probabilities; with ensemble.combine: losses, each teacher's own logits."""
+    temperature times their log-probabilities; with ensemble.combine: losses, each teacher's own logits. Of
+    multi_label_classification it is temperature times the log-odds of their probabilities, of
+    regression the mean of their numbers."""
 
     def written_for(self, teacher: str) -> Any:
         """Pairs or a word for one teacher; None: nothing."""

@@ -9,12 +9,17 @@ from raydistill.config.losses.base import LossBase
 from raydistill.config.schedules import TemperatureSetting
 
 __all__ = [
+    "BinaryCrossEntropyLoss",
+    "BinaryForwardKLLoss",
+    "BinarySoftCrossEntropyLoss",
     "CrossEntropyLoss",
     "DecoupledKDLoss",
     "DistLoss",
     "ForwardKLLoss",
+    "HardLoss",
     "JensenShannonLoss",
     "LogitMSELoss",
+    "MSELoss",
     "ReverseKLLoss",
     "SoftCrossEntropyLoss",
     "SoftLoss",
@@ -29,9 +34,26 @@ class CrossEntropyLoss(LossBase):
     """Which loss this is."""
 
 
-class _FromTeachers(LossBase):
+class BinaryCrossEntropyLoss(LossBase):
+    """Cross-entropy with labels that are each there or not; rows without labels do not count."""
+
+    kind: Literal["binary_cross_entropy"]
+    """Which loss this is."""
+
+
+class MSELoss(LossBase):
+    """Squared error of the number that is the label; rows without a label do not count."""
+
+    kind: Literal["mse"]
+    """Which loss this is."""
+
+
+class _Tempered(LossBase):
     temperature: TemperatureSetting = 1.0
     """Divides the logits of both sides; larger is softer. A number, or a schedule."""
+
+
+class _FromTeachers(_Tempered):
     standardize: bool = False
     """Give the logits of both sides mean 0 and deviation 1 first, so that their range does not count."""
     probability_shift: bool = False
@@ -42,6 +64,25 @@ class _FromTeachers(LossBase):
 class _Softened(_FromTeachers):
     scale_by_temperature_squared: bool = True
     """Multiply by temperature squared, so that gradients keep their size."""
+
+
+class _EachClass(_Tempered):
+    scale_by_temperature_squared: bool = True
+    """Multiply by temperature squared, so that gradients keep their size."""
+
+
+class BinarySoftCrossEntropyLoss(_EachClass):
+    """Cross-entropy with the teachers, each label a yes or no; holds their entropy."""
+
+    kind: Literal["binary_soft_cross_entropy"]
+    """Which loss this is."""
+
+
+class BinaryForwardKLLoss(_EachClass):
+    """Kullback-Leibler divergence from the teachers, each label a yes or no; 0 where both agree."""
+
+    kind: Literal["binary_forward_kl"]
+    """Which loss this is."""
 
 
 class SoftCrossEntropyLoss(_Softened):
@@ -90,7 +131,7 @@ class TotalVariationLoss(_FromTeachers):
 
 
 class LogitMSELoss(_Softened):
-    """Mean squared error of logits; of several teachers against the mean of their logits."""
+    """Mean squared error of logits, or of numbers; of several teachers against the mean of theirs."""
 
     kind: Literal["logit_mse"]
     """Which loss this is."""
@@ -121,6 +162,8 @@ class DistLoss(_Softened):
     """Of the correlation over rows, in groups of training.group_rows."""
 
 
+HardLoss = CrossEntropyLoss | BinaryCrossEntropyLoss | MSELoss
+"""Those that compare the student with labels."""
 SoftLoss = (
     SoftCrossEntropyLoss
     | ForwardKLLoss
@@ -130,5 +173,7 @@ SoftLoss = (
     | LogitMSELoss
     | DecoupledKDLoss
     | DistLoss
+    | BinarySoftCrossEntropyLoss
+    | BinaryForwardKLLoss
 )
 """Those that compare the student's logits with the teachers'."""

@@ -10,6 +10,15 @@ every faulty line. Types are never guessed: "123", "null", "NA" and "2020-01-01"
 from raydistill.data.readers.cells import Columns
 from raydistill.data.readers.chunks import CHUNK_ROWS, Chunk, read_chunks
 from raydistill.data.readers.columns import read_columns
-from raydistill.data.readers.reading import Skip, Wanted
+from raydistill.data.readers.reading import Cells, Skip, Wanted
 
-__all__ = ["CHUNK_ROWS", "Chunk", "Columns", "Skip", "Wanted", "read_chunks", "read_columns"]
+__all__ = [
+    "CHUNK_ROWS",
+    "Cells",
+    "Chunk",
+    "Columns",
+    "Skip",
+    "Wanted",
+    "read_chunks",
+    "read_columns",
+]

@@ -10,7 +10,7 @@ from raydistill.data.readers.cells import TEXT, Columns
 from raydistill.data.readers.csv_rows import csv_lines
 from raydistill.data.readers.json_rows import json_lines
 from raydistill.data.readers.parquet import parquet_chunks
-from raydistill.data.readers.reading import Reading, Skip, Wanted
+from raydistill.data.readers.reading import Cells, Reading, Skip, Wanted
 
 __all__ = ["CHUNK_ROWS", "Chunk", "read_chunks"]
 
@@ -36,7 +36,7 @@ class Chunk:
 
 
 def read_chunks(
-    file: DataFile, wanted: Wanted, *, path_in_config: str, skip: Skip
+    file: DataFile, wanted: Wanted, *, path_in_config: str, skip: Skip, cells: Cells = "class"
 ) -> Iterator[Chunk]:
     """The wanted columns of one file, a chunk at a time.
 
@@ -45,6 +45,7 @@ def read_chunks(
         wanted: Role to the column's name.
         path_in_config: The subject of faults.
         skip: Rows to pass over; what the file has not is left.
+        cells: What columns of labels hold.
 
     Yields:
         Chunks of at least one row.
@@ -52,7 +53,7 @@ def read_chunks(
     Raises:
         ConfigError: The first fault that is met, with its place.
     """
-    reading = Reading(file, wanted, path_in_config)
+    reading = Reading(file, wanted, path_in_config, cells)
     if file.suffix == ".parquet":
         for first, columns in parquet_chunks(reading, skip, CHUNK_ROWS):
             yield Chunk(columns, lambda row, first=first: f"row {first + row + 1}")  # type: ignore[misc]
@@ -60,9 +61,9 @@ def read_chunks(
     lines = csv_lines if file.suffix in {".csv", ".tsv"} else json_lines
     places: list[str] = []
     rows: list[Sequence[str | None]] = []
-    for place, cells in lines(reading, skip):
+    for place, row in lines(reading, skip):
         places.append(place)
-        rows.append(cells)
+        rows.append(row)
         if len(rows) == CHUNK_ROWS:
             yield _chunk(wanted, places, rows)
             places, rows = [], []

@@ -1,20 +1,47 @@
 """JSON: one object a line, or one array of objects."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.json as pa_json
 
-from raydistill.data.readers.cells import TEXT, Building, Columns, as_text, with_larger_blocks
-from raydistill.data.readers.reading import BOM, NotPlainError, Reading, Skip, Wanted
+from raydistill.data.checks import setting_of
+from raydistill.data.readers.cells import (
+    TEXT,
+    Building,
+    Columns,
+    as_texts,
+    spelled,
+    with_larger_blocks,
+)
+from raydistill.data.readers.reading import (
+    BOM,
+    Cells,
+    NotPlainError,
+    Reading,
+    Skip,
+    cells_of,
+    is_name,
+)
 from raydistill.errors import ConfigError
 
 __all__ = ["PEEK_ROWS", "json_careful", "json_fast", "json_lines"]
 
 PEEK_ROWS = 1000
 _MALFORMED = object()
+_HOLD: Mapping[Cells, str] = {
+    "class": "a name or a number",
+    "list": "a list of names or numbers, or text",
+    "number": "a number",
+}
+_KINDS: Mapping[Cells, tuple[type, ...]] = {
+    "class": (bool, int, float),
+    "list": (list,),
+    "number": (int, float),
+}
+_REFUSED: Mapping[Cells, set[type]] = {"class": set(), "list": {int, bool, float}, "number": {bool}}
 
 
 def json_fast(reading: Reading) -> Columns:
@@ -24,10 +51,8 @@ def json_fast(reading: Reading) -> Columns:
         NotPlainError: It would misread the file.
         pyarrow.ArrowInvalid: It refuses the file.
     """
-    keys, label_type = _json_peek(reading)
-    types = dict.fromkeys(reading.wanted.values(), TEXT)
-    if "label" in reading.wanted and reading.wanted["label"] not in _texts(reading.wanted):
-        types[reading.wanted["label"]] = label_type
+    keys, kinds = _json_peek(reading)
+    types = {**dict.fromkeys(reading.wanted.values(), TEXT), **kinds}
     options = pa_json.ParseOptions(
         explicit_schema=pa.schema(list(types.items())), unexpected_field_behavior="ignore"
     )
@@ -42,13 +67,19 @@ def json_fast(reading: Reading) -> Columns:
     if table.num_rows:
         unseen = {name for name in table.column_names if table[name].null_count == table.num_rows}
         reading.require_columns(sorted(keys | (set(table.column_names) - unseen)))
-    return {role: as_text(table[column]) for role, column in reading.wanted.items()}
+    return as_texts(table, reading.wanted, reading.cells)
 
 
-def _json_peek(reading: Reading) -> tuple[set[str], pa.DataType]:
-    """Keys, and the type of labels, in the first rows; raises when they are not plain JSON."""
+def _json_peek(reading: Reading) -> tuple[set[str], dict[str, pa.DataType]]:
+    """Keys, and the type of each column of names, in the first rows; raises when they are not plain JSON."""
     keys: set[str] = set()
-    kinds: set[type] = set()
+    texts = {column for role, column in reading.wanted.items() if not is_name(role)}
+    cells = {
+        column: cells_of(role, reading.cells)
+        for role, column in reading.wanted.items()
+        if column not in texts
+    }
+    seen: dict[str, list[Any]] = {column: [] for column in cells}
     with reading.file.open() as lines:
         for number, line in enumerate(lines):
             if number == PEEK_ROWS:
@@ -62,16 +93,27 @@ def _json_peek(reading: Reading) -> tuple[set[str], pa.DataType]:
             if not isinstance(row, dict):
                 raise NotPlainError
             keys |= row.keys()
-            kinds.add(type(row.get(reading.wanted.get("label", ""))))
-    kinds.discard(type(None))
+            for column, values in seen.items():
+                values.append(row.get(column))
+    return keys, {column: _json_type(values, cells[column]) for column, values in seen.items()}
+
+
+def _json_type(values: Sequence[Any], cells: Cells) -> pa.DataType:
+    """Of a column's first values; raises when they are of several kinds, or of one not expected."""
+    kinds = {type(value) for value in values} - {type(None)}
     types = {str: TEXT, int: pa.int64(), bool: pa.bool_(), float: pa.float64()}
-    if not kinds:
-        return keys, TEXT
-    if kinds == {int, float}:
-        return keys, pa.float64()
-    if len(kinds) > 1 or not kinds <= types.keys():
+    if cells == "list" and kinds == {list}:
+        items = {type(item) for value in values for item in value or ()}
+        if len(items) <= 1 and items <= {str, int}:
+            return pa.list_(types[items.pop()] if items else TEXT)
         raise NotPlainError
-    return keys, types[kinds.pop()]
+    if not kinds:
+        return TEXT
+    if kinds == {int, float}:
+        return pa.float64()
+    if len(kinds) > 1 or not kinds <= types.keys() - _REFUSED[cells]:
+        raise NotPlainError
+    return types[kinds.pop()]
 
 
 def json_careful(reading: Reading) -> Columns:
@@ -122,19 +164,19 @@ def _json_cells(reading: Reading, row: dict[str, Any], where: str) -> list[str |
 
 
 def _json_cell(reading: Reading, role: str, value: Any, where: str) -> str | None:
-    rule = f"hold text in column {reading.wanted[role]!r} (task.{role})"
     if value is None:
         return None
+    cells, kind = cells_of(role, reading.cells), type(value)
+    named = f"in column {reading.wanted[role]!r} ({setting_of(role)})"
     if isinstance(value, str):
         if value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value):
             return value
+        rule = f"hold text {named}"
         reading.problems.add(rule, "half of a surrogate pair (\\ud800 … \\udfff)", where)
-    elif role == "label" and isinstance(value, (bool, int, float)):
-        if value != value:  # NaN  # noqa: PLR0124
-            return None
-        return str(int(value)) if isinstance(value, bool) else str(value)
+    elif is_name(role) and kind in _KINDS[cells]:
+        return spelled(value, cells)
     else:
-        rule = rule.replace("text", "a name or a number", 1) if role == "label" else rule
+        rule = f"hold {_HOLD[cells] if is_name(role) else 'text'} {named}"
         reading.problems.add(rule, _kind(value), where)
     return None
 
@@ -210,7 +252,3 @@ def _kind(value: object) -> str:
     if isinstance(value, dict):
         return "an object"
     return "null" if value is None else "an array" if isinstance(value, list) else "a string"
-
-
-def _texts(wanted: Wanted) -> list[str]:
-    return [column for role, column in wanted.items() if role != "label"]

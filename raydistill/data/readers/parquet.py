@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raydistill.data.readers.cells import Columns, as_text, type_faults
+from raydistill.data.readers.cells import Columns, as_texts, type_faults
 from raydistill.data.readers.reading import Reading, Skip
 from raydistill.errors import ConfigError
 from raydistill.filesystems import first_line
@@ -18,7 +18,8 @@ def parquet_columns(reading: Reading) -> Columns:
     try:
         with reading.file.open_anywhere() as opened:
             file = pq.ParquetFile(opened, pre_buffer=True)
-            return _as_texts(reading, file.read(columns=_wanted_columns(reading, file)))
+            table = file.read(columns=_wanted_columns(reading, file))
+            return as_texts(table, reading.wanted, reading.cells)
     except (pa.ArrowException, OSError) as error:
         raise reading.refuse(_unreadable(reading, error)) from error
 
@@ -38,7 +39,8 @@ def parquet_chunks(reading: Reading, skip: Skip, rows: int) -> Iterator[tuple[in
                     table = pa.Table.from_batches([batch])
                     passed = skip.of(table.num_rows)
                     if passed < table.num_rows:
-                        yield at + passed, _as_texts(reading, table.slice(passed))
+                        rest = table.slice(passed)
+                        yield at + passed, as_texts(rest, reading.wanted, reading.cells)
                     at += table.num_rows
     except pa.ArrowException as error:
         raise reading.refuse(_unreadable(reading, error)) from error
@@ -51,11 +53,13 @@ def _unreadable(reading: Reading, error: Exception) -> str:
 def _wanted_columns(reading: Reading, file: pq.ParquetFile) -> list[str]:
     schema, name = file.schema_arrow, reading.file.name
     reading.require_columns(schema.names)
-    faults = type_faults(reading.wanted, schema, name=name, path_in_config=reading.path_in_config)
+    faults = type_faults(
+        reading.wanted,
+        schema,
+        name=name,
+        path_in_config=reading.path_in_config,
+        cells=reading.cells,
+    )
     if faults:
         raise ConfigError(faults)
     return list(dict.fromkeys(reading.wanted.values()))
-
-
-def _as_texts(reading: Reading, table: pa.Table) -> Columns:
-    return {role: as_text(table[column]) for role, column in reading.wanted.items()}

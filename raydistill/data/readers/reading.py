@@ -3,17 +3,30 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import Literal, TextIO
 
-from raydistill.data.checks import RowFaults, column_list, did_you_mean
+from raydistill.data.checks import RowFaults, column_list, did_you_mean, setting_of
 from raydistill.data.files import DataFile
 from raydistill.errors import ConfigError, Fault
 
-__all__ = ["BOM", "NotPlainError", "Reading", "Skip", "Wanted", "column_faults", "require_utf8"]
+__all__ = [
+    "BOM",
+    "Cells",
+    "NotPlainError",
+    "Reading",
+    "Skip",
+    "Wanted",
+    "cells_of",
+    "column_faults",
+    "is_name",
+    "require_utf8",
+]
 
 BOM = b"\xef\xbb\xbf"
 
-Wanted = dict[str, str]  # role (text, text_pair, label) -> name of its column
+Wanted = dict[str, str]  # role (text, text_pair, label, labels.0, route) -> name of its column
+Cells = Literal["class", "list", "number"]
+"""What a column of labels holds: one class (or a yes or no), a list of classes, a number."""
 
 
 class NotPlainError(Exception):
@@ -44,6 +57,7 @@ class Reading:
     file: DataFile
     wanted: Wanted
     path_in_config: str
+    cells: Cells = "class"
     problems: RowFaults = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,7 +95,7 @@ def column_faults(
             faults.append(
                 Fault(
                     path_in_config,
-                    f"must hold one column {column!r} (task.{role}), got "
+                    f"must hold one column {column!r} ({setting_of(role)}), got "
                     f"{there.count(column)} of that name in {name}. Rename the others.",
                 )
             )
@@ -89,11 +103,21 @@ def column_faults(
             faults.append(
                 Fault(
                     path_in_config,
-                    f"must hold a column {column!r} (task.{role}), got the columns "
+                    f"must hold a column {column!r} ({setting_of(role)}), got the columns "
                     f"{column_list(there)} in {name}.{did_you_mean(column, there)}{hint}",
                 )
             )
     return faults
+
+
+def is_name(role: str) -> bool:
+    """Whether its cells may be numbers, too."""
+    return role.startswith("label") or role == "route"
+
+
+def cells_of(role: str, cells: Cells) -> Cells:
+    """What the column of a role holds, if those of labels hold ``cells``."""
+    return "class" if role == "route" else cells
 
 
 def require_utf8(reading: Reading) -> None:

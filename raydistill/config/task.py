@@ -1,0 +1,127 @@
+"""What is learnt from the rows, and what follows from it: losses that fit, metrics, defaults."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from raydistill.config.base import Section
+
+__all__ = [
+    "LABEL_LOSSES",
+    "LOGIT_LOSSES",
+    "METRICS",
+    "PROBLEM_TYPES",
+    "MultiLabelClassificationTask",
+    "RegressionTask",
+    "TaskKind",
+    "TaskSection",
+    "TextClassificationTask",
+    "selected_by",
+]
+
+TaskKind = Literal["text_classification", "multi_label_classification", "regression"]
+"""What the outputs of a head mean: exclusive classes, a yes or no each, or numbers."""
+
+LABEL_LOSSES: Mapping[TaskKind, str] = {
+    "text_classification": "cross_entropy",
+    "multi_label_classification": "binary_cross_entropy",
+    "regression": "mse",
+}
+"""The loss against labels."""
+LOGIT_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
+    "text_classification": (
+        "forward_kl", "soft_cross_entropy", "reverse_kl", "jensen_shannon", "total_variation",
+        "decoupled_kd", "dist", "logit_mse",
+    ),
+    "multi_label_classification": ("binary_forward_kl", "binary_soft_cross_entropy", "logit_mse"),
+    "regression": ("logit_mse",),
+}  # fmt: skip
+"""Losses against the teachers' logits, the usual one first. Those on what is inside fit all tasks."""
+METRICS: Mapping[TaskKind, tuple[str, ...]] = {
+    "text_classification": ("accuracy", "macro_f1", "nll", "ece"),
+    "multi_label_classification": (
+        "micro_f1", "macro_f1", "exact_match", "mean_average_precision", "nll",
+    ),
+    "regression": ("rmse", "mae", "pearson", "spearman", "r2", "mse"),
+}  # fmt: skip
+"""What is measured, what chooses the best student first."""
+PROBLEM_TYPES: Mapping[TaskKind, str] = {
+    "text_classification": "single_label_classification",
+    "multi_label_classification": "multi_label_classification",
+    "regression": "regression",
+}
+"""What transformers calls them, as ``problem_type`` of a model."""
+
+
+def selected_by(kind: TaskKind) -> str:
+    """The metric that chooses, unless another is written.
+
+    Example:
+        >>> selected_by("regression")
+        'validation/rmse'
+    """
+    return f"validation/{METRICS[kind][0]}"
+
+
+class _OfTexts(Section):
+    text: str = "text"
+    """Column of the text."""
+    text_pair: str | None = None
+    """Column of the second text; null for single texts."""
+
+
+class TextClassificationTask(_OfTexts):
+    """One label for a text, or for a pair of texts."""
+
+    kind: Literal["text_classification"] = "text_classification"
+    """Exactly one label is right."""
+    label: str = "label"
+    """Column of the label: names, or numbers that count into `labels`."""
+    labels: Annotated[list[str], Field(min_length=2)] | None = None
+    """The label names in order. Null: those of labels.json beside the training file, or of
+    the data set, else what occurs there."""
+
+
+class MultiLabelClassificationTask(_OfTexts):
+    """Any number of labels for a text, or for a pair of texts: a yes or no for each."""
+
+    kind: Literal["multi_label_classification"]
+    """Labels do not exclude each other."""
+    label: str | None = "labels"
+    """Column with a list of a row's labels: names, or numbers that count into `labels`. An empty list
+    means none of them, null a row without labels. Null: every one of `labels` is a column of its
+    own, with 0 or 1; empty: not known."""
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    """What stands between labels where the column holds text, as in CSV: `;`. An empty text is an empty
+    list. Null: the text is a list as JSON has it."""
+    labels: Annotated[list[str], Field(min_length=1)] | None = None
+    """The label names in order. Null: those of labels.json beside the training file, or of
+    the data set, else what occurs there."""
+
+
+class RegressionTask(_OfTexts):
+    """One number, or several, for a text or for a pair of texts."""
+
+    kind: Literal["regression"]
+    """Outputs are numbers as they are."""
+    label: str = "label"
+    """Column of the number; empty: a row without a label. A student learns best where labels are around
+    0 and about 1 in size."""
+    labels: Annotated[list[str], Field(min_length=1)] | None = None
+    """Several columns of numbers, `[valence, arousal]`, in place of `label`; an output for each."""
+
+
+def _with_kind(task: Any) -> Any:
+    """Text classification, if no kind is written."""
+    if isinstance(task, dict) and "kind" not in task:
+        return {"kind": "text_classification", **task}
+    return task
+
+
+TaskSection = Annotated[
+    TextClassificationTask | MultiLabelClassificationTask | RegressionTask,
+    Field(discriminator="kind"),
+    BeforeValidator(_with_kind),
+]
+"""What is learnt."""

@@ -1,0 +1,69 @@
+"""Which figures belong to which kind of task."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
+
+from raydistill.config.task import TaskKind
+from raydistill.evaluation.metrics import (
+    ClassMetrics,
+    agreement_metrics,
+    classification_metrics,
+    per_class,
+)
+from raydistill.evaluation.multi_label import (
+    multi_label_agreement,
+    multi_label_metrics,
+    per_label,
+)
+from raydistill.evaluation.numbers import (
+    TargetMetrics,
+    number_agreement,
+    number_metrics,
+    per_target,
+)
+
+__all__ = ["agree", "measure", "measure_each"]
+
+_Measure = Callable[..., dict[str, float]]
+_MEASURES: Mapping[TaskKind, _Measure] = {
+    "text_classification": classification_metrics,
+    "multi_label_classification": multi_label_metrics,
+    "regression": number_metrics,
+}
+_EACH: Mapping[TaskKind, Callable[..., Sequence[ClassMetrics | TargetMetrics]]] = {
+    "text_classification": per_class,
+    "multi_label_classification": per_label,
+    "regression": per_target,
+}
+_AGREEMENTS: Mapping[TaskKind, _Measure] = {
+    "text_classification": agreement_metrics,
+    "multi_label_classification": multi_label_agreement,
+    "regression": number_agreement,
+}
+
+
+def measure(
+    kind: TaskKind, logits: Tensor, labels: Tensor, *, label_names: Sequence[str]
+) -> dict[str, float]:
+    """Figures against labels, see :data:`raydistill.config.task.METRICS`; those that exist.
+
+    Args:
+        kind: Of the task.
+        logits: ``[N, C]``.
+        labels: As the task has them.
+        label_names: Of the C outputs.
+    """
+    return _MEASURES[kind](logits, labels, label_names=label_names)
+
+
+def measure_each(
+    kind: TaskKind, logits: Tensor, labels: Tensor, *, label_names: Sequence[str]
+) -> Sequence[ClassMetrics | TargetMetrics]:
+    """The same for each output alone."""
+    return _EACH[kind](logits, labels, label_names=label_names)
+
+
+def agree(kind: TaskKind, student: Tensor, teacher: Tensor) -> dict[str, float]:
+    """How much a student answers as a teacher does."""
+    return _AGREEMENTS[kind](student, teacher)

@@ -1,0 +1,220 @@
+"""Labels that are not one class a row: the same from every format, and every odd cell named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raydistill.data import Split, Targets, label_matrix, load_splits
+from raydistill.data.matrix import any_label
+from raydistill.errors import ConfigError
+
+LISTS = [["x", "y"], [], ["z"], ["y"]]
+MATRIX = [[1, 1, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0]]
+TEXTS = ["a", "b", "c", "d"]
+NAN = float("nan")
+
+
+def classes(label: str | None = "labels", **more: Any) -> Targets:
+    return Targets("classes", label, **more)
+
+
+def numbers(**more: Any) -> Targets:
+    return Targets("numbers", "label", **more)
+
+
+def write(path: Path, content: str | list[dict[str, Any]]) -> Path:
+    text = (
+        content if isinstance(content, str) else "".join(json.dumps(row) + "\n" for row in content)
+    )
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def load(targets: Targets, path: Path, **others: Path) -> dict[str, Split]:
+    files = {"train": [path], **{name: [other] for name, other in others.items()}}
+    labels = list(targets.labels) if targets.labels else None
+    return load_splits(files, text="text", label=targets.label, labels=labels, targets=targets)
+
+
+def faults_of(targets: Targets, path: Path, **others: Path) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(targets, path, **others)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def rows_of(**columns: list[Any]) -> list[dict[str, Any]]:
+    names = ["text", *columns]
+    return [
+        dict(zip(names, row, strict=True)) for row in zip(TEXTS, *columns.values(), strict=False)
+    ]
+
+
+def test_lists_mean_the_same_in_every_format(tmp_path: Path) -> None:
+    """A label lost on the way from one format is a no that nobody said."""
+    parquet = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": TEXTS, "labels": LISTS}), parquet)
+    numbered = [[0, 1], [], [2], [1.0]]
+    made = {
+        write(tmp_path / "a.jsonl", rows_of(labels=LISTS)): classes(),
+        parquet: classes(),
+        write(tmp_path / "a.csv", "text,labels\na,x; y\nb,\nc,z;\nd,y\n"): classes(separator=";"),
+        write(tmp_path / "a.tsv", 'text\tlabels\na\t["x", "y"]\nb\t[]\nc\t["z"]\nd\t["y"]\n'): classes(),
+        write(tmp_path / "n.jsonl", rows_of(labels=numbered)): classes(labels=("x", "y", "z")),
+        write(tmp_path / "m.jsonl", rows_of(labels=["x,y", "", "z", "y"])): classes(separator=","),
+        write(tmp_path / "c.csv", "text,x,y,z\na,1,1,0\nb,0,0.0,0\nc,false,0,TRUE\nd,0,1,0\n"): classes(None, labels=("x", "y", "z")),
+    }  # fmt: skip
+    splits = {path.name: load(targets, path)["train"] for path, targets in made.items()}
+    for name, split in splits.items():
+        assert split.labels == ("x", "y", "z"), name
+        assert label_matrix(split.table["label"]).tolist() == MATRIX, name
+    assert len({split.fingerprint for split in splits.values()}) == 1
+    assert "are read as having none of the labels" in splits["a.csv"].notes[0]
+    assert splits["a.jsonl"].notes == ()
+
+
+def test_fingerprint_knows_the_labels(tmp_path: Path) -> None:
+    """A resumed run would go on with other labels."""
+    one = load(classes(), write(tmp_path / "a.jsonl", rows_of(labels=LISTS)))["train"]
+    other = load(classes(), write(tmp_path / "b.jsonl", rows_of(labels=[*LISTS[:3], ["x"]])))
+    assert one.fingerprint != other["train"].fingerprint
+
+
+def test_labels_that_are_not_known_stay_so(tmp_path: Path) -> None:
+    """Not known, read as a no, is learnt as a no."""
+    targets = classes(None, labels=("x", "y"))
+    path = write(tmp_path / "a.csv", "text,x,y\na,1,\nb,-100,0\n")
+    other = write(tmp_path / "b.csv", "text\nc\n")
+    test = write(tmp_path / "c.csv", "text,x,y\nq,,\n")
+    splits = load(targets, path, unlabelled=other, test=test)
+    assert label_matrix(splits["train"].table["label"]).tolist() == [[1, -1], [-1, 0]]
+    assert label_matrix(splits["unlabelled"].table["label"]).tolist() == [[-1, -1]]
+    assert any_label(splits["train"].table)
+    assert not any_label(splits["test"].table)
+    assert splits["test"].notes[0].startswith("test: 1 of 1 rows have no label")
+    whole = pa.concat_tables([splits[name].table for name in ("train", "unlabelled")])
+    assert label_matrix(whole["label"]).shape == (3, 2)
+    assert label_matrix(whole.slice(1)["label"]).tolist() == [[-1, 0], [-1, -1]]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ([["x"], ["q"], ["x", "zz"]], "must have labels out of x, y, z or a number from 0 to 2 (task.labels), got in a.jsonl 'q' in row 2, 'zz' in row 3."),
+        ([["x"], 3, ["x"]], "must hold a list of names or numbers, or text in column 'labels' (task.label), got a number in a.jsonl, line 2."),
+        ([["x"], {"x": 1}, True], "must hold a list of names or numbers, or text in column 'labels' (task.label), got an object in a.jsonl, line 2."),
+        ([["x"], ["x", None], [["x"]]], "must hold lists of labels in column 'labels' (task.label), got '[\"x\", null]' in a.jsonl, row 2, row 3. A list holds names or numbers of labels."),
+        ([["x"], "x;y", []], "must hold lists of labels in column 'labels' (task.label), got 'x;y' in a.jsonl, row 2. Say what stands between labels (task.separator), or write lists as JSON has them."),
+        ([["x"], ["y", 7], []], "must have labels out of x, y, z or a number from 0 to 2 (task.labels), got in a.jsonl '7' in row 2."),
+        ([[0, 1, 0], [1, 0, 0], [0]], "must hold lists of labels in column 'labels' (task.label), got '[0, 1, 0]', which seems to be a yes or no for each label in a.jsonl, row 1, row 2. Name the labels that a row has, or write a column for each label (task.label: null)."),
+        ([["x"], None, None], "must have a label in every row, got none in a.jsonl, row 2, row 3. Put rows without a label under data.unlabelled."),
+    ],
+)  # fmt: skip
+def test_odd_lists_are_named(tmp_path: Path, content: list[Any], line: str) -> None:
+    """A row that is skipped in silence is missing in the student."""
+    found = faults_of(classes(labels=("x", "y", "z")), write(tmp_path / "a.jsonl", rows_of(labels=content)))  # fmt: skip
+    assert found[0] == f"data.train {line}"
+
+
+def test_lists_are_named_before_names_are_missed(tmp_path: Path) -> None:
+    """Whoever wrote no separator would be asked for names."""
+    (line,) = faults_of(classes(), write(tmp_path / "a.csv", "text,labels\na,x;y\n"))
+    assert "task.separator" in line
+    (line,) = faults_of(classes(), write(tmp_path / "b.csv", "text,labels\na,[]\n"))
+    assert line.startswith("task.labels must be given")
+
+
+@pytest.mark.parametrize("cell", ["2", "yes", "0.5", "x"])
+def test_odd_truth_values_are_named(tmp_path: Path, cell: str) -> None:
+    """A count taken for a yes is another label."""
+    path = write(tmp_path / "a.csv", f"text,x,y\na,1,0\nb,0,{cell}\n")
+    assert faults_of(classes(None, labels=("x", "y")), path) == [
+        "data.train must hold 0 or 1 (empty: not known) in column 'y' (task.labels.1), got in a.csv "
+        f"'{cell}' in row 2."
+    ]
+
+
+def test_columns_of_labels_must_be_there(tmp_path: Path) -> None:
+    """A misspelt column would be learnt as not known."""
+    path = write(tmp_path / "a.csv", "text,joy,fear\na,1,0\n")
+    (line,) = faults_of(classes(None, labels=("joy", "feer")), path)
+    assert "must hold a column 'feer' (task.labels.1), got the columns text, joy, fear" in line
+    assert line.endswith("Did you mean 'fear'?")
+
+
+def test_numbers_mean_the_same_in_every_format(tmp_path: Path) -> None:
+    """A number rounded on the way is another label."""
+    values = [0.1, -2000.0, 3.0, 1e-7]
+    parquet = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": TEXTS, "label": values}), parquet)
+    paths = [
+        parquet,
+        write(tmp_path / "a.jsonl", rows_of(label=[0.1, -2e3, 3, 1e-7])),
+        write(tmp_path / "a.json", json.dumps(rows_of(label=values))),
+        write(tmp_path / "a.csv", "text,label\na,.1\nb,-2e3\nc, +3 \nd,1E-7\n"),
+    ]
+    splits = [load(numbers(), path)["train"] for path in paths]
+    for split in splits:
+        assert split.labels == ("label",)
+        np.testing.assert_array_equal(label_matrix(split.table["label"])[:, 0], values)
+    assert len({split.fingerprint for split in splits}) == 1
+
+
+def test_several_numbers_some_of_them_missing(tmp_path: Path) -> None:
+    """A missing number is no 0."""
+    targets = numbers(labels=("v", "w"))
+    path = write(tmp_path / "a.jsonl", rows_of(v=[1, None, 3], w=[0.5, 2.0, None]))
+    split = load(targets, path)["train"]
+    np.testing.assert_array_equal(
+        label_matrix(split.table["label"]), [[1, 0.5], [NAN, 2.0], [3, NAN]]
+    )
+    assert split.notes == ()
+    same = load(targets, write(tmp_path / "b.jsonl", rows_of(v=[1, 1], w=[0, 1])))["train"]
+    assert same.notes == (
+        "train: 'v' is the same number in every row; there is nothing to learn from.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("cells", "named"),
+    [
+        (["1", "five", "nan"], "'five' in row 2, 'nan' in row 3."),
+        (["1", "inf", "1e39"], "'inf' in row 2, '1e39' in row 3."),
+        (["1", "1,5", "1_000"], "'1,5' in row 2, '1_000' in row 3."),
+    ],
+)
+def test_odd_numbers_are_named(tmp_path: Path, cells: list[str], named: str) -> None:
+    """One infinite label ends a run in its first epoch."""
+    content = "text,label\n" + "".join(f'{t},"{c}"\n' for t, c in zip(TEXTS, cells, strict=False))
+    (line,) = faults_of(numbers(), write(tmp_path / "a.csv", content))
+    rule = "must hold finite numbers (empty: no label) in column 'label' (task.label)"
+    assert line == f"data.train {rule}, got in a.csv {named}"
+
+
+def test_numbers_that_only_a_format_can_hold(tmp_path: Path) -> None:
+    """NaN of a data frame, a truth value, a list: none of them is a label."""
+    parquet = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a", "b"], "label": [0.1, NAN]}), parquet)
+    (line,) = faults_of(numbers(), parquet)
+    assert line.endswith("got in a.parquet 'nan' in row 2.")
+    pq.write_table(pa.table({"text": ["a", "b"], "label": [True, False]}), parquet)
+    (line,) = faults_of(numbers(), parquet)
+    assert "must hold numbers in column 'label' (task.label), got bool" in line
+    rows = rows_of(label=[1, True, [2]])
+    found = faults_of(numbers(), write(tmp_path / "a.jsonl", rows))
+    assert [line.partition("got ")[2] for line in found] == [
+        "a truth value in a.jsonl, line 2.", "an array in a.jsonl, line 3."
+    ]  # fmt: skip
+    (line,) = faults_of(numbers(), write(tmp_path / "b.csv", "text,label\na,1\nb,\n"))
+    assert "must have a label in every row, got none in b.csv, row 2." in line
+
+
+def test_labels_that_never_occur_are_noted(tmp_path: Path) -> None:
+    """A head that learns nothing but no looks trained."""
+    path = write(tmp_path / "a.jsonl", rows_of(labels=[["x"], [], ["x"]]))
+    (note,) = load(classes(labels=("x", "y", "z")), path)["train"].notes
+    assert note == "train: 'y', 'z' are in no row; there is nothing to learn from."
