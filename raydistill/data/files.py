@@ -227,11 +227,11 @@ def matching_files(written: str | Path) -> list[DataFile]:
         found = glob.glob(uri, recursive=True)  # noqa: PTH207 - takes what Path.glob does not
         return [DataFile(file) for file in sorted(found) if Path(file).is_file()]
     address, _, query = uri.partition("?")
+    if "*" in address.partition("://")[2].partition("/")[0]:
+        raise OSError("a pattern must not begin before the first folder")
     if not glob.has_magic(address) or DataFile(uri).exists():
         return [DataFile(uri)]
-    fixed = re.split(r"/[^/]*[*\[]", address, maxsplit=1)[0]
-    if not is_uri(fixed):
-        raise OSError("a pattern must not begin before the first folder")
+    fixed = re.split(r"(?<!/)/[^/]*[*\[]", address, maxsplit=1)[0]
     pattern = address[len(fixed) + 1 :]
     filesystem, base = find_folder(f"{fixed}?{query}" if query else fixed)
     whole = re.compile(glob_translate(pattern))
