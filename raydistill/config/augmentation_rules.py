@@ -73,6 +73,14 @@ def _row_faults(config: "DistillConfig") -> list[Fault]:
     section, faults = config.augmentation, []
     if section is None:
         return []
+    if config.data.streaming:
+        faults.append(
+            Fault(
+                "data.streaming",
+                "must be false with augmentation: new rows are made before training, from rows that are held.",
+                rests_on=("data.streaming", "augmentation"),
+            )
+        )
     if "text_pair" in section.columns and config.task.text_pair is None:
         faults.append(
             Fault(

@@ -174,7 +174,9 @@ class UnsureClassifier(_Naming):
         finally:
             handle.remove()
         (slope,) = torch.autograd.grad(self._entropy(logits).sum(), move)
-        scores: Tensor = slope[masked].float() @ matrix.weight.float().T  # [masks, V]; e adds a constant
+        scores: Tensor = (
+            slope[masked].float() @ matrix.weight.float().T
+        )  # [masks, V]; e adds a constant
         scores -= scores.mean(-1, keepdim=True)
         scores /= scores.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-30)
         return scores

@@ -2,15 +2,20 @@
 
 from raydistill.pipeline.ahead import copied_ahead
 from raydistill.pipeline.feed import Fed, Feed
-from raydistill.pipeline.plan import MicroBatch, plan_epochs, plan_micro_batches
+from raydistill.pipeline.fresh import FreshRows
+from raydistill.pipeline.plan import MicroBatch, StepRows, plan_micro_batches, table_steps
+from raydistill.pipeline.streamed import StreamedRows
 from raydistill.pipeline.window import Window
 
 __all__ = [
     "Fed",
     "Feed",
+    "FreshRows",
     "MicroBatch",
+    "StepRows",
+    "StreamedRows",
     "Window",
     "copied_ahead",
-    "plan_epochs",
     "plan_micro_batches",
+    "table_steps",
 ]

@@ -55,9 +55,9 @@ class Augmented:
         """That have rows of their own."""
         self._tables: tuple[pa.Table, ...] | None = None
 
-    def cover(self, steps: int, steps_per_epoch: int) -> None:
+    def cover(self, steps: int, steps_per_epoch: int | None) -> None:
         """Let there be rows for so many steps."""
-        if self.section.when == "every_epoch":
+        if self.section.when == "every_epoch" and steps_per_epoch is not None:
             self.epochs = math.ceil(steps / steps_per_epoch)
 
     @property
@@ -155,7 +155,7 @@ def plan_augmented(
         raise ConfigError([Fault("augmentation.of", message, rests_on=basis)])
     seed = config.run.seed if section.seed is None else section.seed
     origins = [splits[name].table for name in ("train", "unlabelled") if name in of and name in splits]  # fmt: skip
-    first = sum(splits[name].num_rows for name in ("train", "unlabelled") if name in splits)
+    first = sum(splits[name].table.num_rows for name in ("train", "unlabelled") if name in splits)
     augmented = Augmented(section, origins, operations, seed=seed, first_row_id=first)
     if not augmented.num_rows:
         message = f"draws none of {sum(t.num_rows for t in origins)} rows, got {section.share:g}. Raise it."

@@ -11,7 +11,7 @@ from raydistill.config import DistillConfig, parse_config
 from raydistill.config.faults import in_order, without_echoes
 from raydistill.config.rules import needs_inside
 from raydistill.config.task import METRICS
-from raydistill.data import Split, any_label, labels_seen
+from raydistill.data import Split, Stream, any_label, labels_seen
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, ModelTraits, read_traits
 from raydistill.objective import ObjectivePlan
@@ -75,10 +75,16 @@ class Prepared:
     augmented: Augmented | None = None
 
     @property
-    def num_train_rows(self) -> int:
-        """Rows of an epoch: labelled, unlabelled, and made from those."""
-        there = sum(self.splits[n].num_rows for n in ("train", "unlabelled") if n in self.splits)
-        return there + (self.augmented.num_rows if self.augmented else 0)
+    def num_train_rows(self) -> int | None:
+        """Rows of an epoch: labelled, unlabelled, and made from those; None: a stream."""
+        return _train_rows(self.splits, self.augmented)
+
+    @property
+    def stream(self) -> Stream | None:
+        """What is trained on, if its rows are read while they are used."""
+        parts = [self.splits[n].stream for n in ("train", "unlabelled") if n in self.splits]
+        streams = [stream for stream in parts if stream is not None]
+        return Stream.joined(streams) if streams else None
 
     @property
     def model_folders(self) -> dict[str, Path]:
@@ -87,6 +93,12 @@ class Prepared:
         if self.student.words is None:
             named["student"] = self.student.source
         return {n: Path(s.location) for n, s in named.items() if Path(s.location).is_dir()}
+
+    @property
+    def files_everywhere(self) -> dict[str, Path]:
+        """What every machine must see: folders of models, and files of a stream."""
+        files = self.stream.files if self.stream else []
+        return {**self.model_folders, **{f"data.train ({file})": file for file in files}}
 
     def row_bytes(self, name: str) -> int:
         """Most bytes of a teacher's answer to one row."""
@@ -182,7 +194,9 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
     augmented = tried(lambda: plan_augmented(config, splits, operations))
     if faults:
         return None, faults
-    steps = _steps(config, splits, augmented)
+    steps = plan_steps(config.training, _train_rows(splits, augmented))
+    if augmented is not None:
+        augmented.cover(steps.total, steps.per_epoch)
     try:
         stages = plan_stages(config.stages, steps.total, len(config.losses))
     except ValueError as error:
@@ -214,16 +228,11 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
     )
 
 
-def _steps(
-    config: DistillConfig, splits: Mapping[str, Split], augmented: Augmented | None
-) -> Steps:
-    """Over all rows; new ones are made for as many epochs."""
-    rows = sum(splits[n].num_rows for n in ("train", "unlabelled") if n in splits)
-    if augmented is None:
-        return plan_steps(config.training, rows)
-    steps = plan_steps(config.training, rows + augmented.num_rows)
-    augmented.cover(steps.total, steps.per_epoch)
-    return steps
+def _train_rows(splits: Mapping[str, Split], augmented: Augmented | None) -> int | None:
+    counts = [splits[name].num_rows for name in ("train", "unlabelled") if name in splits]
+    known = [count for count in counts if count is not None]
+    new = augmented.num_rows if augmented is not None else 0
+    return sum(known) + new if len(known) == len(counts) else None
 
 
 def _mask_token(student: PlannedStudent | None) -> str | None:

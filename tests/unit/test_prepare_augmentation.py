@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from raydistill.config import DistillConfig, parse_config
-from raydistill.pipeline import plan_epochs
+from raydistill.pipeline import FreshRows
 from raydistill.prepare import Prepared, changed_settings, needed_resources, perturbed, prepare
 from raydistill.run import check
 from raydistill.storing import needed_answers
+from raydistill.tasks import TextClassification
 from tests.conftest import make_masked_lm, two_teachers
 
 DELETE = {"kind": "delete", "rate": 0.3}
@@ -172,6 +174,8 @@ BAD = {
                "evaluation.perturbations.slips.rate must lie between 0 and 1, got -1"),
     "against": (lambda s: (s.pop("teachers"), s.pop("augmentation"), s.update(losses=[{"kind": "cross_entropy"}], adversarial={"kind": "fgm"})),
                 "adversarial.against is teachers, but there is none"),
+    "stream": (change(data={"streaming": True}, training={"max_steps": 5}),
+               "data.streaming must be false with augmentation"),
     "shards": (change(adversarial={"kind": "vat"}, training={"sharding": "full"}),
                "training.sharding must be none with an adversarial term"),
     "epsilon": (change(adversarial={"kind": "pgd", "epsilon": 0}),
@@ -214,13 +218,19 @@ def test_models_without_what_is_needed_are_refused(settings, tiny, tmp_path):
 def test_resumed_plan_goes_on_in_the_middle_of_an_epoch():
     """Rows of another epoch, or twice the same steps, after a break."""
 
-    def plan_of(epoch: int, begin: int, end: int) -> Any:
-        return iter([(epoch, step) for step in range(begin, end)])
+    def task_of_epoch(epoch: int) -> TextClassification:
+        texts = pa.array(["x" * (100 * epoch + row) for row in range(10)])
+        labels, ids = pa.array([0] * 10, pa.int32()), pa.array(range(10))
+        table = pa.table({"text": texts, "label": labels, "row_id": ids})
+        return TextClassification(table, ("a", "b"))
 
-    def planned(first: int) -> list[Any]:
-        return list(plan_epochs(plan_of, steps_per_epoch=4, first_step=first, total_steps=10))
+    def lengths_of_steps(first: int) -> list[list[int]]:
+        rows = FreshRows(task_of_epoch, num_rows=10, batch_rows=4, seed=1)
+        return [rows.lengths(step.rows).tolist() for step in rows.steps(first, 8)]
 
-    whole = planned(0)
-    assert whole == [(step // 4, step) for step in range(10)]
-    for first in range(11):
-        assert planned(first) == whole[first:]
+    whole = lengths_of_steps(0)
+    for epoch in range(2):
+        seen = [length for step in whole[3 * epoch : 3 * epoch + 3] for length in step]
+        assert sorted(seen) == list(range(100 * epoch, 100 * epoch + 10))
+    for first in range(9):
+        assert lengths_of_steps(first) == whole[first:]
