@@ -47,6 +47,7 @@ EACH: dict[str, dict[str, Any]] = {
     "reverse_kl": {"standardize": True},
     "jensen_shannon": {"beta": 0.3, "temperature": 2.0},
     "total_variation": {"temperature": {"kind": "cwsm", "base": 2.0}},
+    "soft_label": {"threshold": 0.5, "sharpening": 0.4},
     "logit_mse": {},
     "decoupled_kd": {"beta": 2.0},
     # Of two classes the correlation is 1 or -1: its slope is rounding.
