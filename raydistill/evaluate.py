@@ -1,6 +1,6 @@
 """Metrics of any one model on a split, in this process."""
 
-from raydistill.alignment import in_classes, output_columns
+from raydistill.alignment import in_outputs, output_columns
 from raydistill.config import DistillConfig
 from raydistill.errors import ConfigError
 from raydistill.evaluation.evaluator import metrics_of, predict
@@ -60,4 +60,4 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
     unknown = [label for label, column in zip(labels, columns, strict=True) if column < 0]
     if unknown:
         ui.say(f"{model} does not know {', '.join(unknown)}; measured on the other labels")
-    return metrics_of(in_classes(logits, columns), task, split, columns if unknown else ())
+    return metrics_of(in_outputs(kind, logits, columns), task, split, columns if unknown else ())

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from raydistill.alignment import Projections, in_classes
+from raydistill.alignment import Projections, in_outputs
 from raydistill.config.ensemble import GateWeighting
 from raydistill.config.schedules import (
     CurriculumTemperature,
@@ -38,6 +38,7 @@ from raydistill.signals import TeacherSignal
 from raydistill.tasks import Batch
 from raydistill.terms import (
     FeatureMatch,
+    GroupMatch,
     HardMatch,
     Moment,
     ObjectivePlan,
@@ -52,8 +53,10 @@ from raydistill.terms import (
     attention_sum,
     by_position,
     count_features,
+    count_groups,
     count_labels,
     gate_values,
+    group_sum,
     hard_sum,
     known_columns,
     label_values,
@@ -115,7 +118,7 @@ class Objective(nn.Module):
                     number, main=main, max_factor=most, momentum=momentum
                 )
 
-    def _prepare(self, place: int, match: HardMatch | SoftMatch | FeatureMatch) -> None:
+    def _prepare(self, place: int, match: object) -> None:
         """What a term learns beside the student and its projections."""
         if isinstance(match, SoftMatch) and isinstance(match.temperature, CurriculumTemperature):
             setting = match.temperature
@@ -156,6 +159,8 @@ class Objective(nn.Module):
                     numbers.append((heard & labelled if "labels" in entry.needs else heard).sum())
                 case FeatureMatch():
                     numbers.append(count_features(term.match, batch, heard))
+                case GroupMatch():
+                    numbers.append(count_groups(term.match, batch, heard))
         if self.plan.weighting.kind == "gate":
             numbers.append((heard & labelled).sum())
         return torch.stack(numbers).double()
@@ -209,6 +214,9 @@ class Objective(nn.Module):
                 values = values_of(match, view, combine=self.plan.combine, temperature=tau)
                 counted = heard & labelled if "labels" in match.entry.needs else heard
                 sums.append(masked_sum(values, counted))
+            elif isinstance(match, GroupMatch):
+                combine, progress = self.plan.combine, moment.progress
+                sums.append(group_sum(match, view, combine=combine, progress=progress))
             elif match.on_maps:
                 sums.append(attention_sum(match, view))
             else:
@@ -238,7 +246,9 @@ class Objective(nn.Module):
             return None, Weighed([])
         place, missing = student.logits.device, -torch.inf if self._exclusive else 0.0
         logits = torch.stack([
-            in_classes(signal.logits.to(place).float(), self.plan.columns[name], missing)
+            in_outputs(
+                self.plan.task, signal.logits.to(place).float(), self.plan.columns[name], missing
+            )
             / self.plan.temperatures.get(name, 1.0)
             for name, signal in signals.items()
         ])  # fmt: skip

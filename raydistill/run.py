@@ -15,6 +15,7 @@ from typing import Any
 from raydistill.config import DistillConfig, to_yaml
 from raydistill.config.faults import in_order, without_echoes
 from raydistill.config.rules import group_rows
+from raydistill.config.task import RerankingTask
 from raydistill.errors import ConfigError, Fault
 from raydistill.evaluation.report import write_report
 from raydistill.export import export_student
@@ -268,6 +269,7 @@ def _worker_job(
         manifest=dict(prepared.manifest),
         recorder=start_recorder(),
         embeddings=tables.get("embeddings"),
+        max_positives=config.task.max_positives if isinstance(config.task, RerankingTask) else 1,
     )
 
 

@@ -7,6 +7,7 @@ softmax, labels that only one side has change nothing about the others.
 from collections.abc import Mapping, Sequence
 
 from raydistill.alignment.labels import doubled, fold, is_generic, label_columns, rename, show
+from raydistill.alignment.scores import score_columns
 from raydistill.config.task import TaskKind
 
 __all__ = ["independent_columns", "output_columns"]
@@ -34,6 +35,8 @@ def output_columns(
     """
     if kind == "text_classification":
         return label_columns(teacher_labels, student_labels, label_map, partial=partial)
+    if kind == "reranking":
+        return score_columns(teacher_labels, student_labels, label_map)
     one = kind == "regression"
     return independent_columns(
         teacher_labels, student_labels, label_map, partial=partial, one_is_one=one

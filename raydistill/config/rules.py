@@ -7,7 +7,7 @@ from raydistill.config.ensemble import (
     StochasticWeighting,
     ValidationWeighting,
 )
-from raydistill.config.losses import CustomLoss, HardLoss, LossBase
+from raydistill.config.losses import CustomLoss, LossBase, on_labels
 from raydistill.config.schedules import (
     CurriculumTemperature,
     CwsmTemperature,
@@ -34,7 +34,7 @@ _BOTH_WAYS = {"hidden_mse", "cos", "pkd", "embedding_mse", "embedding_cos"}
 
 def with_teachers(config: "DistillConfig") -> list[Any]:
     """The terms that compare the student with teachers."""
-    return [loss for loss in config.losses if not isinstance(loss, HardLoss)]
+    return [loss for loss in config.losses if not on_labels(loss)]
 
 
 def _compares_rows(loss: LossBase) -> bool:
@@ -81,7 +81,7 @@ def objective_faults(config: "DistillConfig") -> list[Fault]:
 
 def _term_faults(config: "DistillConfig", index: int, loss: Any) -> list[Fault]:
     faults, base = [], f"losses.{index}"
-    if not isinstance(loss, HardLoss) and not config.teachers:
+    if not on_labels(loss) and not config.teachers:
         return [
             Fault(
                 base,

@@ -6,29 +6,37 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from raydistill.config.base import Section
+from raydistill.config.ranking import RerankingTask
 
 __all__ = [
     "LABEL_LOSSES",
     "LOGIT_LOSSES",
     "METRICS",
+    "MORE_LABEL_LOSSES",
     "PROBLEM_TYPES",
     "MultiLabelClassificationTask",
     "RegressionTask",
+    "RerankingTask",
     "TaskKind",
     "TaskSection",
     "TextClassificationTask",
     "selected_by",
 ]
 
-TaskKind = Literal["text_classification", "multi_label_classification", "regression"]
-"""What the outputs of a head mean: exclusive classes, a yes or no each, or numbers."""
+TaskKind = Literal["text_classification", "multi_label_classification", "regression", "reranking"]
+"""What the outputs of a head mean: exclusive classes, a yes or no each, numbers, or a score."""
 
 LABEL_LOSSES: Mapping[TaskKind, str] = {
     "text_classification": "cross_entropy",
     "multi_label_classification": "binary_cross_entropy",
     "regression": "mse",
+    "reranking": "relevance_cross_entropy",
 }
 """The loss against labels."""
+MORE_LABEL_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
+    "reranking": ("ranknet", "listnet", "lambda_loss", "binary_cross_entropy", "mse"),
+}
+"""Others of that kind."""
 LOGIT_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
     "text_classification": (
         "forward_kl", "soft_cross_entropy", "reverse_kl", "jensen_shannon", "total_variation",
@@ -36,6 +44,10 @@ LOGIT_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
     ),
     "multi_label_classification": ("binary_forward_kl", "binary_soft_cross_entropy", "logit_mse"),
     "regression": ("logit_mse",),
+    "reranking": (
+        "score_kl", "ranknet", "listnet", "lambda_loss", "margin_mse", "logit_mse", "binary_forward_kl",
+        "binary_soft_cross_entropy",
+    ),
 }  # fmt: skip
 """Losses against the teachers' logits, the usual one first. Those on what is inside fit all tasks."""
 METRICS: Mapping[TaskKind, tuple[str, ...]] = {
@@ -44,12 +56,14 @@ METRICS: Mapping[TaskKind, tuple[str, ...]] = {
         "micro_f1", "macro_f1", "exact_match", "mean_average_precision", "nll",
     ),
     "regression": ("rmse", "mae", "pearson", "spearman", "r2", "mse"),
+    "reranking": ("ndcg_at_10", "mrr_at_10", "recall_at_10", "map"),
 }  # fmt: skip
 """What is measured, what chooses the best student first."""
 PROBLEM_TYPES: Mapping[TaskKind, str] = {
     "text_classification": "single_label_classification",
     "multi_label_classification": "multi_label_classification",
     "regression": "regression",
+    "reranking": "regression",
 }
 """What transformers calls them, as ``problem_type`` of a model."""
 
@@ -118,7 +132,7 @@ def _with_kind(task: Any) -> Any:
 
 
 TaskSection = Annotated[
-    TextClassificationTask | MultiLabelClassificationTask | RegressionTask,
+    TextClassificationTask | MultiLabelClassificationTask | RegressionTask | RerankingTask,
     Field(discriminator="kind"),
     BeforeValidator(_with_kind),
 ]

@@ -59,7 +59,9 @@ def column_list(columns: Sequence[str]) -> str:
 
 def setting_of(role: str) -> str:
     """Where a column is named in the configuration."""
-    return "ensemble.weighting.column" if role == "route" else f"task.{role}"
+    if role == "route":
+        return "ensemble.weighting.column"
+    return f"task.{role.partition(':')[2] or role}"
 
 
 class RowFaults:

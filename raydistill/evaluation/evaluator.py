@@ -158,7 +158,7 @@ def metrics_of(
         names = tuple(names[place] for place in known)
     elif columns:
         labels = labels.where(known_labels(labels, columns), IGNORED_LABEL)
-    values = measure(task.kind, logits, labels, label_names=names)
+    values = measure(task.kind, logits, labels, label_names=names, queries=task.queries())
     return {f"{prefix}/{name}": value for name, value in values.items()}
 
 

@@ -22,6 +22,8 @@ from raydistill.evaluation.numbers import (
     number_metrics,
     per_target,
 )
+from raydistill.evaluation.ranking import ranking_agreement, ranking_metrics
+from raydistill.tasks import QueryGroups
 
 __all__ = ["agree", "measure", "measure_each"]
 
@@ -44,7 +46,12 @@ _AGREEMENTS: Mapping[TaskKind, _Measure] = {
 
 
 def measure(
-    kind: TaskKind, logits: Tensor, labels: Tensor, *, label_names: Sequence[str]
+    kind: TaskKind,
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    label_names: Sequence[str],
+    queries: QueryGroups | None = None,
 ) -> dict[str, float]:
     """Figures against labels, see :data:`raydistill.config.task.METRICS`; those that exist.
 
@@ -53,17 +60,26 @@ def measure(
         logits: ``[N, C]``.
         labels: As the task has them.
         label_names: Of the C outputs.
+        queries: Which rows are candidates of the same query.
     """
+    if queries is not None:
+        return ranking_metrics(logits[:, 0], labels[:, 0], queries)
     return _MEASURES[kind](logits, labels, label_names=label_names)
 
 
 def measure_each(
     kind: TaskKind, logits: Tensor, labels: Tensor, *, label_names: Sequence[str]
 ) -> Sequence[ClassMetrics | TargetMetrics]:
-    """The same for each output alone."""
+    """The same for each output alone; nothing of scores."""
+    if kind == "reranking":
+        return ()
     return _EACH[kind](logits, labels, label_names=label_names)
 
 
-def agree(kind: TaskKind, student: Tensor, teacher: Tensor) -> dict[str, float]:
+def agree(
+    kind: TaskKind, student: Tensor, teacher: Tensor, *, queries: QueryGroups | None = None
+) -> dict[str, float]:
     """How much a student answers as a teacher does."""
+    if queries is not None:
+        return ranking_agreement(student[:, 0], teacher[:, 0], queries)
     return _AGREEMENTS[kind](student, teacher)

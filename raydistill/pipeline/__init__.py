@@ -2,7 +2,17 @@
 
 from raydistill.pipeline.ahead import copied_ahead
 from raydistill.pipeline.feed import Fed, Feed
+from raydistill.pipeline.grouped import Drawing, plan_groups
 from raydistill.pipeline.plan import MicroBatch, plan_micro_batches
 from raydistill.pipeline.window import Window
 
-__all__ = ["Fed", "Feed", "MicroBatch", "Window", "copied_ahead", "plan_micro_batches"]
+__all__ = [
+    "Drawing",
+    "Fed",
+    "Feed",
+    "MicroBatch",
+    "Window",
+    "copied_ahead",
+    "plan_groups",
+    "plan_micro_batches",
+]

@@ -24,8 +24,9 @@ def moved(fed: Fed, device: torch.device) -> Fed:
     batch = fed.micro_batch.batch
     inputs = {name: move(tensor) for name, tensor in batch.inputs.items()}
     route = None if batch.route is None else move(batch.route)
+    group = None if batch.group is None else move(batch.group)
     labels, counts = move(batch.labels), move(batch.counts)
-    ahead = replace(batch, inputs=inputs, labels=labels, counts=counts, route=route)
+    ahead = replace(batch, inputs=inputs, labels=labels, counts=counts, route=route, group=group)
     return Fed(replace(fed.micro_batch, batch=ahead), signals)
 
 
@@ -54,7 +55,7 @@ def copied_ahead(items: Iterable[Fed], device: torch.device) -> Iterator[Fed]:
 def _keep(fed: Fed, stream: torch.cuda.Stream) -> None:
     """Memory that was made on the side stream is not given away before this stream is done with it."""
     batch = fed.micro_batch.batch
-    for tensor in (*batch.inputs.values(), batch.labels, batch.counts, batch.route):
+    for tensor in (*batch.inputs.values(), batch.labels, batch.counts, batch.route, batch.group):
         if tensor is not None:
             tensor.record_stream(stream)
     for signal in fed.signals.values():

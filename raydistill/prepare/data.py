@@ -6,15 +6,17 @@ from pathlib import Path
 
 from raydistill.config import DistillConfig
 from raydistill.config.ensemble import RoutingWeighting
-from raydistill.config.losses import HardLoss
+from raydistill.config.losses import on_labels
 from raydistill.config.task import (
     MultiLabelClassificationTask,
     RegressionTask,
+    RerankingTask,
     TaskSection,
 )
 from raydistill.data import Routes, Split, Targets, find_splits, load_splits
 from raydistill.data.sources import SPLIT_NAMES
 from raydistill.errors import ConfigError, Fault
+from raydistill.prepare.ranking import load_ranking
 
 __all__ = ["load_data", "targets_of"]
 
@@ -27,6 +29,8 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     Raises:
         ConfigError: Every fault of every file.
     """
+    if isinstance(config.task, RerankingTask):
+        return load_ranking(config, config.task)
     data, task = config.data, config.task
     faults: list[Fault] = []
     files: dict[str, list[Path]] = {}
@@ -37,7 +41,7 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
             faults += error.faults
         else:
             files = {name: [path] for name, path in found.items()}
-        if all(isinstance(loss, HardLoss) for loss in config.losses):
+        if all(on_labels(loss) for loss in config.losses):
             files.pop("unlabelled", None)  # nothing would be learnt from it
     for name in SPLIT_NAMES:
         written = getattr(data, name)
@@ -75,6 +79,8 @@ def targets_of(task: TaskSection) -> Targets | None:
             return Targets("classes", label, None if labels is None else tuple(labels), separator)
         case RegressionTask(label=label, labels=labels):
             return Targets("numbers", label, None if labels is None else tuple(labels))
+        case RerankingTask(label=label):
+            return Targets("numbers", label)
     return None
 
 

@@ -169,8 +169,7 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
     weights = {name: weights_fingerprint(source) for name, source in sources.items()}
     if (start := start_of(plan)) is not None:
         weights["student"] = start
-    rows = sum(splits[n].num_rows for n in ("train", "unlabelled") if n in splits)
-    steps = plan_steps(config.training, rows)
+    steps = plan_steps(config.training, _epoch_rows(config, splits))
     try:
         stages = plan_stages(config.stages, steps.total, len(config.losses))
     except ValueError as error:
@@ -198,6 +197,14 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
         ),
         [],
     )
+
+
+def _epoch_rows(config: DistillConfig, splits: Mapping[str, Split]) -> int:
+    """Rows that an epoch trains on; of queries a group each, as if all were of full size."""
+    tables = [splits[name].table for name in ("train", "unlabelled") if name in splits]
+    if config.task.kind != "reranking":
+        return sum(table.num_rows for table in tables)
+    return config.training.group_rows * sum(len(table["group"].unique()) for table in tables)
 
 
 def _labels(config: DistillConfig, splits: Mapping[str, Split] | None) -> tuple[str, ...] | None:
@@ -277,7 +284,7 @@ def _teacher_notes(
 ) -> list[str]:
     """What is taken for granted of teachers' outputs, and what of them is left out."""
     kind, notes = config.task.kind, []
-    if kind == "text_classification":
+    if kind in ("text_classification", "reranking"):
         return []
     for name, shape in traits.items():
         model = f"teachers.{name}.model"

@@ -97,6 +97,8 @@ def meaning_faults(path: str, traits: ModelTraits, kind: TaskKind) -> list[Fault
         traits: Its shape.
         kind: Of the task.
     """
+    if kind == "reranking":  # any head of one output, or of two, gives a score
+        return []
     if traits.problem_type in (None, PROBLEM_TYPES[kind]):
         return []
     return [

@@ -9,7 +9,9 @@ from typing import Any
 from raydistill.config.task import TaskKind
 from raydistill.tasks.batch import Batch
 from raydistill.tasks.multi_label import MultiLabelClassification
+from raydistill.tasks.queries import QueryGroups
 from raydistill.tasks.regression import Regression
+from raydistill.tasks.reranking import Reranking
 from raydistill.tasks.rows import TextRows
 from raydistill.tasks.task import TextTask
 from raydistill.tasks.text_classification import TextClassification
@@ -17,7 +19,9 @@ from raydistill.tasks.text_classification import TextClassification
 __all__ = [
     "Batch",
     "MultiLabelClassification",
+    "QueryGroups",
     "Regression",
+    "Reranking",
     "TextClassification",
     "TextRows",
     "TextTask",
@@ -25,7 +29,7 @@ __all__ = [
 ]
 
 _TASKS: Mapping[TaskKind, type[TextTask]] = {
-    one.kind: one for one in (TextClassification, MultiLabelClassification, Regression)
+    one.kind: one for one in (TextClassification, MultiLabelClassification, Regression, Reranking)
 }
 
 

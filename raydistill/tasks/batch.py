@@ -22,6 +22,8 @@ class Batch:
             rows of its own in a short last batch must still take part in the exchange of gradients).
         route: Place of the one teacher that speaks about a row, ``[B]`` int64, -1: all; None: all
             about every row.
+        group: Of candidates of queries, number of the query in this batch, ``[B]`` int64, rising; None: rows are
+            no candidates.
     """
 
     row_ids: tuple[int, ...]
@@ -30,6 +32,7 @@ class Batch:
     labels: Tensor
     counts: Tensor
     route: Tensor | None = None
+    group: Tensor | None = None
 
     @property
     def num_rows(self) -> int:
@@ -50,4 +53,5 @@ class Batch:
             self.labels.to(device, non_blocking=True),
             self.counts.to(device, non_blocking=True),
             None if self.route is None else self.route.to(device, non_blocking=True),
+            None if self.group is None else self.group.to(device, non_blocking=True),
         )

@@ -11,6 +11,7 @@ from torch import Tensor
 from raydistill.config.task import TaskKind
 from raydistill.models import tokenize
 from raydistill.tasks.batch import Batch
+from raydistill.tasks.queries import QueryGroups
 from raydistill.tasks.rows import TextRows
 
 __all__ = ["TextTask"]
@@ -59,6 +60,10 @@ class TextTask(TextRows):
     def route(self) -> Tensor | None:
         """Of all rows the place of the one teacher that speaks, ``[N]``, -1: all; None: all everywhere."""
         return _route(self._table)
+
+    def queries(self) -> QueryGroups | None:
+        """Which rows are candidates of the same query; None: rows are no candidates."""
+        return None
 
     @abstractmethod
     def _labels_of(self, column: pa.ChunkedArray) -> Tensor: ...

@@ -2,7 +2,7 @@
 
 Reading order: ``view.py`` (what there is to look at), ``hard.py`` and ``soft.py`` (terms on
 labels and logits; ``by_label.py`` where labels do not exclude each other), ``features.py``
-(terms on hidden states and attention maps), ``weighting.py`` (what each teacher counts), ``plan.py`` (all of it, resolved).
+(terms on hidden states and attention maps), ``groups.py`` (terms on scores of a query's candidates), ``weighting.py`` (what each teacher counts), ``plan.py`` (all of it, resolved).
 """
 
 from raydistill.terms.by_label import (
@@ -22,6 +22,7 @@ from raydistill.terms.features import (
     learned_key,
     states_sum,
 )
+from raydistill.terms.groups import GroupMatch, count_groups, group_sum
 from raydistill.terms.hard import HardMatch, count_labels, hard_sum, labelled_rows
 from raydistill.terms.plan import Moment, ObjectivePlan, Term
 from raydistill.terms.soft import SoftMatch, soft_values, temperature_of
@@ -36,6 +37,7 @@ from raydistill.terms.weighting import (
 
 __all__ = [
     "FeatureMatch",
+    "GroupMatch",
     "HardMatch",
     "LayerPair",
     "Moment",
@@ -53,8 +55,10 @@ __all__ = [
     "attention_sum",
     "by_position",
     "count_features",
+    "count_groups",
     "count_labels",
     "gate_values",
+    "group_sum",
     "hard_sum",
     "known_columns",
     "label_values",

@@ -170,9 +170,11 @@ class View:
         heard = self.heard
         if teacher is not None and self.answered is not None:
             heard = heard & self.answered[teacher]
-        for begin in range(0, len(self.batch.row_ids), self.group_rows):
-            rows = torch.zeros_like(heard)
-            rows[begin : begin + self.group_rows] = heard[begin : begin + self.group_rows]
+        of = self.batch.group  # the candidates of a query are a group of their own
+        if of is None:
+            of = torch.arange(len(heard), device=heard.device) // self.group_rows
+        for number in range(int(of[-1]) + 1):
+            rows = heard & (of == number)
             # What nobody speaks about, and what only fills a place, is beside no one.
             found = found.masked_scatter(rows, function(*(tensor[rows] for tensor in tensors)))
         return found

@@ -101,7 +101,7 @@ def _signature(
     ]
     if task_kind == "multi_label_classification":
         outputs = [ColSpec(Array(DataType.string), "labels"), outputs[-1]]
-    if task_kind == "regression":
+    if task_kind in ("regression", "reranking"):
         outputs = [ColSpec(DataType.double, name) for name in labels]
     return ModelSignature(Schema(inputs), Schema(outputs))
 

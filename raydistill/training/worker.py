@@ -21,9 +21,18 @@ from raydistill.config.training import PipelineSection, TrainingSection
 from raydistill.evaluation.measures import measure
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.objective import Moment, Objective, ObjectivePlan
-from raydistill.pipeline import Fed, Feed, Window, copied_ahead, plan_micro_batches
+from raydistill.pipeline import (
+    Drawing,
+    Fed,
+    Feed,
+    MicroBatch,
+    Window,
+    copied_ahead,
+    plan_groups,
+    plan_micro_batches,
+)
 from raydistill.schedules import stage_at
-from raydistill.tasks import task_of
+from raydistill.tasks import Reranking, TextTask, task_of
 from raydistill.teachers.line import TeacherLine, open_source
 from raydistill.training import checkpoint
 from raydistill.training.checkpoint import Progress
@@ -67,6 +76,7 @@ class WorkerJob:
         manifest: What the run is made of.
         recorder: The actor.
         embeddings: Reference to the student's first embedding matrix, or None.
+        max_positives: Of candidates of a query, those that are relevant in a group.
     """
 
     seed: int
@@ -86,6 +96,7 @@ class WorkerJob:
     manifest: Mapping[str, Any]
     recorder: Any
     embeddings: Any = None
+    max_positives: int = 1
 
 
 def run_worker(config: dict[str, Any]) -> None:
@@ -243,7 +254,7 @@ class _Worker:
             for name, source in sources.items():
                 if (said := source.describe()) is not None:
                     self.recorder.described(name, said)
-        plan = plan_micro_batches(
+        plan = self._groups(task) or plan_micro_batches(
             num_rows=task.num_rows,
             batch_rows=job.training.batch_rows,
             micro_batch_rows=job.training.micro_batch_rows,
@@ -261,6 +272,32 @@ class _Worker:
         )
         window = Window(job.pipeline.batches_ahead, job.max_bytes_ahead, job.row_bytes)
         return Feed(plan, sources, job.objective.asks_at, window)
+
+    def _groups(self, task: TextTask) -> Iterator[MicroBatch] | None:
+        """The micro-batches where rows are candidates of queries."""
+        job, training, queries = self.job, self.job.training, task.queries()
+        if queries is None or not isinstance(task, Reranking):
+            return None
+        options = {"most": training.group_rows, "positives": job.max_positives, "seed": job.seed}
+        return plan_groups(
+            Drawing(
+                queries.number,
+                training.group_rows,
+                lambda group, epoch: task.draw(group, epoch=epoch, **options),
+            ),
+            batch_rows=training.batch_rows,
+            micro_batch_rows=training.micro_batch_rows,
+            seed=job.seed,
+            rank=self.rank,
+            world=self.world,
+            first_step=self.progress.step,
+            total_steps=job.steps.total,
+            make_batch=lambda rows, filler: task.batch(
+                rows, self.tokenizer, job.student.max_tokens, filler=filler
+            ),
+            count=self.core.objective.counts,
+            lengths=task.lengths(),
+        )
 
     def _agree_to_stop(self) -> bool:
         """Whether the user asked to stop; all workers hear the same at the same step."""
@@ -305,7 +342,8 @@ class _Worker:
         if self.job.validation is not None:
             logits, labels = self._predict(ray.get(self.job.validation))
             kind, names = self.job.objective.task, self.job.labels
-            values = measure(kind, logits, labels, label_names=names)
+            queries = task_of(kind, ray.get(self.job.validation), names).queries()
+            values = measure(kind, logits, labels, label_names=names, queries=queries)
             metrics = {f"validation/{name}": value for name, value in values.items()}
         name = training.select_by
         patience = training.early_stopping
