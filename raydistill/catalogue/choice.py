@@ -65,6 +65,12 @@ CHOICES: tuple[Choice | str, ...] = (
     Choice("another number of heads", "`attention_ce_mean`", "`attention_mse_sum`"),
     "Scores of a row's candidates",
     Choice(
+        "relevance, no teacher",
+        "`relevance_cross_entropy`",
+        "`lambda_loss` with `gains: exponential` and `against: labels`: for grades. `binary_cross_entropy`: pairs "
+        "alone",
+    ),
+    Choice(
         "scores that mean something",
         "`score_kl`",
         "`listnet`: the same gradient at temperature 1. `margin_mse`: the differences themselves",

@@ -1,6 +1,6 @@
 """Rules of reranking, and of settings that nothing else reads."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raydistill.config.losses import GroupLoss
 from raydistill.config.ranking import SCORE, RerankingTask
@@ -51,8 +51,8 @@ def _group_faults(config: "DistillConfig", task: RerankingTask) -> list[Fault]:
             f"must be less than training.group_rows = {size}, or groups have nothing but relevant candidates, "
             f"got {task.max_positives}."
         )
-        rests_on = ("task.max_positives", "training.group_rows")
-        faults.append(Fault("task.max_positives", message, rests_on=rests_on))
+        basis = ("task.max_positives", "training.group_rows")
+        faults.append(Fault("task.max_positives", message, rests_on=basis))
     groups = training.batch_rows // size
     if not faults and training.num_workers > groups:
         message = (
@@ -81,7 +81,8 @@ def _ensemble_faults(config: "DistillConfig") -> list[Fault]:
 def _loss_faults(config: "DistillConfig") -> list[Fault]:
     faults = []
     for index, loss in enumerate(config.losses):
-        path, setting = f"losses.{index}.temperature", getattr(loss, "temperature", 1.0)
+        path = f"losses.{index}.temperature"
+        setting: Any = getattr(loss, "temperature", 1.0)
         known = isinstance(setting, int | float | LinearTemperature | CosineTemperature)
         if isinstance(loss, GroupLoss) and not known:
             message = f"must be a number, linear or cosine over candidates, got {setting.kind}."

@@ -82,7 +82,8 @@ def read_judged(
 def _texts(
     files: Sequence[Path], columns: Mapping[str, str]
 ) -> tuple[dict[str, str] | None, list[Fault]]:
-    reading, found = _Reading(columns, "data.corpus"), {}
+    reading = _Reading(columns, "data.corpus")
+    found: dict[str, str] = {}
     for path in files:
         problems = RowFaults("data.corpus", path.name)
         for where, row in reading.rows(path, ("doc_id", "text"), ("title",)):
@@ -103,7 +104,8 @@ def _texts(
 def _queries(
     files: Sequence[Path], columns: Mapping[str, str]
 ) -> tuple[dict[str, str] | None, list[Fault]]:
-    reading, found = _Reading(columns, "data.queries"), {}
+    reading = _Reading(columns, "data.queries")
+    found: dict[str, str] = {}
     for path in files:
         problems = RowFaults("data.queries", path.name)
         for where, row in reading.rows(path, ("query_id", "query")):

@@ -47,7 +47,7 @@ def mine_negatives(
     index = bm25s.BM25()
     index.index([_words(text) for text in corpus], show_progress=False)
     known = index.vocab_dict
-    found = []
+    found: list[list[str]] = []
     for query, passages in zip(queries, own, strict=True):
         words = [word for word in _words(query) if word in known]
         if not words:

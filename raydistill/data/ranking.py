@@ -94,10 +94,11 @@ def load_groups(files: RankingFiles) -> dict[str, Split]:
     sound = {name: [p for p in paths if p.is_file()] for name, paths in named.items()}
     judged, wrong = read_judged(sound["corpus"], sound["queries"], sound["qrels"], files.columns)
     faults += wrong
+    broken = frozenset(fault.path.removeprefix("data.") for fault in faults)
     groups: dict[str, list[Group]] = {}
     notes: dict[str, list[str]] = {}
     for name in [name for name in SPLIT_NAMES if name in files.splits]:
-        reader = _Reader(name, files.columns, judged, broken=bool(faults))
+        reader = _Reader(name, files.columns, judged, broken)
         for path in files.splits[name]:
             if wrong := _path_faults(path, f"data.{name}"):
                 faults += wrong
@@ -112,10 +113,14 @@ def load_groups(files: RankingFiles) -> dict[str, Split]:
     splits: dict[str, Split] = {}
     first_row = first_group = 0
     for name, found in groups.items():
-        table = _table(name, found, files.max_candidates, first_row, first_group)
-        if name in _TRAINED:
+        trained = name in _TRAINED
+        begin = (first_row, first_group) if trained else (0, 0)
+        table = _table(name, found, files.max_candidates, *begin)
+        if trained:
             first_row, first_group = first_row + table.num_rows, first_group + len(found)
-        sizes = [len(group.passages) for group in found]
+        sizes = [
+            len(group.passages[: None if trained else files.max_candidates]) for group in found
+        ]
         said = f"{len(found):,} queries with {min(sizes)} to {max(sizes)} candidates."
         splits[name] = Split(
             name,
@@ -132,7 +137,7 @@ class _Reader:
     """The files of one split."""
 
     def __init__(
-        self, split: str, columns: Mapping[str, str], judged: Judged, *, broken: bool
+        self, split: str, columns: Mapping[str, str], judged: Judged, broken: frozenset[str]
     ) -> None:
         self.groups: list[Group] = []
         self.notes: list[str] = []
@@ -145,7 +150,7 @@ class _Reader:
 
     def done(self) -> list[Fault]:
         """What is wrong; adds what should be known to the notes."""
-        if not self.groups and not self._faults and not self._broken:
+        if not self.groups and not self._faults:
             self._faults.append(Fault(self._path, "must hold at least one query, got none."))
         if self._doubled:
             self.notes.append(
@@ -260,7 +265,7 @@ class _Reader:
             self._add_ids(group, ids, where, problems)
         else:
             graded = (self._judged.grades or {}).get(row["query_id"] or "", {})
-            if self._judged.grades is None and self._labelled and not self._broken:
+            if self._judged.grades is None and self._labelled and "qrels" not in self._broken:
                 problems.add("be judged by data.qrels", "no such files", where)
                 return
             listed = list_of(row["candidates"])
@@ -287,13 +292,13 @@ class _Reader:
         if "query" in row:
             problems.add("have a query in every row", "an empty one", where)
         elif self._judged.queries is None:
-            if not self._broken:
+            if "queries" not in self._broken:
                 names = f"{self._columns['query']!r} (task.columns.query)"
                 problems.add(
                     f"hold the queries in column {names}, or name data.queries", "neither", where
                 )
         elif key is None or key not in self._judged.queries:
-            if not self._broken:
+            if "queries" not in self._broken:
                 problems.add("name queries of data.queries", f"the id {key!r}", where)
         else:
             return self._judged.queries[key]
@@ -308,7 +313,7 @@ class _Reader:
     ) -> None:
         passages = self._judged.passages
         if passages is None:
-            if not self._broken:
+            if "corpus" not in self._broken:
                 problems.add("hold texts, or name data.corpus", "ids without texts", where)
             return
         seen: set[str] = set()
@@ -316,7 +321,7 @@ class _Reader:
             if one in seen:
                 problems.add("name every passage of a query once", f"{one!r} twice", where)
             elif one not in passages:
-                if not self._broken:
+                if "corpus" not in self._broken:
                     problems.add("name passages of data.corpus", f"the id {one!r}", where)
             else:
                 # Two documents may have the same text, and are two candidates nevertheless.

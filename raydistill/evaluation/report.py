@@ -49,6 +49,10 @@ _SCORES = frozenset(
         "macro_f1",
         "exact_match",
         "mean_average_precision",
+        "ndcg_at_10",
+        "mrr_at_10",
+        "recall_at_10",
+        "map",
         "ece",
         "agreement",
     }
@@ -66,11 +70,16 @@ _NAMES = {
     "pearson": "Validation correlation (Pearson)",
     "spearman": "Validation correlation (Spearman)",
     "r2": "Validation R²",
+    "ndcg_at_10": "Validation nDCG@10",
+    "mrr_at_10": "Validation MRR@10",
+    "recall_at_10": "Validation recall@10",
+    "map": "Validation MAP",
 }
 _FIRST = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
 _OUTPUTS = {
     "multi_label_classification": ("Labels", "Label by label"),
     "regression": ("Targets", "Target by target"),
+    "reranking": ("Outputs", ""),
 }
 _SHORT_FINGERPRINT = 12
 _MAX_PER_CLASS_OPEN = 30
@@ -200,6 +209,8 @@ def _models_from(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
                 role, name = "student", ""
             case ["test", "ensemble", metric]:
                 role, name = "ensemble", ""
+            case ["test", "first_stage", metric]:
+                role, name = "baseline", "order of the first stage"
             case ["test", "teachers", name, metric]:
                 role = "teacher"
             case _:

@@ -128,7 +128,7 @@ def relevance_cross_entropy(
     .. math::
         \ell = -\sum_i \frac{y_i}{\sum_j y_j} \log q_i, \qquad q = \mathrm{softmax}(s)
 
-    With :math:`y` the relevance, 0 for none; of grades larger ones get more of the mass. With one relevant
+    with :math:`y` the relevance, 0 for none; of grades larger ones get more of the mass. With one relevant
     candidate it is the negative log-likelihood of that one against the others, the usual loss of rerankers
     and embedders (InfoNCE over listed negatives). It ends where relevant candidates take all the
     probability, so margins grow without end; and relevant ones that are not known to be so are pushed down as
@@ -136,7 +136,7 @@ def relevance_cross_entropy(
 
     Args:
         student_scores: ``[B, N]``, any floating dtype.
-        relevance: Same shape, 0 or more; no gradient flows into it.
+        relevance: Same shape; below 0 is as 0. No gradient flows into it.
         mask: Bool, ``[B, N]``, True = counts. None: all count.
 
     Returns:
@@ -166,6 +166,7 @@ def relevance_cross_entropy(
     if student.shape[1] == 0:
         return student.flatten()  # no candidate, no row: nothing to divide by, and a graph
     log_q = log_softmax_counted(student, counted, 1.0)
+    target = target.clamp(min=0)
     mass = target.sum(-1, keepdim=True)
     share = target / torch.where(mass == 0, 1.0, mass)
     return torch.where(share == 0, 0.0, -share * log_q).sum(-1)  # [B, N] -> [B]

@@ -17,12 +17,15 @@ __all__ = [
 ]
 
 
+Against = Literal["teachers", "labels"]
+
+
 class _OfTeachers(LossBase):
-    against: ClassVar[str] = "teachers"
+    against: ClassVar[Against] = "teachers"
 
 
 class _OfEither(LossBase):
-    against: Literal["teachers", "labels"] = "teachers"
+    against: Against = "teachers"
     """Whose order is learnt: the teachers' scores, or the relevance in the data. Groups without a relevant
     candidate do not count then."""
 
@@ -33,7 +36,7 @@ class RelevanceCrossEntropyLoss(LossBase):
     Groups without a relevant candidate do not count.
     """
 
-    against: ClassVar[str] = "labels"
+    against: ClassVar[Against] = "labels"
     kind: Literal["relevance_cross_entropy"]
     """Which loss this is."""
 
