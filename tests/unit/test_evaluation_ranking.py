@@ -54,12 +54,18 @@ def test_equal_scores_earn_nothing_by_the_order_of_the_file() -> None:
 def test_agreement_is_the_order_within_queries() -> None:
     """Scores of other queries lie elsewhere and mean nothing to each other."""
     own, theirs = torch.tensor([1.0, 2.0, 30.0, 20.0]), torch.tensor([5.0, 6.0, 2.0, 1.0])
-    assert ranking_agreement(own, theirs, queries(2, 2))["correlation"] == pytest.approx(1.0, abs=1e-4)
-    assert ranking_agreement(own, -theirs, queries(2, 2))["correlation"] == pytest.approx(-1.0, abs=1e-4)
+    assert ranking_agreement(own, theirs, queries(2, 2))["correlation"] == pytest.approx(
+        1.0, abs=1e-4
+    )
+    assert ranking_agreement(own, -theirs, queries(2, 2))["correlation"] == pytest.approx(
+        -1.0, abs=1e-4
+    )
     assert ranking_agreement(torch.zeros(4), theirs, queries(2, 2))["correlation"] == 0
     assert ranking_agreement(own[:1], theirs[:1], queries(1)) == {}
     columns = own.unsqueeze(1), theirs.unsqueeze(1)
-    assert agree("reranking", *columns, queries=queries(2, 2))["correlation"] == pytest.approx(1.0, abs=1e-4)
+    assert agree("reranking", *columns, queries=queries(2, 2))["correlation"] == pytest.approx(
+        1.0, abs=1e-4
+    )
 
 
 def test_teachers_together_vote_over_candidates() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from raydistill.alignment import independent_columns, output_columns
 from raydistill.config import parse_config
-from raydistill.config.losses import HardLoss, SoftLoss
+from raydistill.config.losses import GroupLoss, HardLoss, SoftLoss
 from raydistill.config.task import LABEL_LOSSES, LOGIT_LOSSES
 from raydistill.tasks import Regression, task_of
 from tests.unit.objectives import make_tokenizer
@@ -37,7 +37,8 @@ def test_every_loss_on_labels_and_logits_has_a_task() -> None:
     from typing import get_args
 
     kinds = {
-        get_args(one.model_fields["kind"].annotation)[0] for one in get_args(HardLoss | SoftLoss)
+        get_args(one.model_fields["kind"].annotation)[0]
+        for one in get_args(HardLoss | SoftLoss | GroupLoss)
     }
     named = {*LABEL_LOSSES.values(), *(name for names in LOGIT_LOSSES.values() for name in names)}
     assert kinds == named
