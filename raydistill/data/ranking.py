@@ -99,12 +99,10 @@ def load_groups(files: RankingFiles) -> dict[str, Split]:
     notes: dict[str, list[str]] = {}
     for name in [name for name in SPLIT_NAMES if name in files.splits]:
         reader = _Reader(name, files.columns, judged, broken)
-        for path in files.splits[name]:
-            if wrong := _path_faults(path, f"data.{name}"):
-                faults += wrong
-            else:
-                reader.read(path)
-        faults += reader.done()
+        absent = [f for path in files.splits[name] for f in _path_faults(path, f"data.{name}")]
+        for path in files.splits[name] if not absent else ():
+            reader.read(path)
+        faults += absent or reader.done()
         groups[name], notes[name] = reader.groups, reader.notes
     if faults:
         raise ConfigError(faults)

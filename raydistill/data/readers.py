@@ -244,7 +244,8 @@ def _spelled(value: Any, cells: Cells) -> str | None:
         return json.dumps(value)
     if value != value and cells != "number":  # NaN  # noqa: PLR0124
         return None
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    whole = isinstance(value, float) and value.is_integer() and cells != "number"
+    return str(int(value)) if whole or isinstance(value, bool) else str(value)
 
 
 def _json_rows(source: _Source) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from raydistill.catalogue import kinds
 from raydistill.config import DistillConfig, load_config, parse_config, to_yaml
 from raydistill.config.schema import schema_text
 from raydistill.errors import ConfigError
@@ -54,7 +55,7 @@ def test_sound_settings_have_no_faults():
     assert config.losses[1].temperature == 2.0
 
 
-KINDS = "attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, contrastive, cos, cross_entropy, custom, decoupled_kd, dist, embedding_cos, embedding_mse, forward_kl, fsp, hidden_mse, jensen_shannon, layer_attention, logit_mse, nst, pkd, relation_kl, reverse_kl, rkd_angle, rkd_distance, soft_cross_entropy, total_variation, vid"
+KINDS = ", ".join(sorted(kinds()))
 PAIRS = "must be a list of pairs [student, teacher], one of all, last, uniform, every_2, every_3, …, or a map from teachers to such, got"
 ONE_FAULT = [
     ("losses", [{"kind": "hidden_mse", "layers": 7}], f"losses.0.layers {PAIRS} 7."),
@@ -91,6 +92,7 @@ ONE_FAULT = [
     ("losses", [{"kind": "custom", "target": "nowhere"}], "losses.0.target must look like package.module:function, got 'nowhere'."),
     ("losses", [{"kind": "custom", "target": "a:b", "needs": "hidden"}], "losses.0.layers is needed with needs: hidden."),
     ("balancing", {"kind": "relative", "main": 7}, "balancing.main must be the place of a term, 0 to 1, got 7."),
+    ("stages", [{"share": 1, "losses": [0, 1]}], "stages.0.name is missing."),
     ("stages", [{"name": "a", "share": 0.5, "losses": [0, 1]}], "stages must have shares above 0 that sum to 1, got 0.5."),
     ("stages", [{"name": "a", "share": 1, "losses": [0, 1, 2]}], "stages.0.losses must be places of terms, 0 to 1, got 2."),
     ("stages", [{"name": "a", "share": 1, "losses": [0]}], "losses.1 belongs to no stage. Name it in one, or remove it."),

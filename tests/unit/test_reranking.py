@@ -89,7 +89,7 @@ def change(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     at: Any = settings
     for parent in parents:
         at = at.setdefault(parent, {}) if isinstance(at, dict) else at[int(parent)]
-    at[last] = value
+    at[int(last) if isinstance(at, list) else last] = value
     return settings
 
 
@@ -97,7 +97,7 @@ BAD = [
     ("losses.0.kind", "cross_entropy", "losses.0.kind is cross_entropy, which is for exactly one label a row"),
     ("losses.1.kind", "forward_kl", "Use score_kl or ranknet or listnet or lambda_loss"),
     ("losses.1", {"kind": "score_kl", "temperature": {"kind": "flsw", "base": 2.0}}, "losses.1.temperature must be a number, linear or cosine over candidates, got flsw."),
-    ("losses.1", {"kind": "ranknet", "soft": True, "against": "labels"}, "losses.1.soft must be false with against: labels"),
+    ("losses.0", {"kind": "ranknet", "soft": True, "against": "labels"}, "losses.0.soft must be false with against: labels"),
     ("training.batch_rows", 10, "training.batch_rows must be a multiple of training.group_rows = 4, the candidates of a query, got 10."),
     ("training.micro_batch_rows", 6, "training.micro_batch_rows must be a multiple of training.group_rows = 4"),
     ("training.num_workers", 3, "training.num_workers must not exceed the 2 groups of a step"),
@@ -167,7 +167,7 @@ def test_example_trains_on_order_divergence_and_first_tokens(tmp_path: Path) -> 
     found = prepared(settings)
     asked = found.objective.asks["bge"]
     assert asked.hidden == (HiddenAsk(1, "first"), HiddenAsk(2, "first"))
-    assert [(spec.in_width, spec.out_width) for spec in found.objective.projections] == [(1024, 768)] * 2  # fmt: skip
+    assert [(spec.width_in, spec.width_out) for spec in found.objective.projections] == [(1024, 768)] * 2  # fmt: skip
 
     task = Reranking(found.splits["train"].table, found.labels)
     source = ModelSource("student", str(student), str(student))
