@@ -142,9 +142,10 @@ class _Reader:
         self._split, self._columns, self._judged = split, columns, judged
         self._path, self._broken = f"data.{split}", broken
         self._faults: list[Fault] = []
-        self._labelled = split != "unlabelled"
+        self._labelled, self._measured = split != "unlabelled", split not in _TRAINED
         self._by_id: set[str] = set()
         self._doubled = 0
+        self._blank: list[str] = []
 
     def done(self) -> list[Fault]:
         """What is wrong; adds what should be known to the notes."""
@@ -154,7 +155,10 @@ class _Reader:
             self.notes.append(
                 f"{self._doubled} passages stood twice with a query; they count once."
             )
-        if self._split in ("validation", "test"):
+        if self._blank:
+            rows = named_few(self._blank, len(self._blank))
+            self.notes.append(f"{len(self._blank)} queries have no text ({rows}) and are left out.")
+        if self._measured:
             without = [
                 g.where for g in self.groups if not any(x > 0 for x in (*g.grades, *g.missed))
             ]
@@ -239,6 +243,10 @@ class _Reader:
             rule = f"hold numbers of 0 or more in column {self._columns['label']!r} (task.columns.label)"
             problems.add(rule, got, where)
             return
+        if self._measured and not (math.isnan(grade) or grade.is_integer()):
+            rule = f"hold whole numbers in column {self._columns['label']!r} (task.columns.label), which nDCG takes"
+            problems.add(rule, repr(row["label"]), where)
+            return
         group = groups.setdefault(query, Group(query, where))
         self._add(group, passage, grade, where, problems)
 
@@ -279,28 +287,35 @@ class _Reader:
 
     def _query(self, row: Mapping[str, str | None], where: str, problems: RowFaults) -> str | None:
         """Its text."""
-        key, text = row.get("query_id"), (row.get("query") or "").strip()
+        key = row.get("query_id")
+        text: str | None = (row.get("query") or "").strip()
         if key is not None and key in self._by_id:
             problems.add("have every query once", "an id twice", f"{where} ({key})")
             return None
         if key is not None:
             self._by_id.add(key)
-        if text:
-            return text
-        if "query" in row:
+        if not text and "query" not in row:
+            text = self._text_of(key, where, problems)
+        if text == "" and self._measured:
+            self._blank.append(where)
+            return None
+        if text == "":
             problems.add("have a query in every row", "an empty one", where)
-        elif self._judged.queries is None:
+        return text or None
+
+    def _text_of(self, key: str | None, where: str, problems: RowFaults) -> str | None:
+        """Of a query that is named by its id; None if that is at fault."""
+        if self._judged.queries is None:
             if "queries" not in self._broken:
-                names = f"{self._columns['query']!r} (task.columns.query)"
-                problems.add(
-                    f"hold the queries in column {names}, or name data.queries", "neither", where
-                )
-        elif key is None or key not in self._judged.queries:
+                name = f"{self._columns['query']!r} (task.columns.query)"
+                rule = f"hold the queries in column {name}, or name data.queries"
+                problems.add(rule, "neither", where)
+            return None
+        if key is None or key not in self._judged.queries:
             if "queries" not in self._broken:
                 problems.add("name queries of data.queries", f"the id {key!r}", where)
-        else:
-            return self._judged.queries[key]
-        return None
+            return None
+        return self._judged.queries[key]
 
     def _add_ids(
         self,

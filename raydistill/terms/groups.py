@@ -100,7 +100,10 @@ def group_sum(
     options = dict(match.options)
     if "temperature" in entry.options:
         options["temperature"] = scheduled_temperature(match.temperature, progress)
-    groups = _groups(batch, view.heard if match.against == "teachers" else batch.counts)
+    if match.against not in view.laid_out:
+        counted = view.heard if match.against == "teachers" else batch.counts
+        view.laid_out[match.against] = _groups(batch, counted)
+    groups: _Groups = view.laid_out[match.against]
     mask = _counted(match, groups, batch)
     student = groups.matrix(view.student.logits[:, 0])
 

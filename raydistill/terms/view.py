@@ -5,6 +5,7 @@ Dimensions: B rows, C classes, M teachers, S tokens with padding, L tokens of on
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,6 +68,8 @@ class View:
     answered: Tensor | None = None
     label_weights: Tensor | None = None
     task: TaskKind = "text_classification"
+    laid_out: dict[str, Any] = field(default_factory=dict)
+    """What :mod:`raydistill.terms.groups` has worked out of the batch, so that the device is asked once."""
     _alike: set[str] = field(default_factory=set)
     _prepared: dict[tuple[bool, bool], Tensor] = field(default_factory=dict)
     _pooled: dict[tuple[States, int, Pooling], Tensor] = field(default_factory=dict)

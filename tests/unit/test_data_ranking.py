@@ -125,6 +125,17 @@ def test_candidates_are_judged_and_cut(tmp_path: Path) -> None:
     assert "1 of 1 queries are trained on" in " ".join(split.notes)
 
 
+def test_measured_queries_without_text_are_left_out(tmp_path: Path) -> None:
+    """Nobody can answer them, and who publishes them cannot be asked."""
+    blank = {"query_id": "3", "doc_ids": ["a"]}
+    beside = {"corpus": CORPUS, "queries": [*QUERIES, {"query_id": "3", "query": ""}], "qrels": QRELS}  # fmt: skip
+    split = load(tmp_path, BY_IDS, test=[*CANDIDATES, blank], **beside)["test"]
+    assert set(split.table["text"].to_pylist()) == {"pears"}
+    assert "1 queries have no text (row 2) and are left out." in split.notes
+    trained = {"query_id": "3", "positive_ids": ["a"]}
+    assert "a query in every row, got an empty one" in faults_of(tmp_path, [trained], **beside)
+
+
 def test_unlabelled_rows_go_on_with_the_numbers_of_training(tmp_path: Path) -> None:
     """Two queries of one number would be one group."""
     found = load(tmp_path, BY_TEXTS, unlabelled=BY_PAIRS)
@@ -151,6 +162,7 @@ BAD = {
     "unknown query": ([{"query_id": "7", "positive_ids": ["a"]}], {"corpus": CORPUS, "queries": QUERIES}, "the id '7'"),
     "half a grade": (BY_IDS, {"corpus": CORPUS, "qrels": [{**QRELS[0], "relevance": 0.5}]}, "whole numbers of 0 or more"),
     "no judgements": (BY_IDS, {"corpus": CORPUS, "queries": QUERIES, "test": CANDIDATES}, "be judged by data.qrels"),
+    "half a label": (BY_TEXTS, {"validation": [{**BY_PAIRS[0], "label": 0.5}]}, "data.validation must hold whole numbers in column 'label'"),
     "no column of ids": (BY_IDS, {"corpus": [{"id": "a", "text": "x"}]}, "a column 'doc_id' (task.columns.doc_id)"),
 }  # fmt: skip
 
