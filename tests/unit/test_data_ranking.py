@@ -228,3 +228,16 @@ def test_drawn_groups_are_a_matter_of_seed_epoch_and_query() -> None:
 
     assert drawn() == drawn() == [0, 6, 8, 9]
     assert len({tuple(drawn(**{name: 1 + (name == "seed")})) for name in ("seed", "epoch", "group")} | {tuple(drawn())}) == 4  # fmt: skip
+
+
+def test_pairs_of_a_query_are_one_group_whatever_file_they_are_in(tmp_path: Path) -> None:
+    """A query cut by files would be two orders, one of them without a relevant passage."""
+    paths = [write(tmp_path / f"{i}.jsonl", BY_PAIRS[i::2]) for i in range(2)]
+    split = load_groups(RankingFiles(splits={"train": paths}, columns=COLUMNS))["train"]
+    assert sorted(rows_of(split)) == sorted(EXPECTED)
+
+
+def test_all_queries_without_a_relevant_passage_are_counted(tmp_path: Path) -> None:
+    """One a run takes as many runs as there are."""
+    rows = [{"query": f"q{i}", "positives": [], "negatives": ["x"]} for i in range(5)]
+    assert "got none in train.jsonl, row 1, train.jsonl, row 2, train.jsonl, row 3 and 2 more." in faults_of(tmp_path, rows)  # fmt: skip
