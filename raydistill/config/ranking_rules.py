@@ -29,10 +29,26 @@ def reranking_faults(config: "DistillConfig") -> list[Fault]:
             if getattr(config.data, name) is not None
         ]
     return [
+        *_data_faults(config),
         *_group_faults(config, config.task),
         *_ensemble_faults(config),
         *_loss_faults(config),
         *_label_map_faults(config),
+    ]
+
+
+def _data_faults(config: "DistillConfig") -> list[Fault]:
+    """Ways to name rows that know no groups."""
+    written = {"dataset": config.data.dataset is not None, "streaming": config.data.streaming}
+    return [
+        Fault(
+            f"data.{name}",
+            "must be left out with task.kind: reranking: queries with their passages are read from files, as a whole. "
+            "Name data.train.",
+            rests_on=(f"data.{name}", "task.kind"),
+        )
+        for name, there in written.items()
+        if there
     ]
 
 

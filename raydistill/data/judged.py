@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from raydistill.data.checks import RowFaults, column_list, did_you_mean
+from raydistill.data.files import DataFile
 from raydistill.data.ranking_cells import file_columns, grade_of, ranking_rows
 from raydistill.errors import ConfigError, Fault
 
@@ -33,10 +33,10 @@ class _Reading:
     faults: list[Fault] = field(default_factory=list)
 
     def rows(
-        self, path: Path, needed: Sequence[str], optional: Sequence[str] = ()
+        self, file: DataFile, needed: Sequence[str], optional: Sequence[str] = ()
     ) -> list[tuple[str, dict[str, str | None]]]:
         """Where, and the cells; none of a file that is at fault."""
-        there = file_columns(path)
+        there = file_columns(file)
         missing = [name for name in needed if there and self.columns[name] not in there]
         if missing:
             name = self.columns[missing[0]]
@@ -44,14 +44,14 @@ class _Reading:
                 Fault(
                     self.path_in_config,
                     f"must hold a column {name!r} (task.columns.{missing[0]}), got the columns "
-                    f"{column_list(there)} in {path.name}.{did_you_mean(name, there)}",
+                    f"{column_list(there)} in {file.name}.{did_you_mean(name, there)}",
                 )
             )
             return []
         wanted = [*needed, *(name for name in optional if self.columns[name] in there)]
         try:
             found = ranking_rows(
-                path, {n: self.columns[n] for n in wanted}, path_in_config=self.path_in_config
+                file, {n: self.columns[n] for n in wanted}, path_in_config=self.path_in_config
             )
         except ConfigError as error:
             self.faults += error.faults
@@ -60,9 +60,9 @@ class _Reading:
 
 
 def read_judged(
-    corpus: Sequence[Path],
-    queries: Sequence[Path],
-    qrels: Sequence[Path],
+    corpus: Sequence[DataFile],
+    queries: Sequence[DataFile],
+    qrels: Sequence[DataFile],
     columns: Mapping[str, str],
 ) -> tuple[Judged, list[Fault]]:
     """What the files say, and what is wrong with them.
@@ -80,13 +80,13 @@ def read_judged(
 
 
 def _texts(
-    files: Sequence[Path], columns: Mapping[str, str]
+    files: Sequence[DataFile], columns: Mapping[str, str]
 ) -> tuple[dict[str, str] | None, list[Fault]]:
     reading = _Reading(columns, "data.corpus")
     found: dict[str, str] = {}
-    for path in files:
-        problems = RowFaults("data.corpus", path.name)
-        for where, row in reading.rows(path, ("doc_id", "text"), ("title",)):
+    for file in files:
+        problems = RowFaults("data.corpus", file.name)
+        for where, row in reading.rows(file, ("doc_id", "text"), ("title",)):
             key = row["doc_id"]
             text = " ".join(part.strip() for part in (row.get("title"), row["text"]) if part)
             if not key:
@@ -102,13 +102,13 @@ def _texts(
 
 
 def _queries(
-    files: Sequence[Path], columns: Mapping[str, str]
+    files: Sequence[DataFile], columns: Mapping[str, str]
 ) -> tuple[dict[str, str] | None, list[Fault]]:
     reading = _Reading(columns, "data.queries")
     found: dict[str, str] = {}
-    for path in files:
-        problems = RowFaults("data.queries", path.name)
-        for where, row in reading.rows(path, ("query_id", "query")):
+    for file in files:
+        problems = RowFaults("data.queries", file.name)
+        for where, row in reading.rows(file, ("query_id", "query")):
             key, text = row["query_id"], (row["query"] or "").strip()
             if not key:
                 problems.add("have an id in every row", "none", where)
@@ -121,13 +121,13 @@ def _queries(
 
 
 def _grades(
-    files: Sequence[Path], columns: Mapping[str, str]
+    files: Sequence[DataFile], columns: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, float]] | None, list[Fault]]:
     reading = _Reading(columns, "data.qrels")
     found: dict[str, dict[str, float]] = {}
-    for path in files:
-        problems = RowFaults("data.qrels", path.name)
-        for where, row in reading.rows(path, ("query_id", "doc_id", "relevance")):
+    for file in files:
+        problems = RowFaults("data.qrels", file.name)
+        for where, row in reading.rows(file, ("query_id", "doc_id", "relevance")):
             query, passage, grade = row["query_id"], row["doc_id"], grade_of(row["relevance"])
             if not query or not passage:
                 problems.add("have two ids in every row", "fewer", where)

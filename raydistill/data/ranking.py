@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from raydistill.data.files import SPLIT_NAMES, DataFile, find_files
+from raydistill.data.fingerprint import fingerprint_of
 from raydistill.data.judged import Judged, read_judged
 from raydistill.data.matrix import as_lists
 from raydistill.data.negatives import Mined, mine_negatives
 from raydistill.data.ranking_reader import TRAINED, Group, GroupReader
-from raydistill.data.sources import SPLIT_NAMES, Split, _fingerprint, _path_faults
-from raydistill.errors import ConfigError
+from raydistill.data.sources import Split
+from raydistill.errors import ConfigError, Fault
 
 __all__ = ["RankingFiles", "load_groups"]
 
@@ -36,11 +38,11 @@ class RankingFiles:
         label: Name of the one output.
     """
 
-    splits: Mapping[str, Sequence[Path]]
+    splits: Mapping[str, Sequence[str | Path]]
     columns: Mapping[str, str]
-    corpus: Sequence[Path] = ()
-    queries: Sequence[Path] = ()
-    qrels: Sequence[Path] = ()
+    corpus: Sequence[str | Path] = ()
+    queries: Sequence[str | Path] = ()
+    qrels: Sequence[str | Path] = ()
     mined: Mined | None = None
     max_candidates: int | None = None
     label: str = "score"
@@ -57,25 +59,25 @@ def load_groups(files: RankingFiles) -> dict[str, Split]:
     Raises:
         ConfigError: Every fault of every file.
     """
-    named = {"corpus": files.corpus, "queries": files.queries, "qrels": files.qrels}
-    faults = [
-        fault
-        for name, paths in named.items()
-        for path in paths
-        for fault in _path_faults(path, f"data.{name}")
-    ]
-    sound = {name: [p for p in paths if p.is_file()] for name, paths in named.items()}
+    faults: list[Fault] = []
+    sound = {
+        name: _found(getattr(files, name), f"data.{name}", faults)
+        for name in ("corpus", "queries", "qrels")
+    }
     judged, wrong = read_judged(sound["corpus"], sound["queries"], sound["qrels"], files.columns)
     faults += wrong
     broken = frozenset(fault.path.removeprefix("data.") for fault in faults)
     groups: dict[str, list[Group]] = {}
     notes: dict[str, list[str]] = {}
+    origins: dict[str, tuple[str, ...]] = {}
     for name in [name for name in SPLIT_NAMES if name in files.splits]:
         reader = GroupReader(name, files.columns, judged, broken)
-        absent = [f for path in files.splits[name] for f in _path_faults(path, f"data.{name}")]
-        for path in files.splits[name] if not absent else ():
-            reader.read(path)
+        absent: list[Fault] = []
+        found = _found(files.splits[name], f"data.{name}", absent)
+        for file in found if not absent else ():
+            reader.read(file)
         faults += absent or reader.done()
+        origins[name] = tuple(file.shown for file in found)
         groups[name], notes[name] = reader.groups, reader.notes
     if faults:
         raise ConfigError(faults)
@@ -83,25 +85,36 @@ def load_groups(files: RankingFiles) -> dict[str, Split]:
         notes["train"] += _mine(groups["train"], files.mined, judged)
     splits: dict[str, Split] = {}
     first_row = first_group = 0
-    for name, found in groups.items():
+    for name, read in groups.items():
         trained = name in TRAINED
         begin = (first_row, first_group) if trained else (0, 0)
-        table = _table(name, found, files.max_candidates, *begin)
+        table = _table(name, read, files.max_candidates, *begin)
         if trained:
-            first_row, first_group = first_row + table.num_rows, first_group + len(found)
-        sizes = [
-            len(group.passages[: None if trained else files.max_candidates]) for group in found
-        ]
-        said = f"{len(found):,} queries with {min(sizes)} to {max(sizes)} candidates."
+            first_row, first_group = first_row + table.num_rows, first_group + len(read)
+        sizes = [len(group.passages[: None if trained else files.max_candidates]) for group in read]
+        said = f"{len(read):,} queries with {min(sizes)} to {max(sizes)} candidates."
         splits[name] = Split(
             name,
             table,
             (files.label,),
             _digest(table),
-            tuple(files.splits[name]),
+            origins[name],
             (said, *notes[name], *_overlap(name, groups)),
         )
     return splits
+
+
+def _found(
+    written: Sequence[str | Path], path_in_config: str, faults: list[Fault]
+) -> list[DataFile]:
+    """The files that paths, URIs and patterns name; adds to the faults."""
+    files: list[DataFile] = []
+    for one in written:
+        try:
+            files += find_files(one, path_in_config=path_in_config)
+        except ConfigError as error:
+            faults += error.faults
+    return files
 
 
 def _mine(groups: Sequence[Group], mined: Mined, judged: Judged) -> list[str]:
@@ -162,7 +175,7 @@ def _table(
 
 def _digest(table: pa.Table) -> str:
     """SHA-256 of texts, labels, groups, and what was missed."""
-    whole = hashlib.sha256(_fingerprint(table.select(["text", "text_pair", "label"])).encode())
+    whole = hashlib.sha256(fingerprint_of(table.select(["text", "text_pair", "label"])).encode())
     whole.update(table["group"].to_numpy().astype("<i4").tobytes())
     if "missed" in table.column_names:
         missed = table["missed"].combine_chunks()

@@ -5,13 +5,16 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from io import TextIOWrapper
+from itertools import islice
+from typing import TextIO
 
 import pyarrow.parquet as pq
 
+from raydistill.data.files import DataFile
 from raydistill.data.readers import read_columns
 from raydistill.errors import ConfigError, Fault
+from raydistill.filesystems import PLACE_ERRORS
 
 __all__ = ["file_columns", "grade_of", "list_of", "ranking_rows"]
 
@@ -23,47 +26,43 @@ _TEXTS = frozenset({"query", "passage", "title", "text"})
 _LISTS = frozenset({"positives", "negatives", "positive_ids", "negative_ids", "candidates"})
 
 
-def file_columns(path: Path) -> list[str]:
+def file_columns(file: DataFile) -> list[str]:
     """Names of the columns, as far as the first rows tell; none of a file that cannot be read."""
     try:
-        if path.suffix.lower() == ".parquet":
-            return list(pq.read_schema(path).names)
-        if path.suffix.lower() in (".csv", ".tsv"):
-            mark = "," if path.suffix.lower() == ".csv" else "\t"
-            with path.open(encoding="utf-8-sig", newline="") as lines:
+        if file.suffix == ".parquet":
+            with file.open_anywhere() as content:
+                return list(pq.read_schema(content).names)
+        with TextIOWrapper(file.open(), encoding="utf-8-sig", newline="") as lines:
+            if file.suffix in (".csv", ".tsv"):
+                mark = "," if file.suffix == ".csv" else "\t"
                 return next((row for row in csv.reader(lines, delimiter=mark) if row), [])
-        return _json_columns(path)
-    except (OSError, ValueError, csv.Error):
+            return _json_columns(lines)
+    except (*PLACE_ERRORS, ValueError, csv.Error):
         return []
 
 
-def _json_columns(path: Path) -> list[str]:
+def _json_columns(lines: TextIO) -> list[str]:
     found: dict[str, None] = {}
-    with path.open(encoding="utf-8-sig") as lines:
+    text = lines.readline()
+    while text and not text.strip():
         text = lines.readline()
-        while text and not text.strip():
-            text = lines.readline()
-        if text.lstrip().startswith("["):
-            rows = json.loads(text + lines.read())[:_PEEK_ROWS]
-        else:
-            first = [line for line in [text, *_few(lines)] if line.strip()]
-            rows = [json.loads(line) for line in first]
+    if text.lstrip().startswith("["):
+        rows = json.loads(text + lines.read())[:_PEEK_ROWS]
+    else:
+        first = [text, *islice(lines, _PEEK_ROWS)]
+        rows = [json.loads(line) for line in first if line.strip()]
     for row in rows:
         found.update(dict.fromkeys(row))
     return list(found)
 
 
-def _few(lines: Any) -> list[str]:
-    return [line for line, _ in zip(lines, range(_PEEK_ROWS), strict=False)]
-
-
 def ranking_rows(
-    path: Path, columns: Mapping[str, str], *, path_in_config: str
+    file: DataFile, columns: Mapping[str, str], *, path_in_config: str
 ) -> list[dict[str, str | None]]:
     """The cells of a file as text, row by row; a list is JSON.
 
     Args:
-        path: Of the file.
+        file: What is read.
         columns: What is wanted, to its name there.
         path_in_config: The subject of faults.
 
@@ -81,7 +80,7 @@ def ranking_rows(
             continue
         try:
             read = read_columns(
-                path,
+                file,
                 {roles[name]: columns[name] for name in names},
                 path_in_config=path_in_config,
                 cells=cells,  # type: ignore[arg-type]

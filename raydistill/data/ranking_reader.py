@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from raydistill.data.checks import RowFaults, column_list, named_few
+from raydistill.data.files import DataFile
 from raydistill.data.judged import Judged
 from raydistill.data.ranking_cells import file_columns, grade_of, list_of, ranking_rows
 from raydistill.errors import ConfigError, Fault
@@ -96,16 +96,16 @@ class GroupReader:
                 )
         return self._faults
 
-    def read(self, path: Path) -> None:
+    def read(self, file: DataFile) -> None:
         """One file."""
-        there = file_columns(path)
+        there = file_columns(file)
         form = next((name for name in _FORMS if self._columns[name] in there), None)
         if form is None and there:
             shown = ", ".join(f"{self._columns[name]!r} (task.columns.{name})" for name in _FORMS)
             self._faults.append(
                 Fault(
                     self._path,
-                    f"must hold one of the columns {shown}, got the columns {column_list(there)} in {path.name}.",
+                    f"must hold one of the columns {shown}, got the columns {column_list(there)} in {file.name}.",
                 )
             )
             return
@@ -113,17 +113,17 @@ class GroupReader:
         wanted = [*needed, *(name for name in optional if self._columns[name] in there)]
         try:
             rows = ranking_rows(
-                path, {n: self._columns[n] for n in wanted}, path_in_config=self._path
+                file, {n: self._columns[n] for n in wanted}, path_in_config=self._path
             )
         except ConfigError as error:
             self._faults += error.faults
             return
-        problems = RowFaults(self._path, path.name)
+        problems = RowFaults(self._path, file.name)
         for number, row in enumerate(rows, start=1):
             if form == "passage":
-                self._pair(row, f"row {number}", problems, path.name)
+                self._pair(row, f"row {number}", problems, file.name)
             else:
-                self._list(row, form or "", f"row {number}", problems, path.name)
+                self._list(row, form or "", f"row {number}", problems, file.name)
         self._faults += problems.faults()
 
     def _wanted(self, form: str, there: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -3,7 +3,8 @@
 from raydistill.pipeline.ahead import copied_ahead
 from raydistill.pipeline.feed import Fed, Feed
 from raydistill.pipeline.grouped import Drawing, plan_groups
-from raydistill.pipeline.plan import MicroBatch, plan_micro_batches
+from raydistill.pipeline.plan import MicroBatch, StepRows, plan_micro_batches, table_steps
+from raydistill.pipeline.streamed import StreamedRows
 from raydistill.pipeline.window import Window
 
 __all__ = [
@@ -11,8 +12,11 @@ __all__ = [
     "Fed",
     "Feed",
     "MicroBatch",
+    "StepRows",
+    "StreamedRows",
     "Window",
     "copied_ahead",
     "plan_groups",
     "plan_micro_batches",
+    "table_steps",
 ]

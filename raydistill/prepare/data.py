@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 from raydistill.config import DistillConfig
 from raydistill.config.ensemble import RoutingWeighting
@@ -13,9 +12,18 @@ from raydistill.config.task import (
     RerankingTask,
     TaskSection,
 )
-from raydistill.data import Routes, Split, Targets, find_splits, load_splits
-from raydistill.data.sources import SPLIT_NAMES
+from raydistill.data import (
+    SPLIT_NAMES,
+    Origin,
+    Routes,
+    Split,
+    Targets,
+    find_dataset_splits,
+    find_splits,
+    load_splits,
+)
 from raydistill.errors import ConfigError, Fault
+from raydistill.filesystems import shown_uri
 from raydistill.prepare.ranking import load_ranking
 
 __all__ = ["load_data", "targets_of"]
@@ -31,28 +39,8 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     """
     if isinstance(config.task, RerankingTask):
         return load_ranking(config, config.task)
-    data, task = config.data, config.task
-    faults: list[Fault] = []
-    files: dict[str, list[Path]] = {}
-    if data.folder is not None:
-        try:
-            found = find_splits(Path(data.folder).expanduser(), path_in_config="data.folder")
-        except ConfigError as error:
-            faults += error.faults
-        else:
-            files = {name: [path] for name, path in found.items()}
-        if all(on_labels(loss) for loss in config.losses):
-            files.pop("unlabelled", None)  # nothing would be learnt from it
-    for name in SPLIT_NAMES:
-        written = getattr(data, name)
-        if written is not None:
-            paths = [written] if isinstance(written, str) else written
-            files[name] = [Path(path).expanduser() for path in paths]
-    if "train" not in files and not faults:
-        where = f": {data.folder} holds no file named train." if data.folder else "."
-        faults.append(
-            Fault("data.train", f"is missing{where}", rests_on=("data.train", "data.folder"))
-        )
+    task = config.task
+    files, faults = _named_rows(config)
     splits: dict[str, Split] = {}
     try:
         splits = load_splits(
@@ -62,6 +50,7 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
             label=task.label,
             labels=task.labels,
             routes=_routes(config),
+            streaming=config.data.streaming,
             targets=targets_of(task),
         )
     except ConfigError as error:
@@ -70,6 +59,49 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     if faults:
         raise ConfigError([_with_basis(fault) for fault in faults])
     return splits
+
+
+def _named_rows(config: DistillConfig) -> tuple[dict[str, list[Origin]], list[Fault]]:
+    """Split name to what is read for it."""
+    data, faults = config.data, list[Fault]()
+    files: dict[str, list[Origin]] = {}
+    if data.folder is not None:
+        try:
+            found = find_splits(data.folder, path_in_config="data.folder")
+        except ConfigError as error:
+            faults += error.faults
+        else:
+            files = {name: [file.uri] for name, file in found.items()}
+    if data.dataset is not None:
+        try:
+            parts = find_dataset_splits(
+                data.dataset,
+                config=data.config,
+                revision=data.revision,
+                splits={str(name): split for name, split in data.splits.items()},
+                needs_train=data.train is None,
+                streaming=data.streaming,
+            )
+        except ConfigError as error:
+            faults += error.faults
+        else:
+            files = {name: [part] for name, part in parts.items()}
+    if all(on_labels(loss) for loss in config.losses):
+        files.pop("unlabelled", None)  # nothing would be learnt from it
+    for name in SPLIT_NAMES:
+        written = getattr(data, name)
+        if written is not None:
+            files[name] = [written] if isinstance(written, str) else [*written]
+    if "train" not in files and not faults:
+        where = f": {shown_uri(data.folder)} holds no file named train." if data.folder else "."
+        faults.append(
+            Fault(
+                "data.train",
+                f"is missing{where}",
+                rests_on=("data.train", "data.folder", "data.dataset"),
+            )
+        )
+    return files, faults
 
 
 def targets_of(task: TaskSection) -> Targets | None:

@@ -10,7 +10,7 @@ from raydistill.config import DistillConfig, parse_config
 from raydistill.config.faults import in_order, without_echoes
 from raydistill.config.rules import needs_inside
 from raydistill.config.task import METRICS
-from raydistill.data import Split, any_label, labels_seen
+from raydistill.data import Split, Stream, any_label, labels_seen
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, ModelTraits, read_traits
 from raydistill.objective import ObjectivePlan
@@ -67,9 +67,16 @@ class Prepared:
     notes: tuple[str, ...]
 
     @property
-    def num_train_rows(self) -> int:
-        """Labelled and unlabelled rows of an epoch."""
-        return sum(self.splits[n].num_rows for n in ("train", "unlabelled") if n in self.splits)
+    def num_train_rows(self) -> int | None:
+        """Labelled and unlabelled rows of an epoch; None: a stream."""
+        return _train_rows(self.splits)
+
+    @property
+    def stream(self) -> Stream | None:
+        """What is trained on, if its rows are read while they are used."""
+        parts = [self.splits[n].stream for n in ("train", "unlabelled") if n in self.splits]
+        streams = [stream for stream in parts if stream is not None]
+        return Stream.joined(streams) if streams else None
 
     @property
     def model_folders(self) -> dict[str, Path]:
@@ -78,6 +85,12 @@ class Prepared:
         if self.student.words is None:
             named["student"] = self.student.source
         return {n: Path(s.location) for n, s in named.items() if Path(s.location).is_dir()}
+
+    @property
+    def files_everywhere(self) -> dict[str, Path]:
+        """What every machine must see: folders of models, and files of a stream."""
+        files = self.stream.files if self.stream else []
+        return {**self.model_folders, **{f"data.train ({file})": file for file in files}}
 
     def row_bytes(self, name: str) -> int:
         """Most bytes of a teacher's answer to one row."""
@@ -199,11 +212,17 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
     )
 
 
-def _epoch_rows(config: DistillConfig, splits: Mapping[str, Split]) -> int:
-    """Rows that an epoch trains on; of queries a group each, as if all were of full size."""
-    tables = [splits[name].table for name in ("train", "unlabelled") if name in splits]
+def _train_rows(splits: Mapping[str, Split]) -> int | None:
+    counts = [splits[name].num_rows for name in ("train", "unlabelled") if name in splits]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _epoch_rows(config: DistillConfig, splits: Mapping[str, Split]) -> int | None:
+    """Rows that an epoch trains on; of queries a group each, as if all were of full size. None: a stream."""
     if config.task.kind != "reranking":
-        return sum(table.num_rows for table in tables)
+        return _train_rows(splits)
+    tables = [splits[name].table for name in ("train", "unlabelled") if name in splits]
     return config.training.group_rows * sum(len(table["group"].unique()) for table in tables)
 
 

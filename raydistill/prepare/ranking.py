@@ -9,11 +9,12 @@ from raydistill.config import DistillConfig
 from raydistill.config.losses import on_labels
 from raydistill.config.ranking import SCORE, BM25Negatives, RerankingTask
 from raydistill.data import Split
+from raydistill.data.files import SPLIT_NAMES, SUFFIXES, local_path
+from raydistill.data.folder import listed_files
 from raydistill.data.negatives import Mined
 from raydistill.data.ranking import RankingFiles, load_groups
-from raydistill.data.readers import SUFFIXES
-from raydistill.data.sources import SPLIT_NAMES
 from raydistill.errors import ConfigError, Fault
+from raydistill.filesystems import shown_uri
 
 __all__ = ["load_ranking"]
 
@@ -34,18 +35,17 @@ def load_ranking(config: DistillConfig, task: RerankingTask) -> dict[str, Split]
         ConfigError: Every fault of every file.
     """
     faults: list[Fault] = []
-    files: dict[str, list[Path]] = {}
+    files: dict[str, list[str]] = {}
     if config.data.folder is not None:
-        files, faults = _in_folder(Path(config.data.folder).expanduser())
+        files, faults = _in_folder(config.data.folder)
         if all(on_labels(loss) for loss in config.losses):
             files.pop("unlabelled", None)  # nothing would be learnt from it
     for name in (*SPLIT_NAMES, *_BESIDE):
         written = getattr(config.data, name)
         if written is not None:
-            paths = [written] if isinstance(written, str) else written
-            files[name] = [Path(path).expanduser() for path in paths]
+            files[name] = [written] if isinstance(written, str) else [*written]
     if "train" not in files and not faults:
-        where = f": {config.data.folder} holds none" if config.data.folder else ""
+        where = f": {shown_uri(config.data.folder)} holds none" if config.data.folder else ""
         message = f"is missing{where}. Name a file of training rows."
         faults.append(Fault("data.train", message, rests_on=("data.train", "data.folder")))
     if faults:
@@ -71,29 +71,26 @@ def load_ranking(config: DistillConfig, task: RerankingTask) -> dict[str, Split]
     return splits
 
 
-def _in_folder(folder: Path) -> tuple[dict[str, list[Path]], list[Fault]]:
+def _in_folder(folder: str) -> tuple[dict[str, list[str]], list[Fault]]:
     """Files by the names that they go by."""
     path = "data.folder"
-    if not folder.is_dir():
-        return {}, [Fault(path, f"must be an existing folder, got {folder}.")]
-    there = sorted(f for f in folder.iterdir() if f.is_file() and f.suffix.lower() in SUFFIXES)
-    found: dict[str, list[Path]] = {}
+    try:
+        listed = listed_files(local_path(folder), path)
+    except ConfigError as error:
+        return {}, [*error.faults]
+    there = {f.uri: Path(f.name).stem.lower() for f in listed if f.suffix in SUFFIXES}
+    found: dict[str, list[str]] = {}
     faults = []
     for name, stems in _STEMS.items():
-        files = [file for file in there if file.stem.lower() in stems]
+        files = [uri for uri, stem in there.items() if stem in stems]
         if len(files) > 1:
-            names = ", ".join(file.name for file in files)
-            faults.append(
-                Fault(
-                    path,
-                    f"must have one file for {name} in {folder}, got {names}. Name data.{name}.",
-                )
-            )
+            names = ", ".join(shown_uri(uri).rpartition("/")[2] for uri in files)
+            message = f"must have one file for {name} in {shown_uri(folder)}, got {names}. Name data.{name}."
+            faults.append(Fault(path, message))
         elif files:
             found[name] = files
     for name in _BESIDE:
-        files = [f for f in there if f.stem.lower() == name or f.stem.lower().endswith(f"_{name}")]
-        if files:
+        if files := [u for u, stem in there.items() if stem == name or stem.endswith(f"_{name}")]:
             found[name] = files
     return found, faults
 
