@@ -4,7 +4,8 @@ from raydistill.alignment import in_outputs, output_columns
 from raydistill.config import DistillConfig
 from raydistill.errors import ConfigError
 from raydistill.evaluation.evaluator import metrics_of, predict
-from raydistill.models import read_traits
+from raydistill.models import load_tokenizer, read_traits
+from raydistill.prepare import perturbed, plan_operations
 from raydistill.prepare.prepare import load_data
 from raydistill.prepare.sources import head_faults, meaning_faults, resolve_source
 from raydistill.tasks import task_of
@@ -24,7 +25,7 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
         ui: Where progress goes.
 
     Raises:
-        ConfigError: The split or the model is not there, or its labels are others.
+        ConfigError: The split or the model is not there, its labels are others, or perturbations cannot be made.
     """
     import torch
 
@@ -46,6 +47,9 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
         columns = output_columns(kind, traits.labels, labels, partial=alone)
     except ValueError as error:
         raise ConfigError.of("--model", str(error)) from None
+    own = config.model_copy(update={"augmentation": None})  # nothing is trained
+    operations = plan_operations(own, lambda: load_tokenizer(source).mask_token)
+    copies = perturbed(own, operations, splits[split].table)
     use_gpu = torch.cuda.is_available()
     loaded = LocalTeacher(
         TeacherSettings(
@@ -64,4 +68,13 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
     unknown = [label for label, column in zip(labels, columns, strict=True) if column < 0]
     if unknown:
         ui.say(f"{model} does not know {', '.join(unknown)}; measured on the other labels")
-    return metrics_of(in_outputs(kind, logits, columns), task, split, columns if unknown else ())
+    known = columns if unknown else ()
+    metrics = metrics_of(in_outputs(kind, logits, columns), task, split, known)
+    for name, table in copies.items():
+        changed = task_of(kind, table, labels)
+        with ui.doing(f"measuring {model} on {name}"):
+            logits = predict(loaded, changed, config.evaluation.batch_rows)
+        metrics |= metrics_of(
+            in_outputs(kind, logits, columns), changed, f"{split}/perturbed/{name}", known
+        )
+    return metrics

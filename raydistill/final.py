@@ -45,6 +45,7 @@ class FinalJob:
         student: The exported student, loaded as any frozen model.
         splits: Tables by name, or references to them.
         labels: Of the task.
+        perturbed: Changed copies of the last split, by name.
         teachers: How they are reached.
         objective: For the ensemble's weights and the columns of labels.
         evaluation: The section.
@@ -56,6 +57,7 @@ class FinalJob:
     teachers: Mapping[str, TeacherLine]
     objective: ObjectivePlan
     evaluation: EvaluationSection
+    perturbed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -90,6 +92,10 @@ def final_figures(job: FinalJob) -> FinalFigures:
     if logits is None or task is None:
         return found
     split = list(tables)[-1]
+    for name, table in job.perturbed.items():
+        copies = task_of(kind, table, job.labels)
+        said = predict(student, copies, job.evaluation.batch_rows)
+        found.metrics |= metrics_of(said, copies, f"{split}/perturbed/{name}")
     if job.evaluation.latency:
         found.latency_ms["student"] = _latency(student, task)
     if not job.evaluation.teachers or not job.teachers:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.alignment import Projections, in_outputs
+from raydistill.config.adversarial import AdversarialSection
 from raydistill.config.ensemble import GateWeighting
 from raydistill.config.schedules import (
     CurriculumTemperature,
@@ -49,9 +50,11 @@ from raydistill.terms import (
     View,
     Weighed,
     abstaining,
+    adversarial_sum,
     answering,
     attention_sum,
     by_position,
+    count_adversarial,
     count_features,
     count_groups,
     count_labels,
@@ -141,10 +144,13 @@ class Objective(nn.Module):
             term.weight * _factor(term, moment) if place in active else 0.0
             for place, term in enumerate(self.plan.terms)
         ]
-        gate = self.plan.weighting
-        if gate.kind != "gate":
-            return found
-        return [*found, gate.weight if len(self.plan.terms) in active else 0.0]
+        gate, adversarial = self.plan.weighting, self.plan.adversarial
+        if gate.kind == "gate":
+            found.append(gate.weight if len(self.plan.terms) in active else 0.0)
+        if adversarial is not None:
+            weight = adversarial.section.weight * _factor(adversarial.section, moment)
+            found.append(weight if len(found) in active else 0.0)
+        return found
 
     def counts(self, batch: Batch) -> Tensor:
         """What a batch adds to the denominator of each term, ``[terms]`` float64."""
@@ -163,6 +169,8 @@ class Objective(nn.Module):
                     numbers.append(count_groups(term.match, batch, heard))
         if self.plan.weighting.kind == "gate":
             numbers.append((heard & labelled).sum())
+        if self.plan.adversarial is not None:
+            numbers.append(count_adversarial(self.plan.adversarial, batch, heard))
         return torch.stack(numbers).double()
 
     def _answering(self, batch: Batch) -> Tensor | None:
@@ -226,6 +234,12 @@ class Objective(nn.Module):
             values = loss_of(weighed.learned, logits, batch.labels)
             sums.append(masked_sum(values, heard & labelled))
         elif self.plan.weighting.kind == "gate":
+            sums.append(student.logits.new_zeros(()))
+        if self.plan.adversarial is not None and len(sums) in active:
+            drawn = {"seed": self.plan.seed, "step": moment.step}
+            combine = self.plan.combine
+            sums.append(adversarial_sum(self.plan.adversarial, view, combine=combine, **drawn))
+        elif self.plan.adversarial is not None:
             sums.append(student.logits.new_zeros(()))
         return torch.stack(sums)
 
@@ -341,5 +355,5 @@ class Objective(nn.Module):
             )
 
 
-def _factor(term: Term, moment: Moment) -> float:
+def _factor(term: Term | AdversarialSection, moment: Moment) -> float:
     return 1.0 if term.schedule is None else weight_factor(term.schedule, moment.progress)

@@ -20,12 +20,14 @@ from raydistill.errors import ConfigError, Fault
 from raydistill.evaluation.report import write_report
 from raydistill.export import export_student
 from raydistill.final import FinalFigures, FinalJob, as_a_worker, final_figures
+from raydistill.making import make_rows
 from raydistill.models.embeddings import embedding_matrix
 from raydistill.output import OutputFolder
 from raydistill.prepare import (
     Prepared,
     changed_settings,
     needed_resources,
+    perturbed,
     prepare,
     resource_faults,
 )
@@ -162,6 +164,7 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
         record = stack.enter_context(RunRecord(prepared, folder, resume=resume, ui=ui))
         with ui.doing("starting Ray") if embedded(config.run) else nullcontext():
             stack.enter_context(connect_ray(config.run, needed_resources(config)))
+        make_rows(prepared, ui)
         with (
             ui.doing(f"loading {len(config.teachers)} teachers")
             if config.teachers
@@ -238,7 +241,11 @@ def _share_tables(prepared: Prepared) -> dict[str, Any]:
 
     splits = prepared.splits
     parts = [splits[name].table for name in ("train", "unlabelled") if name in splits]
-    tables = {"train": prepared.stream or ray.put(pa.concat_tables(parts))}
+    fresh = prepared.augmented.tables if prepared.augmented is not None else ()
+    if len(fresh) == 1:
+        parts, fresh = [*parts, *fresh], ()
+    tables: dict[str, Any] = {"train": prepared.stream or ray.put(pa.concat_tables(parts))}
+    tables["fresh"] = tuple(ray.put(table) for table in fresh)
     for name in ("validation", "test"):
         if name in splits:
             tables[name] = ray.put(splits[name].table)
@@ -263,6 +270,7 @@ def _worker_job(
         steps=prepared.steps,
         teachers=dict(lines),
         train=tables["train"],
+        fresh=tables["fresh"],
         shuffle_rows=config.data.shuffle_rows,
         validation=tables.get("validation"),
         labels=prepared.labels,
@@ -295,6 +303,7 @@ def _measure(
             use_gpu=config.training.gpus_per_worker > 0,
         ),
         splits={name: tables[name] for name in config.evaluation.splits if name in tables},
+        perturbed=_perturbed(prepared),
         labels=prepared.labels,
         teachers=dict(lines),
         objective=prepared.objective,
@@ -303,6 +312,14 @@ def _measure(
     if not job.splits:
         return FinalFigures()
     return as_a_worker(final_figures, job, config.training)
+
+
+def _perturbed(prepared: Prepared) -> dict[str, Any]:
+    """Changed copies of the last split that is measured."""
+    splits = [name for name in prepared.config.evaluation.splits if name in prepared.splits]
+    if not splits:
+        return {}
+    return perturbed(prepared.config, prepared.operations, prepared.splits[splits[-1]].table)
 
 
 def _metrics(

@@ -37,6 +37,7 @@ CHOICES: tuple[Choice | str, ...] = (
     Choice(
         "a teacher far larger than the student", "`dist`", "`forward_kl` with `standardize: true`"
     ),
+    Choice("rows that may be noise, such as augmented ones", "`soft_label`"),
     Choice("several classes at once", "`binary_forward_kl`", "`binary_soft_cross_entropy`"),
     Choice("a number a row", "`logit_mse`"),
     "Hidden states, the same tokenizer on both sides",

@@ -40,7 +40,7 @@ MORE_LABEL_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
 LOGIT_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
     "text_classification": (
         "forward_kl", "soft_cross_entropy", "reverse_kl", "jensen_shannon", "total_variation",
-        "decoupled_kd", "dist", "logit_mse",
+        "decoupled_kd", "dist", "soft_label", "logit_mse",
     ),
     "multi_label_classification": ("binary_forward_kl", "binary_soft_cross_entropy", "logit_mse"),
     "regression": ("logit_mse",),

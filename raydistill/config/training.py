@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from raydistill.config.augmentation import PerturbationSection
 from raydistill.config.base import (
     Fraction,
     Gpus,
@@ -153,3 +154,8 @@ class EvaluationSection(Section):
     """Rows of one forward pass."""
     latency: bool = True
     """Measure the time of a forward pass at 1 and 32 rows, on this machine."""
+    perturbations: dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")], PerturbationSection
+    ] = {}
+    """Copies of the last split whose texts are changed, by a name of your own: `{typos: {kind: typo, rate:
+    .1}}` measures the student as test/perturbed/typos/accuracy. The same copies in every run."""

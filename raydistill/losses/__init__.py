@@ -18,6 +18,7 @@ from raydistill.losses.binary import (
 )
 from raydistill.losses.build import ScalarLoss, build_loss
 from raydistill.losses.catalog import ALIASES, CATALOG, TARGET_OPTIONS
+from raydistill.losses.confidence import soft_label
 from raydistill.losses.contrastive import contrastive
 from raydistill.losses.correlation import dist
 from raydistill.losses.decoupled import decoupled_kd
@@ -97,6 +98,7 @@ __all__ = [
     "shift_probability",
     "similarity",
     "soft_cross_entropy",
+    "soft_label",
     "standardize_logits",
     "total_variation",
     "vid",

@@ -2,6 +2,7 @@
 
 from raydistill.pipeline.ahead import copied_ahead
 from raydistill.pipeline.feed import Fed, Feed
+from raydistill.pipeline.fresh import FreshRows
 from raydistill.pipeline.grouped import Drawing, plan_groups
 from raydistill.pipeline.plan import MicroBatch, StepRows, plan_micro_batches, table_steps
 from raydistill.pipeline.streamed import StreamedRows
@@ -11,6 +12,7 @@ __all__ = [
     "Drawing",
     "Fed",
     "Feed",
+    "FreshRows",
     "MicroBatch",
     "StepRows",
     "StreamedRows",

@@ -3,7 +3,9 @@
 Nothing is started and nothing is written here.
 """
 
+from raydistill.prepare.augmentation import Augmented, perturbed
 from raydistill.prepare.manifest import changed_settings, flatten, manifest_of
+from raydistill.prepare.operations import Contextual, Operations, plan_operations
 from raydistill.prepare.prepare import Prepared, prepare
 from raydistill.prepare.resources import (
     Resources,
@@ -13,12 +15,17 @@ from raydistill.prepare.resources import (
 )
 
 __all__ = [
+    "Augmented",
+    "Contextual",
+    "Operations",
     "Prepared",
     "Resources",
     "changed_settings",
     "flatten",
     "manifest_of",
     "needed_resources",
+    "perturbed",
+    "plan_operations",
     "prepare",
     "replicas_need",
     "resource_faults",

@@ -1,7 +1,8 @@
 """Everything a run needs, checked as a whole before anything starts."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,9 +15,12 @@ from raydistill.data import Split, Stream, any_label, labels_seen
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, ModelTraits, read_traits
 from raydistill.objective import ObjectivePlan
+from raydistill.prepare.augmentation import Augmented, plan_augmented
 from raydistill.prepare.data import load_data, targets_of
 from raydistill.prepare.manifest import manifest_of
 from raydistill.prepare.objective import plan_objective
+from raydistill.prepare.operations import Operations, plan_operations
+from raydistill.prepare.planned import PlannedStudent
 from raydistill.prepare.sources import (
     head_faults,
     meaning_faults,
@@ -27,7 +31,7 @@ from raydistill.prepare.sources import (
 from raydistill.prepare.student import frozen_faults, plan_student, start_of
 from raydistill.schedules import plan_stages
 from raydistill.training.schedule import Steps, plan_steps
-from raydistill.training.student import StudentPlan
+from raydistill.training.student import StudentPlan, make_tokenizer
 
 __all__ = ["Prepared", "load_data", "prepare"]
 
@@ -51,6 +55,8 @@ class Prepared:
         weights: Fingerprint of each teacher's files, and of the ``student``'s unless it is new.
         manifest: What the run is made of.
         notes: What may be meant but should be known.
+        operations: What changes texts.
+        augmented: Training rows that are made from others; None without any.
     """
 
     config: DistillConfig
@@ -65,11 +71,13 @@ class Prepared:
     weights: Mapping[str, str]
     manifest: Mapping[str, Any]
     notes: tuple[str, ...]
+    operations: Operations = field(default_factory=Operations)
+    augmented: Augmented | None = None
 
     @property
     def num_train_rows(self) -> int | None:
-        """Labelled and unlabelled rows of an epoch; None: a stream."""
-        return _train_rows(self.splits)
+        """Rows of an epoch: labelled, unlabelled, and made from those; None: a stream."""
+        return _train_rows(self.splits, self.augmented)
 
     @property
     def stream(self) -> Stream | None:
@@ -174,15 +182,19 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
         config, student=student.traits if student else None, teachers=traits, labels=labels
     )
     faults += wrong
+    operations = tried(lambda: plan_operations(config, partial(_mask_token, student)))
     faults += _selection_faults(config, splits)
     faults += _scoring_faults(config, splits, objective)
-    if faults or splits is None or student is None or labels is None:
+    if faults or splits is None or student is None or labels is None or operations is None:
         return None, in_order(without_echoes(faults, ()))
     plan = student.plan
-    weights = {name: weights_fingerprint(source) for name, source in sources.items()}
-    if (start := start_of(plan)) is not None:
-        weights["student"] = start
-    steps = plan_steps(config.training, _epoch_rows(config, splits))
+    weights = _weights(sources, plan)
+    augmented = tried(lambda: plan_augmented(config, splits, operations))
+    if faults:
+        return None, faults
+    steps = plan_steps(config.training, _epoch_rows(config, splits, augmented))
+    if augmented is not None:
+        augmented.cover(steps.total, steps.per_epoch)
     try:
         stages = plan_stages(config.stages, steps.total, len(config.losses))
     except ValueError as error:
@@ -190,9 +202,12 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
     objective = replace(objective, stages=stages)
     if wrong := frozen_faults(config, plan):
         return None, wrong
-    notes = [f"data.{s.name}: {note}" for s in splits.values() for note in s.notes]
-    notes += _teacher_notes(config, traits, labels)
-    notes += [*student.notes, *_idle_settings(config, objective, steps)]
+    notes = [
+        *(f"data.{s.name}: {note}" for s in splits.values() for note in s.notes),
+        *_teacher_notes(config, traits, labels),
+        *student.notes,
+        *_idle_settings(config, objective, steps),
+    ]
     return (
         Prepared(
             config=config,
@@ -205,23 +220,43 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
             objective=objective,
             steps=steps,
             weights=weights,
-            manifest=manifest_of(config, splits, weights),
+            manifest=manifest_of(config, splits, weights, augmented),
             notes=tuple(notes),
+            operations=operations,
+            augmented=augmented,
         ),
         [],
     )
 
 
-def _train_rows(splits: Mapping[str, Split]) -> int | None:
+def _weights(sources: Mapping[str, ModelSource], plan: StudentPlan) -> dict[str, str]:
+    """Fingerprints of all weights that the run begins with."""
+    found = {name: weights_fingerprint(source) for name, source in sources.items()}
+    start = start_of(plan)
+    return found if start is None else found | {"student": start}
+
+
+def _train_rows(splits: Mapping[str, Split], augmented: Augmented | None) -> int | None:
     counts = [splits[name].num_rows for name in ("train", "unlabelled") if name in splits]
     known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+    new = augmented.num_rows if augmented is not None else 0
+    return sum(known) + new if len(known) == len(counts) else None
 
 
-def _epoch_rows(config: DistillConfig, splits: Mapping[str, Split]) -> int | None:
+def _mask_token(student: PlannedStudent | None) -> str | None:
+    """Of the student's tokenizer."""
+    if student is None:
+        raise ConfigError(())  # said elsewhere
+    token: str | None = make_tokenizer(student.plan).mask_token
+    return token
+
+
+def _epoch_rows(
+    config: DistillConfig, splits: Mapping[str, Split], augmented: Augmented | None
+) -> int | None:
     """Rows that an epoch trains on; of queries a group each, as if all were of full size. None: a stream."""
     if config.task.kind != "reranking":
-        return _train_rows(splits)
+        return _train_rows(splits, augmented)
     tables = [splits[name].table for name in ("train", "unlabelled") if name in splits]
     return config.training.group_rows * sum(len(table["group"].unique()) for table in tables)
 

@@ -18,7 +18,20 @@ from raydistill.signals import AttentionAsk, HiddenAsk, TeacherSignal
 from raydistill.signals.ask import Pooling, States
 from raydistill.tasks import Batch
 
-__all__ = ["StudentOutputs", "View"]
+__all__ = ["Nearby", "StudentOutputs", "View"]
+
+
+@dataclass(frozen=True)
+class Nearby:
+    """The student where its embeddings are moved.
+
+    Attributes:
+        embeddings: Of the tokens as they are, ``[B, S, D]``, without gradient.
+        logits_at: A move of them to its logits, ``[B, C]`` float32; all else as in the pass without.
+    """
+
+    embeddings: Tensor
+    logits_at: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,12 +44,14 @@ class StudentOutputs:
         attentions: Probabilities ``[B, H, S, S]`` of each block; empty if nothing needs them.
         inside: Queries, keys and values that are needed, ``[B, S, D]``, by ``query.3``: what, and of which
             block, from 1.
+        nearby: To ask again with other embeddings; None if nothing needs it.
     """
 
     logits: Tensor
     hidden_states: Sequence[Tensor] = ()
     attentions: Sequence[Tensor] = ()
     inside: Mapping[str, Tensor] = field(default_factory=dict)
+    nearby: Nearby | None = None
 
 
 @dataclass

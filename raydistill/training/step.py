@@ -21,6 +21,7 @@ from raydistill.schedules import Stage, frozen_names
 from raydistill.signals import TeacherSignal
 from raydistill.tasks import Batch
 from raydistill.terms import StudentOutputs
+from raydistill.training.nearby import again
 from raydistill.training.parallel import core_of, rounds, sync_of, whole
 from raydistill.training.schedule import learning_rate_factor
 
@@ -70,6 +71,8 @@ class StudentModule(nn.Module):
         Returns:
             Shares of the terms' values, ``[terms]``, unweighted, and of what is minimised, a scalar.
         """
+        adversarial = self.objective.plan.adversarial_at(moment.step)
+        nearby = again(self.student, batch, self._autocast) if adversarial else None
         with (
             torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=self._autocast),
             self._reading(batch.token_mask.shape) as inside,
@@ -80,6 +83,7 @@ class StudentModule(nn.Module):
             getattr(outputs, "hidden_states", None) or (),
             getattr(outputs, "attentions", None) or (),
             inside,
+            nearby,
         )
         sums = self.objective(said, batch, signals, moment)
         # A term that nothing counts for is 0; its sum is 0 too.

@@ -28,6 +28,7 @@ from raydistill.pipeline import (
     Drawing,
     Fed,
     Feed,
+    FreshRows,
     MicroBatch,
     StepRows,
     StreamedRows,
@@ -73,6 +74,7 @@ class WorkerJob:
         steps: When what happens.
         teachers: By name.
         train: Reference to the training table, or a stream.
+        fresh: References to rows that are added to it, for each epoch its own.
         shuffle_rows: How many rows of a stream are mixed at a time.
         validation: Reference to the validation table, or None.
         labels: Of the task.
@@ -105,6 +107,7 @@ class WorkerJob:
     recorder: Any
     embeddings: Any = None
     max_positives: int = 1
+    fresh: tuple[Any, ...] = ()
 
 
 def run_worker(config: dict[str, Any]) -> None:
@@ -311,7 +314,9 @@ class _Worker:
 
     def _steps(
         self,
-    ) -> tuple[TextTask | StreamedRows, Iterator[StepRows], Callable[[Rows], NDArray[np.int64]]]:
+    ) -> tuple[
+        TextTask | FreshRows | StreamedRows, Iterator[StepRows], Callable[[Rows], NDArray[np.int64]]
+    ]:
         """The rows to train on, which of them come when, and how long they are."""
         job, first, total = self.job, self.progress.step, self.job.steps.total
         batch_rows, seed = job.training.batch_rows, job.seed
@@ -324,11 +329,26 @@ class _Worker:
                 seed=seed,
             )
             return streamed, streamed.steps(first, total), streamed.lengths
-        task = task_of(job.objective.task, ray.get(job.train), job.labels)
+        table = ray.get(job.train)
+        if job.fresh:
+            fresh = FreshRows(
+                self._task_of_epoch,
+                num_rows=table.num_rows + ray.get(job.fresh[0]).num_rows,
+                batch_rows=batch_rows,
+                seed=seed,
+            )
+            return fresh, fresh.steps(first, total), fresh.lengths
+        task = task_of(job.objective.task, table, job.labels)
         steps = table_steps(
             task.num_rows, batch_rows=batch_rows, seed=seed, first_step=first, total_steps=total
         )
         return task, steps, task.lengths().__getitem__
+
+    def _task_of_epoch(self, epoch: int) -> TextTask:
+        """The training rows and those that are added in one epoch."""
+        job = self.job
+        table = pa.concat_tables([ray.get(job.train), ray.get(job.fresh[epoch])])
+        return task_of(job.objective.task, table, job.labels)
 
     def _agree_to_stop(self) -> bool:
         """Whether the user asked to stop; all workers hear the same at the same step."""

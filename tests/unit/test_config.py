@@ -118,7 +118,7 @@ ONE_FAULT = [
     ("run__name", 2024, "run.name must be text, got 2024. Put it in quotes."),
     ("run__seed", 1.5, "run.seed must be a whole number, got 1.5."),
     ("run__seed", True, "run.seed must be a number, got true."),
-    ("trainig", {"epochs": 1}, "trainig is not known. Known: balancing, data, ensemble, evaluation, losses, pipeline, run, stages, store, student, task, teachers, tracking, training. Did you mean 'training'?"),
+    ("trainig", {"epochs": 1}, "trainig is not known. Known: adversarial, augmentation, balancing, data, ensemble, evaluation, losses, pipeline, run, stages, store, student, task, teachers, tracking, training. Did you mean 'training'?"),
     ("training", "fast", "training must be a mapping of settings, got 'fast'."),
     ("training__epochs", 0, "training.epochs must be at least 1, got 0."),
     ("training__batch_rows", 0, "training.batch_rows must be at least 1, got 0."),
