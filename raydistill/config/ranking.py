@@ -25,6 +25,8 @@ class RankingColumns(Section):
     `passage`: a pair of query and passage with its `label`. `positives` and `negatives`: a query with the
     texts of its passages. `positive_ids` and `negative_ids`: the same with ids of `data.corpus`.
     `candidates`: a query with ids of passages in the order of a first stage, judged by `data.qrels`.
+    `query_id` and `doc_id`: a pair of ids with its `relevance`. Names of BEIR's files (`_id`, `query-id`,
+    `corpus-id`, `score`, `text` of a query) are known, too, where ids are.
     """
 
     query: str = "query"

@@ -5,7 +5,12 @@ from dataclasses import dataclass, field
 
 from raydistill.data.checks import RowFaults, column_list, did_you_mean
 from raydistill.data.files import DataFile
-from raydistill.data.ranking_cells import file_columns, grade_of, ranking_rows
+from raydistill.data.ranking_cells import (
+    file_columns,
+    grade_of,
+    named_columns,
+    ranking_rows,
+)
 from raydistill.errors import ConfigError, Fault
 
 __all__ = ["Judged", "read_judged"]
@@ -37,9 +42,10 @@ class _Reading:
     ) -> list[tuple[str, dict[str, str | None]]]:
         """Where, and the cells; none of a file that is at fault."""
         there = file_columns(file)
-        missing = [name for name in needed if there and self.columns[name] not in there]
+        columns = named_columns(self.columns, there, [*needed, *optional])
+        missing = [name for name in needed if there and columns[name] not in there]
         if missing:
-            name = self.columns[missing[0]]
+            name = columns[missing[0]]
             self.faults.append(
                 Fault(
                     self.path_in_config,
@@ -48,10 +54,10 @@ class _Reading:
                 )
             )
             return []
-        wanted = [*needed, *(name for name in optional if self.columns[name] in there)]
+        wanted = [*needed, *(name for name in optional if columns[name] in there)]
         try:
             found = ranking_rows(
-                file, {n: self.columns[n] for n in wanted}, path_in_config=self.path_in_config
+                file, {n: columns[n] for n in wanted}, path_in_config=self.path_in_config
             )
         except ConfigError as error:
             self.faults += error.faults

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
 from itertools import islice
 from typing import TextIO
@@ -16,14 +16,42 @@ from raydistill.data.readers import read_columns
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import PLACE_ERRORS
 
-__all__ = ["file_columns", "grade_of", "list_of", "ranking_rows"]
+__all__ = ["file_columns", "grade_of", "list_of", "named_columns", "ranking_rows"]
 
 _PEEK_ROWS = 1000
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _MOST = 1e6
 _TEXTS = frozenset({"query", "passage", "title", "text"})
 """Columns that hold text; the others may hold numbers, too."""
+_BEIR = {
+    "doc_id": ("corpus-id", "_id"),
+    "query_id": ("query-id", "_id"),
+    "query": ("text",),
+    "relevance": ("score",),
+}
+"""What the files of BEIR's data sets have in place of the names that are usual here."""
 _LISTS = frozenset({"positives", "negatives", "positive_ids", "negative_ids", "candidates"})
+
+
+def named_columns(
+    columns: Mapping[str, str], there: Sequence[str], names: Sequence[str]
+) -> dict[str, str]:
+    """What columns are called in one file: as written, or as BEIR calls them if that is not there.
+
+    Args:
+        columns: Names of columns, by what they hold.
+        there: Those of the file.
+        names: Whose names are wanted.
+
+    Example:
+        >>> named_columns({"doc_id": "doc_id", "text": "text"}, ["_id", "text"], ["doc_id", "text"])
+        {'doc_id': '_id', 'text': 'text'}
+    """
+    found = {}
+    for name in names:
+        tried = (columns[name], *_BEIR.get(name, ()))
+        found[name] = next((one for one in tried if one in there), columns[name])
+    return found
 
 
 def file_columns(file: DataFile) -> list[str]:

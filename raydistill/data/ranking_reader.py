@@ -1,4 +1,4 @@
-"""One split of queries with their candidates: files of four forms to groups, and every odd row named."""
+"""One split of queries with their candidates: files of five forms to groups, and every odd row named."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,14 +7,20 @@ from dataclasses import dataclass, field
 from raydistill.data.checks import RowFaults, column_list, named_few
 from raydistill.data.files import DataFile
 from raydistill.data.judged import Judged
-from raydistill.data.ranking_cells import file_columns, grade_of, list_of, ranking_rows
+from raydistill.data.ranking_cells import (
+    file_columns,
+    grade_of,
+    list_of,
+    named_columns,
+    ranking_rows,
+)
 from raydistill.errors import ConfigError, Fault
 
 __all__ = ["TRAINED", "Group", "GroupReader"]
 
 TRAINED = ("train", "unlabelled")
 """Splits that are trained on; of the others an order is measured."""
-_FORMS = ("candidates", "positive_ids", "positives", "passage")
+_FORMS = ("candidates", "positive_ids", "positives", "passage", "doc_id")
 """The column that says what the rows of a file are; the first that is there."""
 
 
@@ -64,6 +70,7 @@ class GroupReader:
         self._labelled, self._measured = split != "unlabelled", split not in TRAINED
         self._by_id: set[str] = set()
         self._by_query: dict[str, Group] = {}
+        self._pairs: set[tuple[str, str]] = set()
         self._doubled = 0
         self._blank: list[str] = []
 
@@ -99,7 +106,8 @@ class GroupReader:
     def read(self, file: DataFile) -> None:
         """One file."""
         there = file_columns(file)
-        form = next((name for name in _FORMS if self._columns[name] in there), None)
+        named = named_columns(self._columns, there, _FORMS)
+        form = next((name for name in _FORMS if named[name] in there), None)
         if form is None and there:
             shown = ", ".join(f"{self._columns[name]!r} (task.columns.{name})" for name in _FORMS)
             self._faults.append(
@@ -111,10 +119,11 @@ class GroupReader:
             return
         needed, optional = self._wanted(form or "passage", there)
         wanted = [*needed, *(name for name in optional if self._columns[name] in there)]
+        columns = {name: self._columns[name] for name in wanted}
+        if form == "doc_id":
+            columns = named_columns(self._columns, there, needed)
         try:
-            rows = ranking_rows(
-                file, {n: self._columns[n] for n in wanted}, path_in_config=self._path
-            )
+            rows = ranking_rows(file, columns, path_in_config=self._path)
         except ConfigError as error:
             self._faults += error.faults
             return
@@ -122,6 +131,8 @@ class GroupReader:
         for number, row in enumerate(rows, start=1):
             if form == "passage":
                 self._pair(row, f"row {number}", problems, file.name)
+            elif form == "doc_id":
+                self._pair_of_ids(row, f"row {number}", problems, file.name)
             else:
                 self._list(row, form or "", f"row {number}", problems, file.name)
         self._faults += problems.faults()
@@ -133,6 +144,8 @@ class GroupReader:
         if form == "passage":
             label = ["label"] if self._labelled else []
             return ["query", "passage", *label], []
+        if form == "doc_id":
+            return ["query_id", "doc_id", *(["relevance"] if self._labelled else [])], []
         optional = {
             "candidates": [],
             "positive_ids": ["negative_ids"],
@@ -153,21 +166,52 @@ class GroupReader:
         if not query or not passage:
             problems.add("have a query and a passage in every row", "an empty one", where)
             return
-        grade = grade_of(row["label"]) if self._labelled else math.nan
-        if grade is None or (self._split == "train" and math.isnan(grade)):
-            got = repr(row["label"]) if row.get("label") else "none"
-            rule = f"hold numbers of 0 or more in column {self._columns['label']!r} (task.columns.label)"
-            problems.add(rule, got, where)
-            return
-        if self._measured and not (math.isnan(grade) or grade.is_integer()):
-            rule = f"hold whole numbers in column {self._columns['label']!r} (task.columns.label), which nDCG takes"
-            problems.add(rule, repr(row["label"]), where)
+        grade = self._grade(row, "label", where, problems)
+        if grade is None:
             return
         if query not in self._by_query:
             self._by_query[query] = Group(query, f"{file}, {where}")
             self.groups.append(self._by_query[query])
         group = self._by_query[query]
         self._add(group, passage, grade, where, problems)
+
+    def _pair_of_ids(
+        self, row: Mapping[str, str | None], where: str, problems: RowFaults, file: str
+    ) -> None:
+        key, passage = row["query_id"] or "", row["doc_id"] or ""
+        grade = self._grade(row, "relevance", where, problems)
+        if grade is None:
+            return
+        if key not in self._by_query:
+            query = self._text_of(key, where, problems)
+            if not query:
+                if query is not None:
+                    problems.add("have a query in every row", "an empty one", where)
+                return
+            self._by_query[key] = Group(query, f"{file}, {where}")
+            self.groups.append(self._by_query[key])
+        if (key, passage) in self._pairs:
+            problems.add("name every passage of a query once", f"{passage!r} twice", where)
+            return
+        self._pairs.add((key, passage))
+        self._add_ids(self._by_query[key], [(passage, grade)], where, problems)
+
+    def _grade(
+        self, row: Mapping[str, str | None], name: str, where: str, problems: RowFaults
+    ) -> float | None:
+        """How relevant, NaN where it is not known; None if that is at fault."""
+        if not self._labelled:
+            return math.nan
+        grade, column = grade_of(row[name]), f"{self._columns[name]!r} (task.columns.{name})"
+        if grade is None or (self._split == "train" and math.isnan(grade)):
+            got = repr(row[name]) if row[name] else "none"
+            problems.add(f"hold numbers of 0 or more in column {column}", got, where)
+            return None
+        if self._measured and not (math.isnan(grade) or grade.is_integer()):
+            rule = f"hold whole numbers in column {column}, which nDCG takes"
+            problems.add(rule, repr(row[name]), where)
+            return None
+        return grade
 
     def _list(
         self,

@@ -111,6 +111,25 @@ def test_pairs_of_csv_are_groups(tmp_path: Path) -> None:
     assert rows_of(load(tmp_path, BY_PAIRS, "csv")["train"]) == EXPECTED
 
 
+def test_files_of_beir_are_read_as_they_are(tmp_path: Path) -> None:
+    """Whoever has to rename columns of a public data set looks for another tool."""
+    corpus = [{"_id": row["doc_id"], **{k: row[k] for k in ("title", "text")}} for row in CORPUS]
+    queries = [{"_id": "1", "text": "apples"}, {"_id": "2", "text": "pears"}]
+    judged = [("1", "a", 1), ("2", "b", 1), ("1", "c", 0), ("1", "b", 0), ("2", "a", 0)]
+    train = tmp_path / "train.tsv"
+    lines = ["query-id\tcorpus-id\tscore", *("\t".join(map(str, row)) for row in judged)]
+    train.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files = {name: [write(tmp_path / f"{name}.jsonl", rows)] for name, rows in (("corpus", corpus), ("queries", queries))}  # fmt: skip
+    split = load_groups(RankingFiles(splits={"train": [train]}, columns=COLUMNS, **files))["train"]
+    assert sorted(rows_of(split)) == sorted(EXPECTED)
+    train.write_text("\n".join([*lines, "1\ta\t1", "7\ta\t1", "1\tz\t1"]) + "\n")
+    with pytest.raises(ConfigError) as caught:
+        load_groups(RankingFiles(splits={"train": [train]}, columns=COLUMNS, **files))
+    said = str(caught.value)
+    for what in ("every passage of a query once, got 'a' twice", "the id '7'", "the id 'z'"):
+        assert what in said
+
+
 def test_candidates_are_judged_and_cut(tmp_path: Path) -> None:
     """A relevant passage that nobody can find belongs into the ideal order all the same."""
     beside = {"corpus": CORPUS, "queries": QUERIES, "qrels": QRELS, "validation": CANDIDATES}

@@ -120,6 +120,13 @@ def test_what_does_not_fit_is_one_line(settings: dict[str, Any], path: str, valu
     assert said in found[0]
 
 
+def test_queries_are_not_streamed(settings: dict[str, Any]) -> None:
+    """A query whose passages come later has no group."""
+    settings["data"]["streaming"], settings["training"]["max_steps"] = True, 4
+    (said,) = lines(settings)
+    assert said.startswith("data.streaming must be left out with task.kind: reranking")
+
+
 def test_settings_of_reranking_are_refused_elsewhere(settings: dict[str, Any]) -> None:
     """A file that nobody reads is a file that somebody thinks is read."""
     settings["task"] = {"text": "query", "label": "query"}
