@@ -45,7 +45,7 @@ def score_columns(
     if student_labels[0] not in renamed:
         raise ValueError(
             f"It has two outputs, {show(teacher_labels)}. Say which means relevant: "
-            f"label_map: {{{teacher_labels[1]}: {student_labels[0]}}}."
+            f'label_map: {{"{teacher_labels[1]}": {student_labels[0]}}}.'
         )
     return (renamed.index(student_labels[0]),)
 

@@ -176,7 +176,7 @@ def test_two_outputs_are_log_odds() -> None:
     yes = output_columns("reranking", ["no", "yes"], ["score"], {"yes": "score"})
     assert in_outputs("reranking", logits, yes)[:, 0].tolist() == [3.0, -2.0]
     assert in_outputs("reranking", logits[:, :1], (0,))[:, 0].tolist() == [1.0, 2.0]
-    with pytest.raises(ValueError, match=r"Say which means relevant: label_map: \{yes: score\}"):
+    with pytest.raises(ValueError, match=r'Say which means relevant: label_map: \{"yes": score\}'):
         output_columns("reranking", ["no", "yes"], ["score"])
     with pytest.raises(ValueError, match="It has 3 outputs"):
         output_columns("reranking", ["a", "b", "c"], ["score"])

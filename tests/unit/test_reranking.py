@@ -1,6 +1,7 @@
 """Reranking from a configuration: what may be written, what is planned, and the objective of its example."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def test_a_teacher_has_one_output_or_two_with_a_name(settings: dict[str, Any], t
     settings["teachers"]["one"]["model"] = str(make_model(tmp_path / "three", labels=("a", "b", "c")))  # fmt: skip
     assert "It has 3 outputs, where a reranker has one" in lines(settings)[0]
     settings["teachers"]["one"]["model"] = str(make_model(tmp_path / "two", labels=("no", "yes")))
-    assert "Say which means relevant: label_map: {yes: score}" in lines(settings)[0]
+    assert 'Say which means relevant: label_map: {"yes": score}' in lines(settings)[0]
     settings["teachers"]["one"]["label_map"] = {"yes": "score"}
     assert prepared(settings).objective.columns == {"one": (1,)}
 
@@ -202,6 +203,17 @@ def test_example_trains_on_order_divergence_and_first_tokens(tmp_path: Path) -> 
         optimizer.step()
     assert first is not None
     assert (terms < 0.9 * first).all(), (first, terms)
+
+
+def test_configuration_of_the_page_is_sound() -> None:
+    """An example that is refused is the first thing a newcomer meets."""
+    page = (EXAMPLE.parents[2] / "docs" / "RERANKING.md").read_text(encoding="utf-8")
+    settings = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
+    config, faults = parse_config({"run": {"name": "x"}, "student": {"model": "m"}, **settings})
+    assert faults == []
+    assert config is not None
+    for column in set(re.findall(r"`(\w+)`", page.split("|---|---|---|")[1].split("\n\n")[0])):
+        assert column in json.dumps(config.task.model_dump()), column
 
 
 def test_schema_knows_the_columns() -> None:
