@@ -72,7 +72,8 @@ def write_summary(
         "duration_s": now - begin,
         "task": config.task.kind,
         "labels": list(prepared.labels),
-        "rows": {name: s.num_rows for name, s in prepared.splits.items()},
+        "rows": {name: s.num_rows for name, s in prepared.splits.items()}
+        | ({"new": prepared.augmented.num_rows} if prepared.augmented is not None else {}),
         "models": models,
         "per_class": [asdict(row) for row in figures.per_class],
         "teachers": {

@@ -26,6 +26,7 @@ from markupsafe import Markup
 from raydistill.config.task import METRICS
 from raydistill.errors import ConfigError
 from raydistill.evaluation.metrics import greater_is_better
+from raydistill.evaluation.perturbed import perturbed_rows
 from raydistill.evaluation.plots import Curve, comparison_svg, curves_svg
 from raydistill.evaluation.table import (
     MISSING,
@@ -142,6 +143,7 @@ def write_report(run_folder: Path) -> Path:
         **_curves(history, _selected_by(config)),
         time=_time(metrics),
         store=_store(metrics),
+        perturbed=perturbed_rows(metrics),
         per_class=_per_class(summary),
         each_title=_OUTPUTS.get(str(summary.get("task")), ("", "Class by class"))[1],
         per_class_open=len(summary.get("per_class") or ()) <= _MAX_PER_CLASS_OPEN,
@@ -225,6 +227,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     kinds = {
         "train": "labelled",
         "unlabelled": "unlabelled",
+        "new": "made from them",
         "validation": "validation",
         "test": "test",
     }

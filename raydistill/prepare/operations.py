@@ -142,6 +142,7 @@ def plan_operations(config: DistillConfig, mask_token: Callable[[], str | None])
         ConfigError: With every fault of lists and models.
     """
     found, broken = Operations(), False
+    lists: dict[Path, tuple[Synonyms, str]] = {}
     faults: list[Fault] = []
     for path, section in operations_of(config).items():
         for name, read in (("words", read_words), ("wordnet", read_wordnet)):
@@ -150,8 +151,9 @@ def plan_operations(config: DistillConfig, mask_token: Callable[[], str | None])
                 continue
             place = Path(written).expanduser()
             try:
-                found.synonyms[path] = read(place)
-                found.lists[path] = _content(place)
+                if place not in lists:  # WordNet takes seconds
+                    lists[place] = read(place), _content(place)
+                found.synonyms[path], found.lists[path] = lists[place]
             except ValueError as error:
                 faults.append(Fault(f"{path}.{name}", str(error)))
         try:

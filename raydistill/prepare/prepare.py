@@ -92,6 +92,7 @@ class Prepared:
         named = {f"teachers.{name}.model": source for name, source in self.sources.items()}
         if self.student.words is None:
             named["student"] = self.student.source
+        named |= {f"{path}.model": model.source for path, model in self.operations.models.items()}
         return {n: Path(s.location) for n, s in named.items() if Path(s.location).is_dir()}
 
     @property
@@ -192,9 +193,7 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
     augmented = tried(lambda: plan_augmented(config, splits, operations))
     if faults:
         return None, faults
-    steps = plan_steps(config.training, _epoch_rows(config, splits, augmented))
-    if augmented is not None:
-        augmented.cover(steps.total, steps.per_epoch)
+    steps = _steps(config, splits, augmented)
     try:
         stages = plan_stages(config.stages, steps.total, len(config.losses))
     except ValueError as error:
@@ -241,6 +240,16 @@ def _train_rows(splits: Mapping[str, Split], augmented: Augmented | None) -> int
     known = [count for count in counts if count is not None]
     new = augmented.num_rows if augmented is not None else 0
     return sum(known) + new if len(known) == len(counts) else None
+
+
+def _steps(
+    config: DistillConfig, splits: Mapping[str, Split], augmented: Augmented | None
+) -> Steps:
+    """Over all rows; new ones are made for as many epochs."""
+    steps = plan_steps(config.training, _epoch_rows(config, splits, augmented))
+    if augmented is not None:
+        augmented.cover(steps.total, steps.per_epoch)
+    return steps
 
 
 def _mask_token(student: PlannedStudent | None) -> str | None:

@@ -34,7 +34,10 @@ def test_rows_are_made_once_and_teachers_asked_once(
     assert one.metrics["train/steps"] == 18  # 16 an epoch: rows of two epochs are needed
     assert 0 <= one.metrics["test/perturbed/slips/accuracy"] <= 1
     assert len(list((tmp_path / "store" / "augmented").iterdir())) == 1
-    assert all("train/loss/adversarial" in values for values in losses_of(one.output_dir).values())
+    assert all(
+        "train/losses/adversarial" in values for values in losses_of(one.output_dir).values()
+    )
+    assert "Changed texts" in (one.output_dir / "report.html").read_text()
     settings["run"] |= {"output_dir": str(tmp_path / "two")}
     two = run(settings)
     assert weights_hash(two.output_dir) == weights_hash(one.output_dir)

@@ -1,11 +1,13 @@
 """Examples made against the student: as strong as said, each row's by itself, and nothing else disturbed."""
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from torch import Tensor
 
 from raydistill.config.adversarial import FGMSection, PGDSection, VATSection
@@ -125,6 +127,38 @@ def test_micro_batches_give_the_loss_and_gradients_of_one_batch(
     rounding = {"atol": 2e-5, "rtol": 1e-3} if name == "vat" else {"atol": 2e-6, "rtol": 1e-4}
     for key in expected:
         torch.testing.assert_close(found[key], expected[key], **rounding, msg=key)
+
+
+def _worker(rank: int, port: int, folder: Path, results: Path) -> None:
+    """One of two workers of a group without Ray."""
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    section, target = TERMS["pgd"]
+    plan = replace(make_plan(LOSSES), adversarial=AdversarialMatch(section, target))
+    module = make_module(folder, plan)
+    fed = make_fed(plan, module.objective, make_tokenizer(folder), [[[0, 1, 2], [3]], [[4, 5], [6, 7]]][rank])  # fmt: skip
+    both = torch.nn.parallel.DistributedDataParallel(module)
+    train_step(
+        both, fed, optimizer=torch.optim.SGD(both.parameters(), lr=0.1), moment=Moment(3, 10),
+        max_grad_norm=None, device=torch.device("cpu"), world=2,
+    )  # fmt: skip
+    torch.save(module.state_dict(), results / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_workers_equal_one(tiny: dict[str, Path], tmp_path: Path) -> None:
+    """Passes inside of a pass must not set off the exchange of gradients."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_worker, (port, tiny["student"], tmp_path), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    _, alone, _ = make_step(tiny["student"], "pgd", [list(range(8))])
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(first[name], value, atol=1e-6, rtol=1e-4, msg=name)
+        assert torch.equal(first[name], second[name]), name
 
 
 def test_student_answers_worse_where_it_is_moved_to(tiny: dict[str, Path]) -> None:
