@@ -139,7 +139,8 @@ class RunRecord:
             tracker.log_artifact(path)
         if config.tracking.registered_model is None:
             return None
-        columns = ["text"] + (["text_pair"] if config.task.text_pair else [])
+        there = self._prepared.splits["train"].table.column_names
+        columns = [name for name in ("text", "text_pair", "words") if name in there]
         first = self._prepared.splits["train"].table.slice(0, 1).to_pylist()[0]
         with self._ui.doing("registering the student"):
             save_model_folder(

@@ -15,7 +15,7 @@ Paths = Annotated[
 
 
 class DataSection(Section):
-    """Files of rows: JSON lines, JSON, CSV, TSV or Parquet, UTF-8; paths from the working directory."""
+    """Files of rows: JSON lines, JSON, CSV, TSV, Parquet or, of tags, CoNLL; paths from the working directory."""
 
     folder: str | None = None
     """A folder whose files named train, validation, test and unlabelled (with a known suffix) are

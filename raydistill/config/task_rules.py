@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from raydistill.config.losses import CustomLoss, HardLoss, SoftLoss
 from raydistill.config.schedules import CwsmTemperature, FlswTemperature
+from raydistill.config.tagging_rules import tagging_faults
 from raydistill.config.task import (
+    EXCLUSIVE,
     LABEL_LOSSES,
     LOGIT_LOSSES,
     MultiLabelClassificationTask,
@@ -21,6 +23,7 @@ _MEANING: dict[TaskKind, str] = {
     "text_classification": "exactly one label a row",
     "multi_label_classification": "a yes or no for each label",
     "regression": "numbers",
+    "tagging": "exactly one tag a word",
 }
 _BY_PROBABILITY = ("confidence", "label_cross_entropy", "agreement", "gate")
 
@@ -32,6 +35,8 @@ def task_faults(config: "DistillConfig") -> list[Fault]:
         faults += _loss_faults(config, index, loss)
     if config.task.kind == "regression":
         faults += _number_faults(config)
+    if config.task.kind == "tagging":
+        faults += tagging_faults(config)
     return faults
 
 
@@ -75,7 +80,7 @@ def _loss_faults(config: "DistillConfig", index: int, loss: Any) -> list[Fault]:
                 rests_on=(base, "task.kind"),
             )
         ]
-    if kind == "text_classification":
+    if kind in EXCLUSIVE:
         return []
     faults = [
         Fault(

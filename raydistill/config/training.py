@@ -110,7 +110,8 @@ class TrainingSection(Section):
     select_by: str = "validation/accuracy"
     """Metric that names the best checkpoint; nll and ece are better when smaller, and so are the errors of a
     regression. What is written here is the default of text_classification; of
-    multi_label_classification it is validation/micro_f1, of regression validation/rmse."""
+    multi_label_classification it is validation/micro_f1, of regression validation/rmse, of tagging
+    validation/f1."""
     early_stopping: EarlyStopping | None = None
     """Null: train to the end."""
     log_every_steps: PositiveInt = 10

@@ -11,12 +11,15 @@ from raydistill.data.matrix import NOT_KNOWN, any_label, label_matrix, labels_se
 from raydistill.data.order import epoch_order, micro_batches, steps_per_epoch, worker_slice
 from raydistill.data.routes import Routes
 from raydistill.data.sources import Split, find_splits, load_split, load_splits
+from raydistill.data.tagging import TAGGED_SUFFIXES, TaggedColumns, load_tagged_splits
 from raydistill.data.targets import Targets
 
 __all__ = [
     "NOT_KNOWN",
+    "TAGGED_SUFFIXES",
     "Routes",
     "Split",
+    "TaggedColumns",
     "Targets",
     "any_label",
     "epoch_order",
@@ -25,6 +28,7 @@ __all__ = [
     "labels_seen",
     "load_split",
     "load_splits",
+    "load_tagged_splits",
     "micro_batches",
     "overlap_notes",
     "read_labels",

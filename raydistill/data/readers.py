@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from raydistill.data.checks import RowFaults, column_list, did_you_mean, setting_of
 from raydistill.errors import ConfigError, Fault
 
-__all__ = ["SUFFIXES", "Cells", "Columns", "read_columns"]
+__all__ = ["SUFFIXES", "Cells", "Columns", "read_columns", "require_utf8"]
 
 SUFFIXES = (".csv", ".json", ".jsonl", ".parquet", ".tsv")
 
@@ -35,7 +35,9 @@ _CHUNK_ROWS = 65_536
 _BLOCK_BYTES = (1 << 24, 1 << 30)  # the second for rows that are longer than a block
 _END_OF_LINE = ("\n", "\r")
 
-Wanted = dict[str, str]  # role (text, text_pair, label, labels.0, route) -> name of its column
+Wanted = dict[
+    str, str
+]  # role (text, text_pair, label, labels.0, route, words, tags) -> name of its column
 Cells = Literal["class", "list", "number"]
 """What a column of labels holds: one class (or a yes or no), a list of classes, a number."""
 _HOLD: dict[Cells, str] = {
@@ -533,7 +535,7 @@ def _texts(wanted: Wanted) -> list[str]:
 
 def _is_name(role: str) -> bool:
     """Whether its cells may be numbers, too."""
-    return role.startswith("label") or role == "route"
+    return role.startswith("label") or role in ("route", "words", "tags")
 
 
 def _cells_of(role: str, source: _Source) -> Cells:
@@ -555,9 +557,18 @@ def _with_larger_blocks(read: Any) -> pa.Table:
 
 
 def _require_utf8(source: _Source) -> None:
-    """Raises with line and byte offset of the first bytes that are not UTF-8, if there are any."""
-    problems, offset = RowFaults(source.path_in_config, source.path.name), 0
-    with source.path.open("rb") as lines:
+    require_utf8(source.path, source.path_in_config)
+
+
+def require_utf8(path: Path, path_in_config: str) -> None:
+    """Raises with line and byte offset of the first bytes that are not UTF-8, if there are any.
+
+    Args:
+        path: The file.
+        path_in_config: The subject of the fault.
+    """
+    problems, offset = RowFaults(path_in_config, path.name), 0
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.isascii():
                 try:

@@ -27,7 +27,14 @@ from raydistill.data.routes import Routes, encode_routes, route_note
 from raydistill.data.targets import Read, Targets
 from raydistill.errors import ConfigError, Fault
 
-__all__ = ["SPLIT_NAMES", "Split", "find_splits", "load_split", "load_splits"]
+__all__ = [
+    "SPLIT_NAMES",
+    "Split",
+    "find_splits",
+    "load_split",
+    "load_splits",
+    "path_faults",
+]
 
 SPLIT_NAMES = ("train", "unlabelled", "validation", "test")
 _STEMS = {
@@ -120,7 +127,7 @@ def load_split(
     texts = [role for role in roles if role in ("text", "text_pair")]
     if targets is not None and name != "unlabelled":
         roles |= targets.columns
-    faults = [fault for path in paths for fault in _path_faults(Path(path), path_in_config)]
+    faults = [fault for path in paths for fault in path_faults(Path(path), path_in_config)]
     parts: list[tuple[str, Columns]] = []
     notes: list[str] = []
     for path in [Path(path) for path in paths] if not faults else []:
@@ -276,12 +283,15 @@ def load_splits(
     return splits
 
 
-def find_splits(folder: Path, *, path_in_config: str = "data") -> dict[str, Path]:
+def find_splits(
+    folder: Path, *, path_in_config: str = "data", suffixes: Sequence[str] = SUFFIXES
+) -> dict[str, Path]:
     """The files of a folder that are splits by their names: ``train.jsonl``, ``dev.csv``, ….
 
     Args:
         folder: Looked into, not below. ``dev``, ``valid`` and ``val`` are validation.
         path_in_config: The subject of faults.
+        suffixes: Of files that can be read.
 
     Returns:
         Split name to file, in the order train, unlabelled, validation, test; those there are.
@@ -294,7 +304,7 @@ def find_splits(folder: Path, *, path_in_config: str = "data") -> dict[str, Path
             path_in_config, f"must be an existing folder, got {folder}.{_nearest(folder)}"
         )
     files = sorted(
-        file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES
+        file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in suffixes
     )
     found = {
         name: [file for file in files if file.stem.lower() in _STEMS[name]] for name in SPLIT_NAMES
@@ -315,7 +325,7 @@ def find_splits(folder: Path, *, path_in_config: str = "data") -> dict[str, Path
         faults.append(
             Fault(
                 path_in_config,
-                f"must hold files named {stems} with a suffix out of {', '.join(SUFFIXES)}, "
+                f"must hold files named {stems} with a suffix out of {', '.join(suffixes)}, "
                 f"got {there} in {folder}.",
             )
         )
@@ -410,19 +420,26 @@ def _label_notes(name: str, ids: np.ndarray, names: Sequence[str]) -> list[str]:
     return notes
 
 
-def _path_faults(path: Path, path_in_config: str) -> list[Fault]:
+def path_faults(path: Path, path_in_config: str, suffixes: Sequence[str] = SUFFIXES) -> list[Fault]:
+    """Why a path is no file that can be read.
+
+    Args:
+        path: Of a split.
+        path_in_config: The subject of faults.
+        suffixes: That are known.
+    """
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no such file"
         return [
             Fault(path_in_config, f"must be an existing file, got {path} ({what}).{_nearest(path)}")
         ]
-    if path.suffix.lower() not in SUFFIXES:
-        known = ", ".join(SUFFIXES)
+    if path.suffix.lower() not in suffixes:
+        known = ", ".join(suffixes)
         return [
             Fault(
                 path_in_config,
                 f"must have a suffix out of {known}, got "
-                f"{path.name}.{did_you_mean(path.suffix, SUFFIXES)}",
+                f"{path.name}.{did_you_mean(path.suffix, suffixes)}",
             )
         ]
     return []

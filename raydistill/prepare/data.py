@@ -1,6 +1,7 @@
 """The rows that a configuration names."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,19 @@ from raydistill.config.losses import HardLoss
 from raydistill.config.task import (
     MultiLabelClassificationTask,
     RegressionTask,
+    TaggingTask,
     TaskSection,
 )
-from raydistill.data import Routes, Split, Targets, find_splits, load_splits
+from raydistill.data import (
+    TAGGED_SUFFIXES,
+    Routes,
+    Split,
+    TaggedColumns,
+    Targets,
+    find_splits,
+    load_splits,
+    load_tagged_splits,
+)
 from raydistill.data.sources import SPLIT_NAMES
 from raydistill.errors import ConfigError, Fault
 
@@ -32,7 +43,9 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     files: dict[str, list[Path]] = {}
     if data.folder is not None:
         try:
-            found = find_splits(Path(data.folder).expanduser(), path_in_config="data.folder")
+            folder, tagged = Path(data.folder).expanduser(), isinstance(task, TaggingTask)
+            known = {"suffixes": TAGGED_SUFFIXES} if tagged else {}
+            found = find_splits(folder, path_in_config="data.folder", **known)
         except ConfigError as error:
             faults += error.faults
         else:
@@ -51,21 +64,30 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
         )
     splits: dict[str, Split] = {}
     try:
-        splits = load_splits(
-            files,
-            text=task.text,
-            text_pair=task.text_pair,
-            label=task.label,
-            labels=task.labels,
-            routes=_routes(config),
-            targets=targets_of(task),
-        )
+        splits = _load(files, config)
     except ConfigError as error:
         # Without training rows there are no names of labels: that was said above.
         faults += [f for f in error.faults if "train" in files or f.path != "task.labels"]
     if faults:
         raise ConfigError([_with_basis(fault) for fault in faults])
     return splits
+
+
+def _load(files: Mapping[str, list[Path]], config: DistillConfig) -> dict[str, Split]:
+    task = config.task
+    if isinstance(task, TaggingTask):
+        labels = None if task.labels is None else tuple(task.labels)
+        columns = TaggedColumns(task.words, task.tags, task.separator, task.scheme, labels)
+        return load_tagged_splits(files, columns, routes=_routes(config))
+    return load_splits(
+        files,
+        text=task.text,
+        text_pair=task.text_pair,
+        label=task.label,
+        labels=task.labels,
+        routes=_routes(config),
+        targets=targets_of(task),
+    )
 
 
 def targets_of(task: TaskSection) -> Targets | None:

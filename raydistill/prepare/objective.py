@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from raydistill.alignment import output_columns
 from raydistill.config import DistillConfig
 from raydistill.config.ensemble import ValidationWeighting
+from raydistill.config.task import HEADS
 from raydistill.ensemble import normalise_weights, validation_weights
 from raydistill.errors import Fault
 from raydistill.models import ModelTraits
@@ -44,7 +45,7 @@ def plan_objective(
         weights=_weights(config),
         columns=columns,
         asks={
-            name: asked_of(name, matches, section.signal_dtype)
+            name: asked_of(name, matches, section.signal_dtype, HEADS[config.task.kind])
             for name, section in config.teachers.items()
         },
         temperatures=config.ensemble.temperatures,

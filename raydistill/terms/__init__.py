@@ -33,6 +33,7 @@ from raydistill.terms.weighting import (
     abstaining,
     answering,
 )
+from raydistill.terms.words import require_like_words
 
 __all__ = [
     "FeatureMatch",
@@ -60,6 +61,7 @@ __all__ = [
     "label_values",
     "labelled_rows",
     "learned_key",
+    "require_like_words",
     "soft_values",
     "states_sum",
     "temperature_of",
