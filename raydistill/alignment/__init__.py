@@ -1,7 +1,7 @@
 """What makes a teacher comparable with the student: classes, layers, widths.
 
-Reading order: ``labels.py`` (which column is which class; ``independent.py`` where classes do
-not exclude each other), ``layers.py`` (which hidden state),
+Reading order: ``labels.py`` (which column is which class; ``tags.py`` of words;
+``independent.py`` where classes do not exclude each other), ``layers.py`` (which hidden state),
 ``projection.py`` (one width -> the other).
 """
 
@@ -15,6 +15,7 @@ from raydistill.alignment.projection import (
     build_projection,
     projection_key,
 )
+from raydistill.alignment.tags import tag_columns
 
 __all__ = [
     "ProjectionKind",
@@ -29,4 +30,5 @@ __all__ = [
     "output_columns",
     "projection_key",
     "resolve_layer",
+    "tag_columns",
 ]

@@ -1,7 +1,8 @@
 """Rows from files, checked before anything starts, and the order in which they are used.
 
 ``sources`` joins the parts: ``readers`` (file -> columns), ``labels`` (cells -> ids), ``targets`` and
-``cells`` (cells -> several labels a row, or numbers), ``routes`` (cells -> teachers) and ``checks``
+``cells`` (cells -> several labels a row, or numbers), ``tagging`` (words with tags, from ``conll`` too,
+in one of ``schemes``), ``routes`` (cells -> teachers) and ``checks``
 (what must hold, and how it is said). ``order`` is pure arithmetic on row numbers.
 """
 
