@@ -89,7 +89,7 @@ def _signature(
     from mlflow.types.schema import Array
 
     if task_kind == "tagging":
-        return _words_signature()
+        return _words_signature(text_columns[0])
     # A single column has no name here, because with one MLflow refuses a plain list of texts. The
     # serving code looks at the name again where there is one.
     inputs = (
@@ -109,7 +109,7 @@ def _signature(
     return ModelSignature(Schema(inputs), Schema(outputs))
 
 
-def _words_signature() -> "ModelSignature":
+def _words_signature(column: str) -> "ModelSignature":
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType, Array, Object, Property
@@ -123,8 +123,9 @@ def _words_signature() -> "ModelSignature":
         ColSpec(Array(DataType.double), "scores"),
         ColSpec(Array(span), "spans"),
     ]
-    # A row may be a list of words or a text.
-    return ModelSignature(Schema([ColSpec(AnyType())]), Schema(outputs))
+    # A row may be a list of words or a text. The column has a name: of rows without one, MLflow would take
+    # the first word of each and drop the others.
+    return ModelSignature(Schema([ColSpec(AnyType(), column)]), Schema(outputs))
 
 
 def _max_length(student_dir: Path) -> int:

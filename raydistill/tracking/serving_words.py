@@ -51,8 +51,8 @@ class WordTagger(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
         Args:
             context: Of MLflow; not needed after loading.
-            model_input: A frame with a column of lists of words or of texts, a list of such rows, a
-                dictionary with that column, or a text.
+            model_input: A frame with a column of lists of words or of texts, a list of rows by column, or a
+                dictionary of that column.
             params: None are known.
 
         Returns:
@@ -94,23 +94,17 @@ class WordTagger(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def _rows(self, given: Any) -> tuple[list[list[str]], Any]:
         """Rows of words, whatever form they came in, and their index."""
-        if isinstance(given, str):
-            given = [given]
-        if isinstance(given, dict):
-            missing = self.column not in given
-            given = pd.DataFrame({self.column: pd.Series(given.get(self.column, []), dtype=object)})
-            if missing:
-                given = given.rename(columns={self.column: "?"})
-        if isinstance(given, list):
-            given = pd.DataFrame({self.column: pd.Series(given, dtype=object)})
-        names = list(given.columns)
-        if self.column not in names and (len(names) != 1 or isinstance(names[0], str)):
+        frame = given if isinstance(given, pd.DataFrame) else pd.DataFrame(given)
+        if self.column not in frame.columns:
             raise ValueError(
                 f"The model reads the column {self.column}, which is not among those it got: "
-                f"{', '.join(map(str, names)) or 'none'}."
+                f"{', '.join(map(str, frame.columns)) or 'none'}."
             )
-        cells = given[self.column if self.column in names else names[0]]
-        return [self._words(cell) for cell in cells], given.index
+        cells = frame[self.column]
+        if len(cells) == 1 and _is_rows(cells.iloc[0]):
+            # What MLflow makes of a dictionary of columns: a single row of them.
+            cells = pd.Series(list(cells.iloc[0]), dtype=object)
+        return [self._words(cell) for cell in cells], cells.index
 
     @staticmethod
     def _words(cell: Any) -> list[str]:
@@ -128,6 +122,11 @@ class WordTagger(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
         behind_x = ids("x y")[len(ids("x")) :]
         return " " if ids(["y"]) != behind_x and ids([" y"]) == behind_x else ""
+
+
+def _is_rows(cell: Any) -> bool:
+    """Whether a cell holds rows of words, not words."""
+    return not isinstance(cell, str) and any(not isinstance(item, str) for item in cell)
 
 
 def _spans(words: list[str], tags: list[str]) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ def test_from_words_to_a_student_that_answers(local_ray: None, tmp_path: Path) -
         text_columns=["words"], example={"words": ["Ada", "went"]},
     )  # fmt: skip
     model = mlflow.pyfunc.load_model(str(packed))
-    answers = model.predict([["Ada", "", "Lovelace", "went"], "to New York"])
+    answers = model.predict([{"words": ["Ada", "", "Lovelace", "went"]}, {"words": "to New York"}])
     assert answers["words"].tolist() == [["Ada", "", "Lovelace", "went"], ["to", "New", "York"]]
     assert [len(tags) for tags in answers["tags"]] == [4, 3]
     assert (answers["tags"][0][1], answers["scores"][0][1]) == ("O", 0.0)

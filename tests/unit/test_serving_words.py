@@ -49,15 +49,20 @@ def test_rows_come_in_any_form(tmp_path: Path) -> None:
     """Users send texts, lists and frames."""
     model = packed(tmp_path, word_piece())
     whole = model.predict(pd.DataFrame({"words": [["Ada", "saw", "Paris"]]}))
+    words = ["Ada", "saw", "Paris"]
     for given in (
-        ["Ada saw  Paris"],
-        [["Ada", "saw", "Paris"]],
-        "Ada saw Paris",
-        pd.DataFrame({"words": ["Ada saw Paris"]}),
-        {"words": [["Ada", "saw", "Paris"]]},
+        pd.DataFrame({"words": ["Ada saw  Paris"]}),
+        [{"words": words}],
+        [{"words": "Ada saw Paris"}],
+        {"words": [words]},
+        {"words": words},
     ):
         pd.testing.assert_frame_equal(model.predict(given), whole)
-    assert model.predict([""])["tags"].tolist() == [[]]
+    twice = model.predict({"words": [words, words]})
+    assert twice["tags"].tolist() == whole["tags"].tolist() * 2
+    assert model.predict(pd.DataFrame({"words": ["", []]}))["tags"].tolist() == [[], []]
+    with pytest.raises(Exception, match="words"):
+        model.predict([words])
 
 
 def test_spans_are_those_of_the_tags() -> None:
