@@ -49,6 +49,11 @@ def cache(config: DistillConfig, *, ui: Ui | None = None) -> dict[str, int]:
     ui = ui or Ui()
     if not config.store.enabled:
         raise ConfigError.of("store.enabled", "is false: there is no store to fill.")
+    if config.data.streaming:
+        message = (
+            "is true: the rows of a stream are not counted, so there is no end of what to answer."
+        )
+        raise ConfigError.of("data.streaming", message)
     if not config.teachers:
         raise ConfigError.of("teachers", "are none: there is nothing to fill the store with.")
     config = only_teachers(config)

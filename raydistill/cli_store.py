@@ -82,7 +82,8 @@ def store_prune(
 @contextmanager
 def _place(store: str) -> Iterator[Any]:
     """A store that is there; what of it cannot be read or written is said in one sentence."""
-    from raydistill.store.place import PLACE_ERRORS, Place, first_line, uri_faults
+    from raydistill.filesystems import PLACE_ERRORS, first_line
+    from raydistill.store.place import Place, uri_faults
 
     if faults := uri_faults(store):
         raise ConfigError([Fault("--store", fault) for fault in faults])

@@ -32,6 +32,10 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
     splits = load_data(config)
     if split not in splits:
         raise ConfigError.of("--split", f"must be one of {', '.join(splits)}, got '{split}'.")
+    if splits[split].stream is not None:
+        raise ConfigError.of(
+            "--split", f"must be a split that is read as a whole, {split} is streamed."
+        )
     labels = splits["train"].labels
     source = resolve_source("--model", model, tracking_uri=config.tracking.uri)
     traits = read_traits("--model", source)

@@ -1,5 +1,6 @@
 """The plan of a run, as `raydistill check` prints it: who runs where, bytes a batch, steps."""
 
+from raydistill.data import Split
 from raydistill.evaluation.table import format_bytes
 from raydistill.output import OutputFolder
 from raydistill.prepare import Prepared, needed_resources
@@ -14,7 +15,7 @@ def plan_lines(prepared: Prepared) -> list[str]:
     training = config.training
     lines = [
         f"run       {config.run.name}, seed {config.run.seed}, into {OutputFolder.of(config).path}",
-        "data      " + ", ".join(f"{s.num_rows:,} {name}" for name, s in prepared.splits.items()),
+        "data      " + ", ".join(_rows(split) for split in prepared.splits.values()),
         f"labels    {', '.join(prepared.labels)}",
     ]
     traits = prepared.student_traits
@@ -42,14 +43,22 @@ def plan_lines(prepared: Prepared) -> list[str]:
         lines.append(f"loss      {term.name}, weight {term.weight:g}{course}{layers}")
     per_worker = -(-training.batch_rows // training.num_workers)
     micro = min(training.micro_batch_rows or per_worker, per_worker)
+    epoch = "a stream" if steps.per_epoch is None else f"{steps.per_epoch:,} an epoch"
     lines.append(
-        f"steps     {steps.total:,} of {training.batch_rows} rows ({steps.per_epoch:,} an epoch; {micro} rows a "
+        f"steps     {steps.total:,} of {training.batch_rows} rows ({epoch}; {micro} rows a "
         f"forward pass), evaluated every {steps.evaluate_every:,}, saved every {steps.checkpoint_every:,}"
     )
     need = needed_resources(config)
     lines.append(f"needs     {need.cpus:g} CPUs, {need.gpus:g} GPUs")
     lines += [f"note      {note}" for note in prepared.notes]
     return lines
+
+
+def _rows(split: Split) -> str:
+    if split.num_rows is not None:
+        return f"{split.num_rows:,} {split.name}"
+    more = f" and {len(split.origins) - 1:,} more" if len(split.origins) > 1 else ""
+    return f"{split.name} streamed from {split.origins[0]}{more}"
 
 
 def _few(layers: tuple[int, ...]) -> str:

@@ -68,7 +68,7 @@ class RunRecord:
             DatasetUse(
                 name=name,
                 digest=split.fingerprint[:36],
-                source=str(split.path),
+                source=split.origins[0],
                 context="training" if name in ("train", "unlabelled") else name,
                 num_rows=split.num_rows,
             )

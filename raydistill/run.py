@@ -158,7 +158,7 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
     config, begin = prepared.config, time.time()
     folder.begin(to_yaml(config), prepared.manifest)
     if not embedded(config.run):
-        folder.require_shared(prepared.model_folders)
+        folder.require_shared(prepared.files_everywhere)
     with ExitStack() as stack:
         record = stack.enter_context(RunRecord(prepared, folder, resume=resume, ui=ui))
         with ui.doing("starting Ray") if embedded(config.run) else nullcontext():
@@ -230,13 +230,16 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
 
 
 def _share_tables(prepared: Prepared) -> dict[str, Any]:
-    """Rows, and first embeddings, in the object store: each node fetches them once, workers read them in place."""
+    """Rows, and first embeddings, in the object store: each node fetches them once, workers read them in place.
+
+    A stream travels as it is: it only says where the rows are.
+    """
     import pyarrow as pa
     import ray
 
     splits = prepared.splits
     parts = [splits[name].table for name in ("train", "unlabelled") if name in splits]
-    tables = {"train": ray.put(pa.concat_tables(parts))}
+    tables = {"train": prepared.stream or ray.put(pa.concat_tables(parts))}
     for name in ("validation", "test"):
         if name in splits:
             tables[name] = ray.put(splits[name].table)
@@ -261,6 +264,7 @@ def _worker_job(
         steps=prepared.steps,
         teachers=dict(lines),
         train=tables["train"],
+        shuffle_rows=config.data.shuffle_rows,
         validation=tables.get("validation"),
         labels=prepared.labels,
         max_bytes_ahead=limit,

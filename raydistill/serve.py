@@ -214,7 +214,7 @@ def try_inline(prepared: Prepared, name: str) -> tuple[TeacherDescription, Trial
     """A teacher loaded once where a worker would run, and timed there."""
     settings = teacher_settings(prepared, name, inline=True)
     training, split = prepared.config.training, prepared.splits["train"]
-    ids, texts = TextRows(split.table).texts(range(min(training.batch_rows, split.num_rows)))
+    ids, texts = TextRows(split.table).texts(range(min(training.batch_rows, split.table.num_rows)))
     return try_teacher(
         settings,
         Request(ids, texts, prepared.objective.asks[name]),

@@ -97,10 +97,13 @@ def _software(backend: str) -> str:
 
 
 def needed_answers(prepared: Prepared, name: str) -> Iterator[tuple[TextRows, Ask]]:
-    """What a run asks of a teacher: everything in training, logits of the splits it is measured on."""
+    """What a run asks of a teacher: everything in training, logits of the splits it is measured on.
+
+    What it will ask of a stream nobody knows.
+    """
     ask = prepared.objective.asks[name]
     for split in ("train", "unlabelled"):
-        if split in prepared.splits:
+        if split in prepared.splits and not prepared.splits[split].stream:
             yield TextRows(prepared.splits[split].table), ask
     evaluation = prepared.config.evaluation
     measured = [split for split in evaluation.splits if split in prepared.splits][-1:]
@@ -127,7 +130,7 @@ def known_shelf(prepared: Prepared, name: str) -> tuple[StoreLine, TeacherDescri
 
     Of a teacher whose placement leaves open where it computes, that of replicas comes first.
     """
-    for line in _shelves(prepared, name):
+    for line in _shelves(prepared, name) if prepared.stream is None else ():
         if not Place(line.uri).exists(line.shelf.name):
             continue
         description = description_from(line.open(name).about(), prepared.traits[name])

@@ -23,7 +23,7 @@ from raydistill.config.training import TrainingSection
 from raydistill.losses import CATALOG
 from raydistill.models import ModelSource, load_tokenizer
 from raydistill.objective import Moment, Objective, ObjectivePlan, Term
-from raydistill.pipeline import Feed, Window, plan_micro_batches
+from raydistill.pipeline import Feed, Window, plan_micro_batches, table_steps
 from raydistill.signals import Ask, HiddenAsk
 from raydistill.tasks import TextClassification
 from raydistill.teachers.actor import TeacherActor
@@ -137,8 +137,8 @@ class Case:
         }
         world = self.world
         plan = plan_micro_batches(
-            num_rows=self.task.num_rows, batch_rows=self.rows, micro_batch_rows=None, seed=0, rank=self.rank, world=world,
-            first_step=0, total_steps=steps + warm,
+            table_steps(self.task.num_rows, batch_rows=self.rows, seed=0, first_step=0, total_steps=steps + warm),
+            micro_batch_rows=None, rank=self.rank, world=world,
             make_batch=lambda rows, filler: self.task.batch(rows, self.tokenizer, TOKENS, filler=filler),
             count=self.core.objective.counts,
         )  # fmt: skip

@@ -1,25 +1,46 @@
 """Where rows come from."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from raydistill.config.base import Section, one_sentence
+from raydistill.config.base import PositiveInt, Section, one_sentence
 
 __all__ = ["DataSection"]
 
 Paths = Annotated[
     str | Annotated[list[str], Field(min_length=1)],
-    one_sentence("must be a path or a list of paths"),
+    one_sentence("must be a path, URI or pattern, or a list of them"),
 ]
+
+SplitName = Literal["train", "unlabelled", "validation", "test"]
 
 
 class DataSection(Section):
-    """Files of rows: JSON lines, JSON, CSV, TSV, Parquet or, of tags, CoNLL; paths from the working directory."""
+    """Files of rows: JSON lines, JSON, CSV, TSV, Parquet or, of tagged words, CoNLL, UTF-8.
 
+    Each is named by a path from the working directory, a URI (s3://, gs://, https://, …), or a pattern
+    (`part-*.parquet`, in the order of the names).
+    """
+
+    dataset: str | None = None
+    """A data set of Hugging Face `datasets`: an id of the hub, or a folder that `save_to_disk` wrote or
+    that `load_dataset` understands. A split named below takes precedence."""
+    config: str | None = None
+    """Which of the data set's configurations, if it has several."""
+    revision: str | None = None
+    """Branch, tag or commit of a data set of the hub; null: the newest."""
+    splits: dict[SplitName, Annotated[str, Field(min_length=1)]] = {}
+    """Which of the data set's splits is what, slices allowed: {train: "train[:90%]", validation:
+    "train[90%:]"}. Empty: those named train, validation, test and unlabelled or the like."""
     folder: str | None = None
     """A folder whose files named train, validation, test and unlabelled (with a known suffix) are
     the splits; a split named below takes precedence."""
+    streaming: bool = False
+    """Rows to train on are read while they are used, and never held as a whole: nobody counts them, and
+    `training.max_steps` says where to end. After their end they begin again."""
+    shuffle_rows: PositiveInt = 8192
+    """With `streaming`: so many rows at a time, in the order of the files, are mixed."""
     train: Paths | None = None
     """Labelled rows to train on."""
     unlabelled: Paths | None = None

@@ -88,6 +88,9 @@ def to_yaml(config: DistillConfig) -> str:
 
 def _cut(raw: Any, loc: tuple[Any, ...]) -> bool:
     """Take what stands at `loc` out of the settings; whether anything changed."""
+    if loc[:1] == ("stages",) and raw.get("stages"):
+        del raw["stages"]  # the others mean nothing without it
+        return True
     at = raw
     for depth, part in enumerate(loc[:-1]):
         try:

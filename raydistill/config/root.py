@@ -110,14 +110,34 @@ def cross_faults(config: DistillConfig) -> list[Fault]:
 
 def _data_faults(config: DistillConfig) -> list[Fault]:
     faults = []
-    if config.data.folder is None and config.data.train is None:
+    data = config.data
+    if data.folder is None and data.dataset is None and data.train is None:
         faults.append(
             Fault(
                 "data",
-                "names no rows to train on: give folder or train.",
-                rests_on=("data.folder", "data.train"),
+                "names no rows to train on: give folder, dataset or train.",
+                rests_on=("data.folder", "data.dataset", "data.train"),
             )
         )
+    if data.folder is not None and data.dataset is not None:
+        faults.append(
+            Fault(
+                "data.folder",
+                "must be left out with data.dataset: each would give the same splits.",
+                rests_on=("data.folder", "data.dataset"),
+            )
+        )
+    faults += [
+        Fault(
+            f"data.{name}",
+            "has no effect without data.dataset. Add that, or remove it.",
+            rests_on=(f"data.{name}", "data.dataset"),
+        )
+        for name in ("config", "revision", "splits")
+        if data.dataset is None and getattr(data, name)
+    ]
+    if data.streaming:
+        faults += _streaming_faults(config)
     if config.data.unlabelled is not None and not with_teachers(config):
         faults.append(
             Fault(
@@ -127,6 +147,38 @@ def _data_faults(config: DistillConfig) -> list[Fault]:
             )
         )
     return faults
+
+
+def _streaming_faults(config: DistillConfig) -> list[Fault]:
+    """What is only possible where rows are counted."""
+    faults = []
+    if config.training.max_steps is None:
+        faults.append(
+            Fault(
+                "training.max_steps",
+                "is needed with data.streaming: the rows are not counted, so no number of epochs has an end.",
+                rests_on=("training.max_steps", "data.streaming"),
+            )
+        )
+    network = config.student.network
+    if network is not None and network.embeddings.kind in ("words", "vectors"):
+        path = "student.network.embeddings.kind"
+        faults.append(
+            Fault(
+                path,
+                f"is {network.embeddings.kind}, which takes the words of all training rows, but with data.streaming they are not read as a whole. Use teacher, model or random.",
+                rests_on=(path, "data.streaming"),
+            )
+        )
+    return faults + [
+        Fault(
+            f"teachers.{name}.placement",
+            "is cached, but with data.streaming nobody knows beforehand what will be asked. Set placement: auto.",
+            rests_on=(f"teachers.{name}.placement", "data.streaming"),
+        )
+        for name, teacher in config.teachers.items()
+        if teacher.placement == "cached"
+    ]
 
 
 def _teacher_faults(config: DistillConfig) -> list[Fault]:

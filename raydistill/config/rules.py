@@ -180,7 +180,7 @@ def _ensemble_faults(config: "DistillConfig") -> list[Fault]:
             faults.append(
                 Fault(
                     "ensemble.weighting.metric",
-                    f"must be a metric of {config.task.kind}, got {weighting.metric!r}. Use one of {', '.join(known)}.",
+                    f"must be one of {', '.join(known)}, got {weighting.metric!r}.",
                     rests_on=("ensemble.weighting", "task.kind"),
                 )
             )

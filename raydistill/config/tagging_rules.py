@@ -17,6 +17,14 @@ _OF_WORDS = ("hidden_mse", "cos", "vid")
 def tagging_faults(config: "DistillConfig") -> list[Fault]:
     """What does not fit a task whose rows are words."""
     faults = _student_faults(config)
+    if config.data.streaming:
+        faults.append(
+            Fault(
+                "data.streaming",
+                "must be false with task.kind: tagging: all words are tried on the tokenizers before the run begins.",
+                rests_on=("data.streaming", "task.kind"),
+            )
+        )
     for index, loss in enumerate(config.losses):
         faults += _loss_faults(f"losses.{index}", loss)
     return faults

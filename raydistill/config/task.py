@@ -100,7 +100,8 @@ class TextClassificationTask(_OfTexts):
     label: str = "label"
     """Column of the label: names, or numbers that count into `labels`."""
     labels: Annotated[list[str], Field(min_length=2)] | None = None
-    """The label names in order. Null: labels.json beside the training file, else what occurs there."""
+    """The label names in order. Null: those of labels.json beside the training file, or of
+    the data set, else what occurs there."""
 
 
 class MultiLabelClassificationTask(_OfTexts):
@@ -116,7 +117,8 @@ class MultiLabelClassificationTask(_OfTexts):
     """What stands between labels where the column holds text, as in CSV: `;`. An empty text is an empty
     list. Null: the text is a list as JSON has it."""
     labels: Annotated[list[str], Field(min_length=1)] | None = None
-    """The label names in order. Null: labels.json beside the training file, else what occurs there."""
+    """The label names in order. Null: those of labels.json beside the training file, or of
+    the data set, else what occurs there."""
 
 
 class RegressionTask(_OfTexts):

@@ -78,7 +78,8 @@ class TrainingSection(Section):
     epochs: PositiveInt = 3
     """Passes over the training rows, labelled and not."""
     max_steps: PositiveInt | None = None
-    """Stop after that many optimizer steps, if `epochs` does not end before."""
+    """Stop after that many optimizer steps, if `epochs` does not end before. With `data.streaming` it
+    alone says where to end."""
     batch_rows: PositiveInt = 32
     """Rows of one optimizer step, over all workers and micro-batches."""
     micro_batch_rows: PositiveInt | None = None
@@ -102,7 +103,8 @@ class TrainingSection(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: forward passes under autocast, weights in float32."""
     evaluate_every_steps: PositiveInt | None = None
-    """Null: at the end of every epoch. The last step is always evaluated."""
+    """Null: at the end of every epoch; with `data.streaming`, ten times in the run. The last step is
+    always evaluated."""
     checkpoint_every_steps: PositiveInt | None = None
     """Null: whenever evaluated."""
     checkpoints_kept: PositiveInt = 2

@@ -1,29 +1,41 @@
 """Rows from files, checked before anything starts, and the order in which they are used.
 
-``sources`` joins the parts: ``readers`` (file -> columns), ``labels`` (cells -> ids), ``targets`` and
-``cells`` (cells -> several labels a row, or numbers), ``tagging`` (words with tags, from ``conll`` too,
-in one of ``schemes``), ``routes`` (cells -> teachers) and ``checks``
-(what must hold, and how it is said). ``order`` is pure arithmetic on row numbers.
+``splits`` joins the parts: ``files`` and ``folder`` (path -> files), ``hub`` (data sets of Hugging Face),
+``readers`` (file -> columns), ``labels`` (cells -> ids), ``targets`` and ``cells`` (cells -> several labels
+a row, or numbers), ``routes`` (cells -> teachers) and ``checks`` (what must hold, and how it is said);
+``sources`` does it for one split. ``tagging`` does the same for words with tags, from ``conll`` files too,
+in one of ``schemes``. ``stream`` gives rows while they are used. ``order`` is pure arithmetic
+on row numbers.
 """
 
 from raydistill.data.checks import overlap_notes, unseen_label_notes
+from raydistill.data.files import SPLIT_NAMES
+from raydistill.data.folder import find_splits
+from raydistill.data.hub import find_dataset_splits
 from raydistill.data.labels import read_labels
 from raydistill.data.matrix import NOT_KNOWN, any_label, label_matrix, labels_seen
 from raydistill.data.order import epoch_order, micro_batches, steps_per_epoch, worker_slice
+from raydistill.data.parts import Origin
 from raydistill.data.routes import Routes
-from raydistill.data.sources import Split, find_splits, load_split, load_splits
+from raydistill.data.sources import Split, load_split
+from raydistill.data.splits import load_splits
+from raydistill.data.stream import Stream
 from raydistill.data.tagging import TAGGED_SUFFIXES, TaggedColumns, load_tagged_splits
 from raydistill.data.targets import Targets
 
 __all__ = [
     "NOT_KNOWN",
+    "SPLIT_NAMES",
     "TAGGED_SUFFIXES",
+    "Origin",
     "Routes",
     "Split",
+    "Stream",
     "TaggedColumns",
     "Targets",
     "any_label",
     "epoch_order",
+    "find_dataset_splits",
     "find_splits",
     "label_matrix",
     "labels_seen",

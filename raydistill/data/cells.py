@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raydistill.data.checks import named_few
+from raydistill.data.checks import named_few, row_place
 from raydistill.data.labels import label_numbers, unknown_labels
 from raydistill.data.matrix import NOT_KNOWN
 from raydistill.data.readers import Columns
@@ -31,6 +31,7 @@ class LabelCells:
         roles: Role to the column's name, of the labels.
         path_in_config: The subject of faults.
         file_name: Named in them.
+        place: How a row is named in faults, by its number from 0.
 
     Attributes:
         faults: Found so far.
@@ -38,10 +39,16 @@ class LabelCells:
     """
 
     def __init__(
-        self, columns: Columns, roles: Mapping[str, str], *, path_in_config: str, file_name: str
+        self,
+        columns: Columns,
+        roles: Mapping[str, str],
+        *,
+        path_in_config: str,
+        file_name: str,
+        place: Callable[[int], str] = row_place,
     ) -> None:
         self._columns, self._roles = columns, roles
-        self._path, self._file = path_in_config, file_name
+        self._path, self._file, self._place = path_in_config, file_name, place
         self.faults: list[Fault] = []
         self.notes: list[str] = []
 
@@ -54,7 +61,7 @@ class LabelCells:
         if not len(rows):
             return
         first = wrong[int(indices[rows[0]])]
-        shown = named_few([f"row {row + 1}" for row in rows[:3]], len(rows))
+        shown = named_few([self._place(int(row)) for row in rows[:3]], len(rows))
         self.faults.append(
             Fault(
                 self._path,
@@ -85,7 +92,9 @@ class LabelCells:
         rows = np.flatnonzero(np.isin(indices, list(unknown)))
         if len(rows):
             got = [unknown[int(indices[row])] for row in rows[:3]]
-            shown = [f"{one!r} in row {row + 1}" for one, row in zip(got, rows, strict=False)]
+            shown = [
+                f"{one!r} in {self._place(int(row))}" for one, row in zip(got, rows, strict=False)
+            ]
             named = named_few(shown, len(rows))
             self.faults.append(
                 unknown_labels(
@@ -128,7 +137,9 @@ class LabelCells:
         odd = [place for place, one in enumerate(found) if one is None]
         rows = np.flatnonzero(np.isin(indices, odd))
         if len(rows):
-            shown = [f"{_short(values[indices[row]])} in row {row + 1}" for row in rows[:3]]
+            shown = [
+                f"{_short(values[indices[row]])} in {self._place(int(row))}" for row in rows[:3]
+            ]
             self.faults.append(
                 Fault(
                     self._path,

@@ -4,7 +4,7 @@ Faults name the first rows and count the others; notes are things that may be me
 known.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ __all__ = [
     "named_few",
     "overlap_notes",
     "require_text",
+    "row_place",
     "setting_of",
     "text_notes",
     "unseen_label_notes",
@@ -96,8 +97,18 @@ class RowFaults:
         ]
 
 
+def row_place(row: int) -> str:
+    """How a row of a file is named, by its number from 0."""
+    return f"row {row + 1}"
+
+
 def require_text(
-    column: pa.ChunkedArray, *, named: str, path_in_config: str, file_name: str
+    column: pa.ChunkedArray,
+    *,
+    named: str,
+    path_in_config: str,
+    file_name: str,
+    place: Callable[[int], str] = row_place,
 ) -> list[Fault]:
     """A fault when cells are null, empty or only white space; no Python object per row."""
     if not len(column):  # pyarrow 25 dies of indices_nonzero without chunks
@@ -106,7 +117,7 @@ def require_text(
     rows = pc.indices_nonzero(pc.fill_null(blank, True))
     if not len(rows):
         return []
-    few = named_few([f"row {row + 1}" for row in rows[:_MAX_NAMED].to_pylist()], len(rows))
+    few = named_few([place(row) for row in rows[:_MAX_NAMED].to_pylist()], len(rows))
     return [
         Fault(
             path_in_config,
@@ -147,7 +158,7 @@ def overlap_notes(splits: "Iterable[Split]") -> tuple[str, ...]:
                         [f"row {row + 1}" for row in rows[:_MAX_NAMED].to_pylist()], len(rows)
                     )
                     notes.append(
-                        f"{len(rows)} of {by_name[measured].num_rows} texts of {measured} also "
+                        f"{len(rows)} of {by_name[measured].table.num_rows} texts of {measured} also "
                         f"occur in {seen} "
                         f"({named} of {measured}): figures on {measured} may be too good."
                     )

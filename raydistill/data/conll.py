@@ -12,9 +12,9 @@ one in the line, else by spaces. Lines of ``-DOCSTART-`` and comments of CoNLL-U
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from raydistill.data.checks import RowFaults
+from raydistill.data.readers.reading import Reading
 
 __all__ = ["CONLL_SUFFIXES", "conll_rows"]
 
@@ -24,19 +24,19 @@ _DOCUMENT = "-DOCSTART-"
 
 
 def conll_rows(
-    path: Path, problems: RowFaults, *, tagged: bool
+    reading: Reading, problems: RowFaults, *, tagged: bool
 ) -> Iterator[tuple[str, list[str], list[str] | None]]:
     """Rows with the place to name, their words and their tags.
 
     Args:
-        path: The file, which is UTF-8.
+        reading: The file, which is UTF-8.
         problems: What is wrong is added.
         tagged: Whether tags are read.
     """
     words: list[str] = []
     tags: list[str] = []
     begin = row = 0
-    with path.open(encoding="utf-8-sig", newline="\n") as lines:
+    with reading.open_text() as lines:
         for number, text in enumerate(lines, start=1):
             line = text.rstrip("\r\n")
             if not line.strip() or line.startswith(_DOCUMENT):

@@ -7,7 +7,7 @@ number, or the names are just "0", "1", … and both readings agree.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raydistill.data.checks import did_you_mean, named_few
+from raydistill.data.checks import did_you_mean, named_few, row_place
+from raydistill.data.files import DataFile, matching_files
 from raydistill.errors import ConfigError, Fault
+from raydistill.filesystems import PLACE_ERRORS
 
 __all__ = [
     "NO_LABEL",
@@ -36,7 +38,7 @@ _MAX_LABELS_NAMED = 12
 
 def read_labels(
     configured: Sequence[str] | None,
-    train_paths: Sequence[Path],
+    train_paths: Sequence[str | Path],
     *,
     path_in_config: str = "task.labels",
 ) -> tuple[str, ...] | None:
@@ -57,15 +59,17 @@ def read_labels(
     """
     if configured is not None:
         return _require_names(list(configured), path_in_config, path_in_config)
-    file = train_paths[0].parent / "labels.json" if train_paths else None
-    if file is None or not file.is_file():
+    file = _beside(train_paths[0]) if train_paths else None
+    if file is None:
         return None
     form = 'a list of names, {"name": 0, …} or {"0": "name", …}'
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
+        with file.open() as opened:
+            content = json.loads(opened.read().decode("utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError, *PLACE_ERRORS) as error:
         raise ConfigError.of(
-            path_in_config, f"must be readable from {file}: {form} as UTF-8 JSON, got: {error}."
+            path_in_config,
+            f"must be readable from {file.shown}: {form} as UTF-8 JSON, got: {error}.",
         ) from error
     names = content
     if isinstance(content, dict):
@@ -80,15 +84,27 @@ def read_labels(
             raise ConfigError.of(
                 path_in_config,
                 f"must number the names 0 to {len(ids) - 1}, each once, got {_shown(content)} in "
-                f"{file}.",
+                f"{file.shown}.",
             )
         names = [
             name
             for _, (_, name) in sorted(zip(ids, by_id, strict=True), key=lambda pair: pair[0] or 0)
         ]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError.of(path_in_config, f"must be {form}, got {_shown(content)} in {file}.")
-    return _require_names(names, path_in_config, str(file))
+        raise ConfigError.of(
+            path_in_config, f"must be {form}, got {_shown(content)} in {file.shown}."
+        )
+    return _require_names(names, path_in_config, file.shown)
+
+
+def _beside(path: str | Path) -> DataFile | None:
+    """The labels.json in the folder of a file, or of the first that a pattern names; None: there is none."""
+    try:
+        first = next(iter(matching_files(path)), None)
+        file = first.beside("labels.json") if first else None
+        return file if file and file.exists() else None
+    except PLACE_ERRORS:  # is said where the rows are read
+        return None
 
 
 def derive_labels(
@@ -134,6 +150,7 @@ def encode_labels(
     required: bool,
     path_in_config: str,
     file_name: str,
+    place: Callable[[int], str] = row_place,
 ) -> tuple[NDArray[np.int32], list[Fault]]:
     """Class numbers of the cells of one file; only distinct values are looked at in Python.
 
@@ -143,6 +160,7 @@ def encode_labels(
         required: Whether a row without a label is a fault.
         path_in_config: The subject of faults.
         file_name: Named in faults.
+        place: How a row is named in faults, by its number from 0.
 
     Returns:
         Class numbers, ``[rows]``, -100 where there is no label; and the faults.
@@ -155,7 +173,9 @@ def encode_labels(
     unknown = np.flatnonzero(ids == _UNKNOWN)
     if len(unknown):
         got = [values[encoded.indices[int(row)].as_py()] for row in unknown[:3]]
-        shown = [f"{value!r} in row {row + 1}" for value, row in zip(got, unknown[:3], strict=True)]
+        shown = [
+            f"{value!r} in {place(int(row))}" for value, row in zip(got, unknown[:3], strict=True)
+        ]
         faults.append(
             unknown_labels(
                 got[0],
@@ -167,7 +187,7 @@ def encode_labels(
         )
     missing = np.flatnonzero(ids == NO_LABEL)
     if required and len(missing):
-        faults.append(missing_labels(missing, path_in_config, file_name))
+        faults.append(missing_labels(missing, path_in_config, file_name, place))
     return ids, faults
 
 
@@ -205,9 +225,14 @@ def unknown_labels(
     )
 
 
-def missing_labels(rows: NDArray[np.intp], path_in_config: str, file_name: str) -> Fault:
+def missing_labels(
+    rows: NDArray[np.intp],
+    path_in_config: str,
+    file_name: str,
+    place: Callable[[int], str] = row_place,
+) -> Fault:
     """The fault of rows without a label where each must have one."""
-    shown = named_few([f"row {row + 1}" for row in rows[:3]], len(rows))
+    shown = named_few([place(int(row)) for row in rows[:3]], len(rows))
     return Fault(
         path_in_config,
         f"must have a label in every row, got none in {file_name}, {shown}. "

@@ -14,13 +14,14 @@ __all__ = ["Rows", "epoch_order", "micro_batches", "steps_per_epoch", "worker_sl
 Rows = NDArray[np.int64]
 
 
-def epoch_order(num_rows: int, seed: int, epoch: int) -> Rows:
-    """The order of all rows in one epoch.
+def epoch_order(num_rows: int, seed: int, epoch: int, window: int = 0) -> Rows:
+    """The order of all rows in one epoch, or in one window of a stream.
 
     Args:
         num_rows: How many rows there are; 0 gives an empty order.
         seed: The run's seed, not negative.
         epoch: Counted from 0; each epoch has an order of its own.
+        window: Of a stream's epoch, from 0: a stream of one window has the order of a table.
 
     Returns:
         A permutation of ``0 … num_rows - 1``, int64, the same on every machine and numpy version.
@@ -32,10 +33,16 @@ def epoch_order(num_rows: int, seed: int, epoch: int) -> Rows:
         >>> sorted(epoch_order(5, seed=7, epoch=0).tolist())
         [0, 1, 2, 3, 4]
     """
-    for name, value in (("num_rows", num_rows), ("seed", seed), ("epoch", epoch)):
+    for name, value in (
+        ("num_rows", num_rows),
+        ("seed", seed),
+        ("epoch", epoch),
+        ("window", window),
+    ):
         if value < 0:
             raise ValueError(f"{name} must not be negative, got {value}.")
-    draws = np.random.Philox(np.random.SeedSequence(seed, spawn_key=(epoch,))).random_raw(num_rows)
+    key = (epoch, window) if window else (epoch,)
+    draws = np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)).random_raw(num_rows)
     return np.argsort(draws, kind="stable").astype(np.int64, copy=False)
 
 

@@ -1,6 +1,6 @@
 """How the cells of a column become the places of the teachers that rows go to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raydistill.data.checks import did_you_mean, named_few, setting_of
+from raydistill.data.checks import did_you_mean, named_few, row_place, setting_of
 from raydistill.errors import Fault
 
 __all__ = ["ALL_TEACHERS", "Routes", "encode_routes", "route_note"]
@@ -41,7 +41,12 @@ class Routes:
 
 
 def encode_routes(
-    cells: pa.ChunkedArray, routes: Routes, *, path_in_config: str, file_name: str
+    cells: pa.ChunkedArray,
+    routes: Routes,
+    *,
+    path_in_config: str,
+    file_name: str,
+    place: Callable[[int], str] = row_place,
 ) -> tuple[NDArray[np.int32], list[Fault]]:
     """Routes of the rows of one file; only distinct values are looked at in Python.
 
@@ -50,6 +55,7 @@ def encode_routes(
         routes: What they mean.
         path_in_config: The subject of faults.
         file_name: Named in faults.
+        place: How a row is named in faults, by its number from 0.
 
     Returns:
         Places of teachers, ``[rows]``, -1: all; and the faults.
@@ -66,7 +72,7 @@ def encode_routes(
     for value in unknown[:3]:
         rows = np.flatnonzero(indices == values.index(value))
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-        shown.append(f"{repr(value) if value else 'an empty cell'} (row {rows[0] + 1}{more})")
+        shown.append(f"{repr(value) if value else 'an empty cell'} ({place(int(rows[0]))}{more})")
     message = (
         f"must have cells in column {routes.column!r} ({setting_of('route')}) that lead to a teacher: "
         f"{_listed([cell for cell in places if cell not in routes.teachers])}the names of teachers "
@@ -77,11 +83,11 @@ def encode_routes(
     return table[indices], [Fault(path_in_config, message)]
 
 
-def route_note(places: NDArray[np.int32], routes: Routes) -> str:
+def route_note(places: NDArray[np.int32], routes: Routes, rows: str = "rows") -> str:
     """How many rows go where: teachers without any, too."""
     shares = [f"{(places == i).sum():,} to {name}" for i, name in enumerate(routes.teachers)]
     shares += [f"{(places == ALL_TEACHERS).sum():,} to all"] if routes.others_to_all else []
-    return f"rows go by column {routes.column!r}: {', '.join(shares)}."
+    return f"{rows} go by column {routes.column!r}: {', '.join(shares)}."
 
 
 def _listed(names: Sequence[str]) -> str:

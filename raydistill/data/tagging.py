@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +20,17 @@ from raydistill.data.checks import (
     unseen_label_notes,
 )
 from raydistill.data.conll import CONLL_SUFFIXES, conll_rows
+from raydistill.data.files import SPLIT_NAMES, SUFFIXES, DataFile
+from raydistill.data.hub import DatasetSplit
 from raydistill.data.labels import NO_LABEL, read_labels
-from raydistill.data.readers import SUFFIXES, read_columns, require_utf8
+from raydistill.data.parts import Origin, Part, find_parts
+from raydistill.data.readers import read_columns
+from raydistill.data.readers.reading import Reading, require_utf8
 from raydistill.data.routes import Routes, encode_routes, route_note
 from raydistill.data.schemes import OUTSIDE, Scheme, TagSet
-from raydistill.data.sources import SPLIT_NAMES, Split, path_faults
+from raydistill.data.sources import Split
 from raydistill.errors import ConfigError, Fault
+from raydistill.filesystems import PLACE_ERRORS, first_line
 
 __all__ = ["TAGGED_SUFFIXES", "TaggedColumns", "load_tagged_splits"]
 
@@ -56,7 +60,7 @@ class TaggedColumns:
 
 
 def load_tagged_splits(
-    files: Mapping[str, Sequence[Path]],
+    files: Mapping[str, Sequence[Origin]],
     columns: TaggedColumns,
     *,
     routes: Routes | None = None,
@@ -65,7 +69,8 @@ def load_tagged_splits(
     """Reads and checks all splits of a configuration, each file once.
 
     Args:
-        files: Split name to its files, joined in their order; without ``train`` tags must be written down.
+        files: Split name to its files or splits of data sets, joined in their order; without ``train`` tags
+            must be written down.
         columns: Where words and tags stand.
         routes: Which rows go to which teacher; None: every row to all.
         path_in_config: ``data`` gives faults about ``data.train`` and so on.
@@ -113,10 +118,14 @@ def load_tagged_splits(
 
 
 def _tag_set(
-    files: Mapping[str, Sequence[Path]], train: "_Part | None", columns: TaggedColumns
+    files: Mapping[str, Sequence[Origin]], train: "_Part | None", columns: TaggedColumns
 ) -> TagSet:
-    beside = files.get("train") or next(iter(files.values()), ())
-    written = read_labels(columns.labels, [Path(path) for path in beside])
+    origins = files.get("train") or next(iter(files.values()), ())
+    first = origins[0] if origins else None
+    if isinstance(first, DatasetSplit):
+        written = read_labels(columns.labels, ()) or first.label_names(columns.tags)
+    else:
+        written = read_labels(columns.labels, [] if first is None else [first])
     if written is None:
         if train is None:
             raise ConfigError.of(
@@ -163,7 +172,7 @@ class _Part:
 
     name: str
     path_in_config: str
-    paths: tuple[Path, ...]
+    origins: tuple[str, ...]
     files: tuple[_File, ...]
     words: pa.ChunkedArray
     tags: Sequence[Sequence[Any] | None]
@@ -193,7 +202,7 @@ class _Part:
             table = table.append_column("route", pa.array(self.places, pa.int32()))
             notes += [route_note(self.places, self.routes)] if trains else []
         fingerprint = _fingerprint(table, routes=trains)
-        return Split(self.name, table, tags.names, fingerprint, self.paths, tuple(notes))
+        return Split(self.name, table, tags.names, fingerprint, self.origins, tuple(notes))
 
     def _labels(self, tags: TagSet) -> tuple[pa.ChunkedArray, list[Fault]]:
         number: dict[Any, int] = {str(place): place for place in range(len(tags.written))}
@@ -264,7 +273,7 @@ class _Part:
 
 def _read(
     name: str,
-    paths: Sequence[Path],
+    paths: Sequence[Origin],
     columns: TaggedColumns,
     routes: Routes | None,
     path_in_config: str,
@@ -274,26 +283,25 @@ def _read(
     Raises:
         ConfigError: What is wrong with files and rows, but for the tags.
     """
-    faults = [f for path in paths for f in path_faults(Path(path), path_in_config, TAGGED_SUFFIXES)]
-    if faults or not paths:
-        message = "must name at least one file, got none."
-        raise ConfigError(faults or [Fault(path_in_config, message)])
+    parts, faults = find_parts(paths, path_in_config, TAGGED_SUFFIXES)
+    if faults:
+        raise ConfigError(faults)
     reader = _Reader(name, columns, routes, path_in_config)
-    for path in map(Path, paths):
+    for part in parts:
         try:
-            faults += reader.read(path)
+            faults += reader.read(part)
         except ConfigError as error:
             faults += error.faults
-        except OSError as error:
-            message = f"must be readable, got {path}: {error.strerror or error}."
-            faults.append(Fault(path_in_config, message))
+        except PLACE_ERRORS as error:
+            why = getattr(error, "strerror", None) or first_line(error)
+            faults.append(Fault(path_in_config, f"must be readable, got {part.shown}: {why}."))
     if not reader.num_rows and not faults:
-        listed = ", ".join(Path(path).name for path in paths)
+        listed = ", ".join(part.name for part in parts)
         message = f"must hold at least one row, got none in {listed}."
         faults.append(Fault(path_in_config, message))
     if faults:
         raise ConfigError(faults)
-    return reader.part(paths)
+    return reader.part([part.shown for part in parts])
 
 
 class _Reader:
@@ -316,12 +324,12 @@ class _Reader:
         """Rows so far."""
         return len(self._tags)
 
-    def part(self, paths: Sequence[Path]) -> _Part:
+    def part(self, origins: Sequence[str]) -> _Part:
         """What was read."""
         return _Part(
             self._name,
             self._path_in_config,
-            tuple(Path(path) for path in paths),
+            tuple(origins),
             tuple(self._files),
             pa.chunked_array(self._chunks, type=_WORDS),
             self._tags,
@@ -329,12 +337,14 @@ class _Reader:
             np.concatenate(self._places),
         )
 
-    def read(self, path: Path) -> list[Fault]:
-        """Add the rows of a file; what is wrong with it."""
-        problems = RowFaults(self._path_in_config, path.name)
-        is_conll = path.suffix.lower() in CONLL_SUFFIXES
+    def read(self, part: Part) -> list[Fault]:
+        """Add the rows of a file, or of a data set; what is wrong with it."""
+        problems = RowFaults(self._path_in_config, part.name)
         begin, places, words = self.num_rows, [], []
-        rows = self._conll(path, problems) if is_conll else self._columned(path, problems)
+        if isinstance(part, DataFile) and part.suffix in CONLL_SUFFIXES:
+            rows = self._conll(part, problems)
+        else:
+            rows = self._columned(part, problems)
         for where, row, tags in rows:
             places.append(where)
             words.append(row if self._sound(row, tags, where, problems) else [])
@@ -344,7 +354,7 @@ class _Reader:
                 self._chunks.append(pa.array(words, _WORDS))
                 words = []
         self._chunks.append(pa.array(words, _WORDS))
-        self._files.append(_File(path.name, begin, places))
+        self._files.append(_File(part.name, begin, places))
         return [*problems.faults(), *self._faults]
 
     _faults: tuple[Fault, ...] = ()
@@ -353,37 +363,43 @@ class _Reader:
         return self._seen.setdefault(tag, tag) if isinstance(tag, str) else tag
 
     def _conll(
-        self, path: Path, problems: RowFaults
+        self, file: DataFile, problems: RowFaults
     ) -> Iterator[tuple[str, list[str], list[str] | None]]:
         if self._routes is not None:
             raise ConfigError.of(
                 self._path_in_config,
-                f"must be a file with columns for ensemble.weighting: routing, got {path.name}.",
+                f"must be a file with columns for ensemble.weighting: routing, got {file.name}.",
             )
-        require_utf8(path, self._path_in_config)
         self._faults = ()
-        yield from conll_rows(path, problems, tagged=self._tagged)
+        with file.here() as local:
+            reading = Reading(local, {}, self._path_in_config)
+            require_utf8(reading)
+            yield from conll_rows(reading, problems, tagged=self._tagged)
 
     def _columned(
-        self, path: Path, problems: RowFaults
+        self, part: Part, problems: RowFaults
     ) -> Iterator[tuple[str, Any, list[Any] | None]]:
         roles = {"words": self._columns.words}
         if self._tagged:
             roles["tags"] = self._columns.tags
         if self._routes is not None:
             roles["route"] = self._routes.column
-        found = read_columns(path, roles, path_in_config=self._path_in_config, cells="list")
+        options: Any = {"path_in_config": self._path_in_config, "cells": "list"}
+        if isinstance(part, DatasetSplit):
+            found = part.read(roles, labels=None, **options)
+        else:
+            found = read_columns(part, roles, **options)
         self._faults = ()
         if self._routes is not None:
             places, wrong = encode_routes(
                 found["route"],
                 self._routes,
                 path_in_config=self._path_in_config,
-                file_name=path.name,
+                file_name=part.name,
             )
             self._places.append(places)
             self._faults = tuple(wrong)
-        in_text = path.suffix.lower() in (".csv", ".tsv")
+        in_text = isinstance(part, DataFile) and part.suffix in (".csv", ".tsv")
         for row, cell in enumerate(_cells(found["words"]), start=1):
             where = f"row {row}"
             words = self._listed(cell, "words", where, problems, in_text=in_text)

@@ -1,6 +1,6 @@
 """Labels that are not one class a row: which columns hold them, and their names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from raydistill.data.cells import LabelCells, labels_in
-from raydistill.data.checks import named_few
+from raydistill.data.checks import named_few, row_place
 from raydistill.data.labels import derive_labels, missing_labels
 from raydistill.data.matrix import NOT_KNOWN, Matrix, as_lists, known_entries
 from raydistill.data.readers import Cells, Columns
@@ -101,12 +101,9 @@ class Targets:
         """
         faults: list[Fault] = []
         notes: list[str] = []
-        files = [
-            (LabelCells(columns, self.columns, path_in_config=path_in_config, file_name=file), file)
-            for file, columns in parts
-        ]
         if names is None:
-            for cells, _ in files:
+            for file, columns in parts:
+                cells = self._cells(columns, path_in_config, file)
                 cells.check_lists(self.separator)
                 faults += cells.faults
             try:
@@ -117,18 +114,60 @@ class Targets:
             num_rows = sum(len(columns["text"]) for _, columns in parts)
             return Read((), self.nothing(num_rows, ()), tuple(faults))
         matrices: list[Any] = []
-        for cells, file in files:
-            matrix = self._matrix(cells, names)
-            faults += cells.faults
-            notes += cells.notes
-            without = np.flatnonzero(~known_entries(matrix).any(1))
-            if split == "train" and len(without) and not cells.faults:
-                faults.append(missing_labels(without, path_in_config, file))
+        for file, columns in parts:
+            matrix, wrong, more = self.matrix(
+                columns,
+                names,
+                required=split == "train",
+                path_in_config=path_in_config,
+                file_name=file,
+            )
+            faults += wrong
+            notes += more
             matrices.append(matrix)
         whole: Matrix = np.concatenate(matrices)
         if not faults:
             notes += _notes(split, whole, names)
         return Read(tuple(names), as_lists(whole), tuple(faults), tuple(notes))
+
+    def matrix(
+        self,
+        columns: Columns,
+        names: Sequence[str],
+        *,
+        required: bool,
+        path_in_config: str,
+        file_name: str,
+        place: Callable[[int], str] = row_place,
+    ) -> tuple[Matrix, list[Fault], list[str]]:
+        """The labels of some rows of one file, ``[rows, labels]``; what is wrong, and what should be known.
+
+        Args:
+            columns: By role.
+            names: Of the labels in order.
+            required: Whether a row without a label is a fault.
+            path_in_config: The subject of faults.
+            file_name: Named in faults.
+            place: How a row is named in faults, by its number from 0.
+        """
+        cells = self._cells(columns, path_in_config, file_name, place)
+        matrix = self._matrix(cells, names)
+        faults = list(cells.faults)
+        without = np.flatnonzero(~known_entries(matrix).any(1))
+        if required and len(without) and not faults:
+            faults.append(missing_labels(without, path_in_config, file_name, place))
+        return matrix, faults, cells.notes
+
+    def _cells(
+        self,
+        columns: Columns,
+        path_in_config: str,
+        file_name: str,
+        place: Callable[[int], str] = row_place,
+    ) -> LabelCells:
+        return LabelCells(
+            columns, self.columns, path_in_config=path_in_config, file_name=file_name, place=place
+        )
 
     def _matrix(self, cells: LabelCells, names: Sequence[str]) -> Matrix:
         if self.in_one_column:

@@ -2,7 +2,18 @@
 
 from raydistill.pipeline.ahead import copied_ahead
 from raydistill.pipeline.feed import Fed, Feed
-from raydistill.pipeline.plan import MicroBatch, plan_micro_batches
+from raydistill.pipeline.plan import MicroBatch, StepRows, plan_micro_batches, table_steps
+from raydistill.pipeline.streamed import StreamedRows
 from raydistill.pipeline.window import Window
 
-__all__ = ["Fed", "Feed", "MicroBatch", "Window", "copied_ahead", "plan_micro_batches"]
+__all__ = [
+    "Fed",
+    "Feed",
+    "MicroBatch",
+    "StepRows",
+    "StreamedRows",
+    "Window",
+    "copied_ahead",
+    "plan_micro_batches",
+    "table_steps",
+]

@@ -1,6 +1,6 @@
 """Which rows come when: a pure function of the seed, whatever the number of workers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,35 @@ from raydistill.data.order import (
 )
 from raydistill.tasks import Batch
 
-__all__ = ["MicroBatch", "plan_micro_batches"]
+__all__ = ["MicroBatch", "StepRows", "plan_micro_batches", "table_steps"]
+
+
+@dataclass(frozen=True)
+class StepRows:
+    """The rows of one optimizer step, over all workers.
+
+    Attributes:
+        step: From 0.
+        epoch: From 0.
+        rows: Their numbers in the data.
+    """
+
+    step: int
+    epoch: int
+    rows: Rows
+
+
+def table_steps(
+    num_rows: int, *, batch_rows: int, seed: int, first_step: int, total_steps: int
+) -> Iterator[StepRows]:
+    """The steps of a run on rows that are counted: each epoch in an order of its own."""
+    per_epoch = steps_per_epoch(num_rows, batch_rows)
+    order, order_epoch = None, -1
+    for step in range(first_step, total_steps):
+        epoch, place = divmod(step, per_epoch)
+        if order is None or epoch != order_epoch:
+            order, order_epoch = epoch_order(num_rows, seed, epoch), epoch
+        yield StepRows(step, epoch, order[place * batch_rows : (place + 1) * batch_rows])
 
 
 @dataclass(frozen=True)
@@ -41,54 +69,43 @@ class MicroBatch:
 
 
 def plan_micro_batches(
+    steps: Iterable[StepRows],
     *,
-    num_rows: int,
-    batch_rows: int,
     micro_batch_rows: int | None,
-    seed: int,
     rank: int,
     world: int,
-    first_step: int,
-    total_steps: int,
     make_batch: Callable[[list[int], bool], Batch],
     count: Callable[[Batch], Tensor],
-    lengths: NDArray[np.int64] | None = None,
+    lengths: Callable[[Rows], NDArray[np.int64]] | None = None,
     group_rows: int = 1,
 ) -> Iterator[MicroBatch]:
-    """The micro-batches of one worker from ``first_step`` to the end.
+    """The micro-batches of one worker.
 
     Args:
-        num_rows: Rows of an epoch.
-        batch_rows: Of one optimizer step, over all workers.
+        steps: What is done, by all workers together; a step is taken when all of the one before was
+            handed out.
         micro_batch_rows: Of one forward pass; None: the worker's whole share.
-        seed: Of the order.
         rank: This worker.
         world: Number of workers.
-        first_step: Steps already done.
-        total_steps: Where to end.
-        make_batch: Row positions, and whether they only fill the place of none, to a batch.
+        make_batch: Rows of the present step, and whether they only fill the place of none, to a batch.
         count: What a batch adds to each term's denominator.
-        lengths: Of all rows: those of like length share a micro-batch, so that less padding is
+        lengths: Of rows of the present step: those of like length share a micro-batch, so that less padding is
             computed. The step's sum does not care for the order. None: as they come.
         group_rows: Rows that losses compare with each other: consecutive ones of a step, which stay
             together whatever the number of workers and the size of micro-batches.
     """
-    per_epoch = steps_per_epoch(num_rows, batch_rows)
-    order, order_epoch = None, -1
-    for step in range(first_step, total_steps):
-        epoch, place = divmod(step, per_epoch)
-        if order is None or epoch != order_epoch:
-            order, order_epoch = epoch_order(num_rows, seed, epoch), epoch
-        rows = order[place * batch_rows : (place + 1) * batch_rows]
+    for step in steps:
+        rows = step.rows
         mine = _share(rows, rank, world, group_rows)
         filler = len(mine) == 0
         if lengths is not None and micro_batch_rows is not None:
-            mine = _like_lengths(mine, lengths, group_rows)
-        pieces = micro_batches(rows[:1] if filler else mine, micro_batch_rows or batch_rows)
+            mine = _like_lengths(mine, lengths(mine), group_rows)
+        pieces = micro_batches(rows[:1] if filler else mine, micro_batch_rows or len(rows))
         batches = [make_batch(piece.tolist(), filler) for piece in pieces]
         share = torch.stack([count(batch) for batch in batches]).sum(0)
         for i, batch in enumerate(batches):
-            yield MicroBatch(step, epoch, batch, i == len(batches) - 1, share if i == 0 else None)
+            last = i == len(batches) - 1
+            yield MicroBatch(step.step, step.epoch, batch, last, share if i == 0 else None)
 
 
 def _share(rows: Rows, rank: int, world: int, group_rows: int) -> Rows:
@@ -104,5 +121,5 @@ def _like_lengths(rows: Rows, lengths: NDArray[np.int64], group_rows: int) -> Ro
     """Groups in the order of their longest row; one that is not full stays the last."""
     full = len(rows) - len(rows) % group_rows
     groups = rows[:full].reshape(-1, group_rows)
-    order = np.argsort(lengths[groups].max(1), kind="stable")
+    order = np.argsort(lengths[:full].reshape(-1, group_rows).max(1), kind="stable")
     return np.concatenate([groups[order].reshape(-1), rows[full:]])

@@ -1,9 +1,8 @@
 """The rows that a configuration names."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from raydistill.config import DistillConfig
 from raydistill.config.ensemble import RoutingWeighting
@@ -15,17 +14,20 @@ from raydistill.config.task import (
     TaskSection,
 )
 from raydistill.data import (
+    SPLIT_NAMES,
     TAGGED_SUFFIXES,
+    Origin,
     Routes,
     Split,
     TaggedColumns,
     Targets,
+    find_dataset_splits,
     find_splits,
     load_splits,
     load_tagged_splits,
 )
-from raydistill.data.sources import SPLIT_NAMES
 from raydistill.errors import ConfigError, Fault
+from raydistill.filesystems import shown_uri
 
 __all__ = ["load_data", "targets_of"]
 
@@ -38,33 +40,10 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     Raises:
         ConfigError: Every fault of every file.
     """
-    data, task = config.data, config.task
-    faults: list[Fault] = []
-    files: dict[str, list[Path]] = {}
-    if data.folder is not None:
-        try:
-            folder, tagged = Path(data.folder).expanduser(), isinstance(task, TaggingTask)
-            known = {"suffixes": TAGGED_SUFFIXES} if tagged else {}
-            found = find_splits(folder, path_in_config="data.folder", **known)
-        except ConfigError as error:
-            faults += error.faults
-        else:
-            files = {name: [path] for name, path in found.items()}
-        if all(isinstance(loss, HardLoss) for loss in config.losses):
-            files.pop("unlabelled", None)  # nothing would be learnt from it
-    for name in SPLIT_NAMES:
-        written = getattr(data, name)
-        if written is not None:
-            paths = [written] if isinstance(written, str) else written
-            files[name] = [Path(path).expanduser() for path in paths]
-    if "train" not in files and not faults:
-        where = f": {data.folder} holds no file named train." if data.folder else "."
-        faults.append(
-            Fault("data.train", f"is missing{where}", rests_on=("data.train", "data.folder"))
-        )
+    files, faults = _named_rows(config)
     splits: dict[str, Split] = {}
     try:
-        splits = _load(files, config)
+        splits = _load(config, files)
     except ConfigError as error:
         # Without training rows there are no names of labels: that was said above.
         faults += [f for f in error.faults if "train" in files or f.path != "task.labels"]
@@ -73,7 +52,7 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     return splits
 
 
-def _load(files: Mapping[str, list[Path]], config: DistillConfig) -> dict[str, Split]:
+def _load(config: DistillConfig, files: Mapping[str, Sequence[Origin]]) -> dict[str, Split]:
     task = config.task
     if isinstance(task, TaggingTask):
         labels = None if task.labels is None else tuple(task.labels)
@@ -86,8 +65,53 @@ def _load(files: Mapping[str, list[Path]], config: DistillConfig) -> dict[str, S
         label=task.label,
         labels=task.labels,
         routes=_routes(config),
+        streaming=config.data.streaming,
         targets=targets_of(task),
     )
+
+
+def _named_rows(config: DistillConfig) -> tuple[dict[str, list[Origin]], list[Fault]]:
+    """Split name to what is read for it."""
+    data, faults = config.data, list[Fault]()
+    files: dict[str, list[Origin]] = {}
+    if data.folder is not None:
+        try:
+            known = {"suffixes": TAGGED_SUFFIXES} if isinstance(config.task, TaggingTask) else {}
+            found = find_splits(data.folder, path_in_config="data.folder", **known)
+        except ConfigError as error:
+            faults += error.faults
+        else:
+            files = {name: [file.uri] for name, file in found.items()}
+    if data.dataset is not None:
+        try:
+            parts = find_dataset_splits(
+                data.dataset,
+                config=data.config,
+                revision=data.revision,
+                splits={str(name): split for name, split in data.splits.items()},
+                needs_train=data.train is None,
+                streaming=data.streaming,
+            )
+        except ConfigError as error:
+            faults += error.faults
+        else:
+            files = {name: [part] for name, part in parts.items()}
+    if all(isinstance(loss, HardLoss) for loss in config.losses):
+        files.pop("unlabelled", None)  # nothing would be learnt from it
+    for name in SPLIT_NAMES:
+        written = getattr(data, name)
+        if written is not None:
+            files[name] = [written] if isinstance(written, str) else [*written]
+    if "train" not in files and not faults:
+        where = f": {shown_uri(data.folder)} holds no file named train." if data.folder else "."
+        faults.append(
+            Fault(
+                "data.train",
+                f"is missing{where}",
+                rests_on=("data.train", "data.folder", "data.dataset"),
+            )
+        )
+    return files, faults
 
 
 def targets_of(task: TaskSection) -> Targets | None:

@@ -58,7 +58,8 @@ def manifest_of(
     """
     tree: dict[str, Any] = {
         "run": {"seed": config.run.seed},
-        "data": {name: split.fingerprint for name, split in splits.items() if name != "test"},
+        "data": {name: split.fingerprint for name, split in splits.items() if name != "test"}
+        | ({"shuffle_rows": config.data.shuffle_rows} if config.data.streaming else {}),
         "task": {"kind": config.task.kind, "labels": list(splits["train"].labels)},
         "student": config.student.model_dump(mode="json", exclude={"model"})
         | {"weights": weights.get("student")},

@@ -10,7 +10,7 @@ from raydistill.config import DistillConfig, parse_config
 from raydistill.config.faults import in_order, without_echoes
 from raydistill.config.rules import needs_inside
 from raydistill.config.task import EXCLUSIVE, HEADS, METRICS
-from raydistill.data import Split, any_label, labels_seen
+from raydistill.data import Split, Stream, any_label, labels_seen
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, ModelTraits, read_traits
 from raydistill.objective import ObjectivePlan
@@ -70,9 +70,16 @@ class Prepared:
     counted: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def num_train_rows(self) -> int:
-        """Labelled and unlabelled rows of an epoch."""
-        return sum(self.splits[n].num_rows for n in ("train", "unlabelled") if n in self.splits)
+    def num_train_rows(self) -> int | None:
+        """Labelled and unlabelled rows of an epoch; None: a stream."""
+        return _train_rows(self.splits)
+
+    @property
+    def stream(self) -> Stream | None:
+        """What is trained on, if its rows are read while they are used."""
+        parts = [self.splits[n].stream for n in ("train", "unlabelled") if n in self.splits]
+        streams = [stream for stream in parts if stream is not None]
+        return Stream.joined(streams) if streams else None
 
     @property
     def model_folders(self) -> dict[str, Path]:
@@ -81,6 +88,12 @@ class Prepared:
         if self.student.words is None:
             named["student"] = self.student.source
         return {n: Path(s.location) for n, s in named.items() if Path(s.location).is_dir()}
+
+    @property
+    def files_everywhere(self) -> dict[str, Path]:
+        """What every machine must see: folders of models, and files of a stream."""
+        files = self.stream.files if self.stream else []
+        return {**self.model_folders, **{f"data.train ({file})": file for file in files}}
 
     def row_bytes(self, name: str) -> int:
         """Most bytes of a teacher's answer to one row."""
@@ -174,8 +187,7 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
     weights = {name: weights_fingerprint(source) for name, source in sources.items()}
     if (start := start_of(plan)) is not None:
         weights["student"] = start
-    rows = sum(splits[n].num_rows for n in ("train", "unlabelled") if n in splits)
-    steps = plan_steps(config.training, rows)
+    steps = plan_steps(config.training, _train_rows(splits))
     try:
         stages = plan_stages(config.stages, steps.total, len(config.losses))
     except ValueError as error:
@@ -204,6 +216,12 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
         ),
         [],
     )
+
+
+def _train_rows(splits: Mapping[str, Split]) -> int | None:
+    counts = [splits[name].num_rows for name in ("train", "unlabelled") if name in splits]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _labels(config: DistillConfig, splits: Mapping[str, Split] | None) -> tuple[str, ...] | None:

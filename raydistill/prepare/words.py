@@ -128,7 +128,7 @@ def _map_teacher(side: _Side, name: str, found: MappedWords) -> None:
         return
     for split in trained:
         rows = found.splits[split]
-        lists = [unmapped[split].get(row, []) for row in range(rows.num_rows)]
+        lists = [unmapped[split].get(row, []) for row in range(rows.table.num_rows)]
         column = pa.array(lists, pa.list_(pa.int32()))
         table = rows.table.append_column(f"{UNMAPPED}{name}", column)
         found.splits[split] = replace(rows, table=table)
@@ -152,7 +152,7 @@ def _unmapped(side: _Side, split: Split) -> dict[int, list[int]]:
     """Words without a piece, by row; rows where all have one are left out."""
     column = split.table["words"]
     found: dict[int, list[int]] = {}
-    for begin in range(0, split.num_rows, _ROWS):
+    for begin in range(0, split.table.num_rows, _ROWS):
         rows = column.slice(begin, _ROWS).to_pylist()
         lost = unmapped_words(side.tokenizer, rows, side.cut)
         found |= {begin + row: words for row, words in enumerate(lost) if words}

@@ -1,4 +1,4 @@
-"""Where a store lies: a local folder, or whatever Arrow's filesystems reach (s3://, gs://, hdfs://)."""
+"""Where a store lies: a local folder, or another filesystem (s3://, gs://, hdfs://)."""
 
 import os
 import re
@@ -11,10 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-__all__ = ["PLACE_ERRORS", "Entry", "Place", "first_line", "place_faults", "uri_faults"]
+from raydistill.filesystems import PLACE_ERRORS, first_line, located
 
-PLACE_ERRORS = (OSError, pa.ArrowException)
-"""What a filesystem raises that cannot be reached, read or written."""
+__all__ = ["Entry", "Place", "place_faults", "uri_faults"]
 
 _COPY = 1 << 24  # bytes at once from an object store
 _UNFINISHED = ".tmp"
@@ -54,13 +53,13 @@ class Place:
     """A folder of immutable files.
 
     Args:
-        uri: A folder, or a URI of a filesystem that Arrow knows.
+        uri: A folder, or a URI, see :mod:`raydistill.filesystems`.
         filesystem: Instead of the URI's own; then ``uri`` is a path in it.
     """
 
     def __init__(self, uri: str, filesystem: fs.FileSystem | None = None) -> None:
         self.uri = uri
-        self._fs, self._base = _located(uri) if filesystem is None else (filesystem, uri)
+        self._fs, self._base = located(uri) if filesystem is None else (filesystem, uri)
         self.is_local = isinstance(self._fs, fs.LocalFileSystem)
 
     def _path(self, path: str) -> str:
@@ -172,12 +171,6 @@ class Place:
                 return
 
 
-def _located(uri: str) -> tuple[fs.FileSystem, str]:
-    if "://" in uri:
-        return fs.FileSystem.from_uri(uri)  # type: ignore[no-any-return]
-    return fs.LocalFileSystem(), str(Path(uri).expanduser().resolve())
-
-
 def uri_faults(uri: str) -> list[str]:
     """Why no store can be looked for there; each continues a sentence.
 
@@ -186,8 +179,10 @@ def uri_faults(uri: str) -> list[str]:
     """
     if not uri.strip():
         return ["must be a folder or a URI, got an empty text."]
+    if uri.startswith("memory://"):
+        return [f"must be seen by all processes, got {uri}, which is another in each."]
     try:
-        filesystem, base = _located(uri)
+        filesystem, base = located(uri)
         if not base.strip("/") and not isinstance(filesystem, fs.LocalFileSystem):
             return [f"must name a bucket or host and a folder in it, got {uri}."]
         filesystem.get_file_info(base)
@@ -204,7 +199,7 @@ def place_faults(uri: str) -> list[str]:
     """
     if faults := uri_faults(uri):
         return faults
-    filesystem, base = _located(uri)
+    filesystem, base = located(uri)
     if not isinstance(filesystem, fs.LocalFileSystem):
         return []
     there = next(folder for folder in (Path(base), *Path(base).parents) if folder.exists())
@@ -213,12 +208,6 @@ def place_faults(uri: str) -> list[str]:
     if not os.access(there, os.W_OK | os.X_OK):
         return [f"must be a folder that can be written, got {uri}; {there} is read-only for you."]
     return []
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, as a part of a sentence."""
-    lines = str(error).splitlines()
-    return lines[0].strip().rstrip(".") if lines else type(error).__name__
 
 
 def _mapped(path: str) -> pa.Buffer:

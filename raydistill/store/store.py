@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raydistill.filesystems import first_line
 from raydistill.signals import Ask, TeacherSignal
 from raydistill.store.block import Block, Pick, encode_signal, read_signal
 from raydistill.store.codecs import Codecs
@@ -23,7 +24,7 @@ from raydistill.store.eviction import evict
 from raydistill.store.index import Index
 from raydistill.store.keys import Shelf, part_names
 from raydistill.store.opened import OpenedSegment
-from raydistill.store.place import Place, first_line
+from raydistill.store.place import Place
 from raydistill.store.segment import SUFFIX, SegmentError, content_name, pack_segment
 from raydistill.store.waiting import Added, Waiting, joined
 

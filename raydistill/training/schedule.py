@@ -8,6 +8,8 @@ from raydistill.data.order import steps_per_epoch
 
 __all__ = ["Steps", "learning_rate_factor", "plan_steps"]
 
+_EVALUATIONS = 10  # of a run that has no epochs
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -15,13 +17,13 @@ class Steps:
 
     Attributes:
         total: Steps of the run.
-        per_epoch: Steps of one pass.
+        per_epoch: Steps of one pass; None: of a stream nobody knows.
         evaluate_every: Evaluate after so many, and after the last.
         checkpoint_every: Save after so many, and whenever evaluated.
     """
 
     total: int
-    per_epoch: int
+    per_epoch: int | None
     evaluate_every: int
     checkpoint_every: int
 
@@ -34,8 +36,13 @@ class Steps:
         return done % self.checkpoint_every == 0 or self.evaluate_at(done)
 
 
-def plan_steps(training: TrainingSection, num_rows: int) -> Steps:
-    """Resolve epochs and steps for a number of rows."""
+def plan_steps(training: TrainingSection, num_rows: int | None) -> Steps:
+    """Resolve epochs and steps for a number of rows; None: a stream, which `max_steps` ends."""
+    if num_rows is None:
+        assert training.max_steps is not None
+        evaluate = training.evaluate_every_steps or -(-training.max_steps // _EVALUATIONS)
+        save = training.checkpoint_every_steps or evaluate
+        return Steps(training.max_steps, None, evaluate, save)
     per_epoch = steps_per_epoch(num_rows, training.batch_rows)
     total = training.epochs * per_epoch
     if training.max_steps is not None:

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -14,13 +14,25 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from raydistill.config.training import PipelineSection, TrainingSection
+from raydistill.data import Stream
+from raydistill.data.order import Rows
 from raydistill.evaluation.evaluator import metrics_of
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.objective import Moment, Objective, ObjectivePlan
-from raydistill.pipeline import Fed, Feed, Window, copied_ahead, plan_micro_batches
+from raydistill.pipeline import (
+    Fed,
+    Feed,
+    StepRows,
+    StreamedRows,
+    Window,
+    copied_ahead,
+    plan_micro_batches,
+    table_steps,
+)
 from raydistill.schedules import stage_at
 from raydistill.tasks import TextTask, task_of
 from raydistill.teachers.line import TeacherLine, open_source
@@ -56,7 +68,8 @@ class WorkerJob:
         pipeline: The section.
         steps: When what happens.
         teachers: By name.
-        train: Reference to the training table.
+        train: Reference to the training table, or a stream.
+        shuffle_rows: How many rows of a stream are mixed at a time.
         validation: Reference to the validation table, or None.
         labels: Of the task.
         max_bytes_ahead: Of this worker.
@@ -76,6 +89,7 @@ class WorkerJob:
     steps: Steps
     teachers: Mapping[str, TeacherLine]
     train: Any
+    shuffle_rows: int
     validation: Any
     labels: tuple[str, ...]
     max_bytes_ahead: int
@@ -115,6 +129,7 @@ class _Worker:
         student = make_student(job.student, self.tokenizer, matrix)
         self.core = StudentModule(student, Objective(job.objective), job.training.precision)
         self.core.train()
+        self.trainable = [p for p in student.parameters() if p.requires_grad]
         self.module = parallelize(
             self.core,
             device=self.device,
@@ -134,6 +149,10 @@ class _Worker:
         training = self.job.training
         self.stage = stage_at(self.job.objective.stages, step)
         self.frozen = frozen_parameters(self.core, self.stage)
+        if self.world == 1:  # DDP expects a gradient of each; here it need not be computed
+            frozen = set(self.frozen)
+            for parameter in self.trainable:
+                parameter.requires_grad_(parameter not in frozen)
         self.optimizer = build_optimizer(self.core, training, self.stage)
         self.scheduler = build_scheduler(self.optimizer, training, self.stage.steps)
 
@@ -233,9 +252,6 @@ class _Worker:
 
     def _feed(self) -> Feed:
         job = self.job
-        task = task_of(
-            job.objective.task, ray.get(job.train), job.labels, tuple(job.objective.columns)
-        )
         sources = {
             name: open_source(name, line, offset=self.rank, say=self.recorder.say)
             for name, line in job.teachers.items()
@@ -244,24 +260,43 @@ class _Worker:
             for name, source in sources.items():
                 if (said := source.describe()) is not None:
                     self.recorder.described(name, said)
+        data, steps, lengths = self._steps()
         plan = plan_micro_batches(
-            num_rows=task.num_rows,
-            batch_rows=job.training.batch_rows,
+            steps,
             micro_batch_rows=job.training.micro_batch_rows,
-            seed=job.seed,
             rank=self.rank,
             world=self.world,
-            first_step=self.progress.step,
-            total_steps=job.steps.total,
-            make_batch=lambda rows, filler: task.batch(
+            make_batch=lambda rows, filler: data.batch(
                 rows, self.tokenizer, job.student.max_tokens, filler=filler
             ),
             count=self.core.objective.counts,
-            lengths=task.lengths(),
+            lengths=lengths,
             group_rows=job.group_rows,
         )
         window = Window(job.pipeline.batches_ahead, job.max_bytes_ahead, job.row_bytes)
         return Feed(plan, sources, job.objective.asks_at, window)
+
+    def _steps(
+        self,
+    ) -> tuple[TextTask | StreamedRows, Iterator[StepRows], Callable[[Rows], NDArray[np.int64]]]:
+        """The rows to train on, which of them come when, and how long they are."""
+        job, first, total = self.job, self.progress.step, self.job.steps.total
+        batch_rows, seed = job.training.batch_rows, job.seed
+        if isinstance(job.train, Stream):
+            streamed = StreamedRows(
+                job.train,
+                kind=job.objective.task,
+                batch_rows=batch_rows,
+                window_rows=job.shuffle_rows,
+                seed=seed,
+            )
+            return streamed, streamed.steps(first, total), streamed.lengths
+        teachers = tuple(job.objective.columns)
+        task = task_of(job.objective.task, ray.get(job.train), job.labels, teachers)
+        steps = table_steps(
+            task.num_rows, batch_rows=batch_rows, seed=seed, first_step=first, total_steps=total
+        )
+        return task, steps, task.lengths().__getitem__
 
     def _agree_to_stop(self) -> bool:
         """Whether the user asked to stop; all workers hear the same at the same step."""

@@ -54,7 +54,7 @@ def test_sound_settings_have_no_faults():
     assert config.losses[1].temperature == 2.0
 
 
-KINDS = "attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, contrastive, cos, cross_entropy, custom, decoupled_kd, dist, embedding_cos, embedding_mse, forward_kl, fsp, hidden_mse, jensen_shannon, layer_attention, logit_mse, nst, pkd, relation_kl, reverse_kl, rkd_angle, rkd_distance, soft_cross_entropy, total_variation, vid"
+KINDS = "attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, binary_cross_entropy, binary_forward_kl, binary_soft_cross_entropy, contrastive, cos, cross_entropy, custom, decoupled_kd, dist, embedding_cos, embedding_mse, forward_kl, fsp, hidden_mse, jensen_shannon, layer_attention, logit_mse, mse, nst, pkd, relation_kl, reverse_kl, rkd_angle, rkd_distance, soft_cross_entropy, total_variation, vid"
 PAIRS = "must be a list of pairs [student, teacher], one of all, last, uniform, every_2, every_3, …, or a map from teachers to such, got"
 ONE_FAULT = [
     ("losses", [{"kind": "hidden_mse", "layers": 7}], f"losses.0.layers {PAIRS} 7."),
@@ -91,6 +91,7 @@ ONE_FAULT = [
     ("losses", [{"kind": "custom", "target": "nowhere"}], "losses.0.target must look like package.module:function, got 'nowhere'."),
     ("losses", [{"kind": "custom", "target": "a:b", "needs": "hidden"}], "losses.0.layers is needed with needs: hidden."),
     ("balancing", {"kind": "relative", "main": 7}, "balancing.main must be the place of a term, 0 to 1, got 7."),
+    ("stages", [{"share": 1, "losses": [0, 1]}], "stages.0.name is missing."),
     ("stages", [{"name": "a", "share": 0.5, "losses": [0, 1]}], "stages must have shares above 0 that sum to 1, got 0.5."),
     ("stages", [{"name": "a", "share": 1, "losses": [0, 1, 2]}], "stages.0.losses must be places of terms, 0 to 1, got 2."),
     ("stages", [{"name": "a", "share": 1, "losses": [0]}], "losses.1 belongs to no stage. Name it in one, or remove it."),
@@ -124,9 +125,9 @@ ONE_FAULT = [
     ("training__num_workers", 64, "training.num_workers must not exceed training.batch_rows = 32: the global batch is divided among them, got 64."),
     ("training__gpus_per_worker", 1.5, "training.gpus_per_worker must be a share of one GPU, or a whole number of GPUs, got 1.5."),
     ("pipeline__max_bytes_ahead", "aut", "pipeline.max_bytes_ahead must be a number of bytes, 1 or more, or auto, got 'aut'."),
-    ("data", {}, "data names no rows to train on: give folder or train."),
-    ("data__train", 5, "data.train must be a path or a list of paths, got 5."),
-    ("data__train", [], "data.train must be a path or a list of paths, got []."),
+    ("data", {}, "data names no rows to train on: give folder, dataset or train."),
+    ("data__train", 5, "data.train must be a path, URI or pattern, or a list of them, got 5."),
+    ("data__train", [], "data.train must be a path, URI or pattern, or a list of them, got []."),
     ("task__labels", [False, "yes"], "task.labels.0 must be text, got false. Put it in quotes."),
     ("task__labels", ["one"], "task.labels must hold at least 2 items, got 1."),
     ("teachers__a.b", {"model": "x"}, "teachers.a.b must begin with a letter or digit and hold nothing but those and _ -, got 'a.b'."),

@@ -6,10 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raydistill.data import readers
+from raydistill.data.files import DataFile
+from raydistill.data.folder import find_splits
 from raydistill.data.labels import read_labels
+from raydistill.data.readers import cells, csv_rows, json_rows
+from raydistill.data.readers.reading import Reading
 from raydistill.data.routes import Routes
-from raydistill.data.sources import find_splits, load_split, load_splits
+from raydistill.data.sources import load_split
+from raydistill.data.splits import load_splits
 from raydistill.errors import ConfigError
 
 TEXTS = ["123", "null", "2020-01-01", "NA", 'a "b", c', "été — 😀", "true", " x ", "1e5"]
@@ -129,10 +133,10 @@ def test_fast_and_careful_reader_agree(texts, suffix, tmp_path, monkeypatch):
     """Readers that differ make a file's meaning depend on its size or an unrelated row."""
     rows = [{"label": "a", "text": text} for text in texts]
     path = write(tmp_path / f"rows.{suffix}", jsonl(rows) if suffix == "jsonl" else csv_of(rows))
-    source = readers._Source(path, {"text": "text", "label": "label"}, "data.train")
+    source = Reading(DataFile(str(path)), {"text": "text", "label": "label"}, "data.train")
     reads = {
-        "jsonl": (readers._json_fast, readers._json_careful),
-        "csv": (readers._csv_fast, readers._csv_careful),
+        "jsonl": (json_rows.json_fast, json_rows.json_careful),
+        "csv": (csv_rows.csv_fast, csv_rows.csv_careful),
     }[suffix]
     fast, careful = (
         {role: cells.to_pylist() for role, cells in read(source).items()} for read in reads
@@ -144,7 +148,7 @@ def test_fast_and_careful_reader_agree(texts, suffix, tmp_path, monkeypatch):
 
 def test_load_split_reads_rows_longer_than_a_block(tmp_path):
     """Arrow's blocks must not bound the length of a text."""
-    long = "x" * (readers._BLOCK_BYTES[0] + 10)
+    long = "x" * (cells.BLOCK_BYTES[0] + 10)
     rows = [{"text": text, "label": "a"} for text in ("short", long)]
     for path in (
         write(tmp_path / "rows.jsonl", jsonl(rows)),
@@ -558,7 +562,7 @@ def test_load_splits_without_train_needs_names(tmp_path):
 
 def test_what_comes_late_in_a_file_is_read_with_the_same_care(tmp_path):
     """Types guessed from the first rows alone lose or break the thousandth."""
-    rows = [{"text": f"{number}", "label": 0} for number in range(readers._PEEK_ROWS + 5)]
+    rows = [{"text": f"{number}", "label": 0} for number in range(json_rows.PEEK_ROWS + 5)]
     mixed = jsonl([*rows, {"text": "x", "label": "b"}])
     split = load(write(tmp_path / "mixed.jsonl", mixed), labels=["a", "b"])
     assert split.table["label"].to_pylist() == [0] * len(rows) + [1]

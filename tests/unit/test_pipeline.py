@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.pipeline import Feed, MicroBatch, Window, plan_micro_batches
+from raydistill.pipeline import Feed, MicroBatch, Window, plan_micro_batches, table_steps
 from raydistill.signals import Ask, Request, TeacherSignal, pack_signal
 from raydistill.tasks import Batch
 from raydistill.teachers.source import Source
@@ -26,7 +26,11 @@ def make_plan(**changes: Any) -> list[MicroBatch]:
         "world": 1, "first_step": 0, "total_steps": 6, "make_batch": make_batch,
         "count": lambda batch: torch.tensor([batch.num_rows]).double(),
     }  # fmt: skip
-    return list(plan_micro_batches(**{**options, **changes}))
+    options |= changes
+    order = {
+        name: options.pop(name) for name in ("batch_rows", "seed", "first_step", "total_steps")
+    }
+    return list(plan_micro_batches(table_steps(options.pop("num_rows"), **order), **options))
 
 
 def counted(item: MicroBatch) -> list[int]:
@@ -110,8 +114,8 @@ def test_the_plan_makes_no_batch_before_its_time() -> None:
         return make_batch(rows, filler)
 
     plan = plan_micro_batches(
-        num_rows=1000, batch_rows=4, micro_batch_rows=2, seed=0, rank=0, world=1, first_step=0,
-        total_steps=250, make_batch=note, count=lambda b: torch.zeros(1),
+        table_steps(1000, batch_rows=4, seed=0, first_step=0, total_steps=250),
+        micro_batch_rows=2, rank=0, world=1, make_batch=note, count=lambda b: torch.zeros(1),
     )  # fmt: skip
     next(plan)
     assert len(made) == 2

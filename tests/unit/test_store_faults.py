@@ -316,7 +316,7 @@ def test_top_k_of_classes_that_are_ruled_out_stays_a_distribution() -> None:
     ("uri", "said"),
     [
         ("", "got an empty text"),
-        ("foo://bar", "got foo://bar (Unrecognized filesystem type"),
+        ("foo://bar", "got foo://bar (no filesystem is known for foo://"),
         ("s3://", "must name a bucket or host and a folder in it, got s3://"),
         ("hdfs://x/y", "got hdfs://x/y ("),
     ],

@@ -428,7 +428,7 @@ ROUTED = {"kind": "routing", "column": "language", "others": "all"}
 COMBINED = [
     (kind, options, combine)
     for kind, options in CASES
-    if kind not in ("cross_entropy", "custom")
+    if kind not in ("cross_entropy", "binary_cross_entropy", "mse", "custom")
     for combine in ("probabilities", "logits", "losses")
     if combine == "probabilities" or "logits" in CATALOG[kind].needs
 ]

@@ -1,0 +1,88 @@
+"""The splits of a folder, by the names of its files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyarrow import fs
+
+from raydistill.data.files import (
+    SPLIT_NAMES,
+    SPLIT_STEMS,
+    SUFFIXES,
+    DataFile,
+    find_folder,
+    join_uri,
+    local_path,
+    nearest_name,
+    unreachable,
+)
+from raydistill.errors import ConfigError, Fault
+from raydistill.filesystems import PLACE_ERRORS, is_uri, shown_uri
+
+__all__ = ["find_splits"]
+
+
+def find_splits(
+    folder: str | Path, *, path_in_config: str = "data", suffixes: Sequence[str] = SUFFIXES
+) -> dict[str, DataFile]:
+    """The files of a folder that are splits by their names: ``train.jsonl``, ``dev.csv``, ….
+
+    Args:
+        folder: Path or URI; looked into, not below. ``dev``, ``valid`` and ``val`` are validation.
+        path_in_config: The subject of faults.
+        suffixes: Of files that can be read.
+
+    Returns:
+        Split name to file, in the order train, unlabelled, validation, test; those there are.
+
+    Raises:
+        ConfigError: No such folder, no split in it, or two files for one split.
+    """
+    uri = local_path(str(folder))
+    shown = shown_uri(uri)
+    there = _listed(uri, path_in_config)
+    files = [file for file in there if file.suffix in suffixes]
+    found = {
+        name: [file for file in files if Path(file.name).stem.lower() in SPLIT_STEMS[name]]
+        for name in SPLIT_NAMES
+    }
+    faults = [
+        Fault(
+            path_in_config,
+            f"must have one file for {name} in {shown}, got "
+            f"{', '.join(file.name for file in matching)}. "
+            f"Remove all but one, or name the files: {path_in_config}.{name}.",
+        )
+        for name, matching in found.items()
+        if len(matching) > 1
+    ]
+    if not any(found.values()):
+        named = ", ".join(file.name for file in there[:10]) or "nothing"
+        stems = ", ".join(SPLIT_NAMES)
+        faults.append(
+            Fault(
+                path_in_config,
+                f"must hold files named {stems} with a suffix out of {', '.join(suffixes)}, "
+                f"got {named} in {shown}.",
+            )
+        )
+    if faults:
+        raise ConfigError(faults)
+    return {name: matching[0] for name, matching in found.items() if matching}
+
+
+def _listed(uri: str, path_in_config: str) -> Sequence[DataFile]:
+    """What lies in a folder, by name."""
+    address, _, query = uri.partition("?") if is_uri(uri) else (uri, "", "")
+    try:
+        filesystem, base = find_folder(uri)
+        if filesystem.get_file_info(base).type == fs.FileType.Directory:
+            infos = filesystem.get_file_info(fs.FileSelector(base))
+            return [
+                DataFile(join_uri(address, name, query))
+                for name in sorted(info.base_name for info in infos if info.is_file)
+            ]
+    except PLACE_ERRORS as error:
+        raise ConfigError([unreachable(path_in_config, uri, error)]) from error
+    near = "" if is_uri(uri) else nearest_name(Path(uri))
+    raise ConfigError.of(path_in_config, f"must be an existing folder, got {shown_uri(uri)}.{near}")

@@ -1,0 +1,149 @@
+"""The parts of a split: files and splits of data sets, each as columns of text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from raydistill.data.checks import require_text, setting_of, text_notes
+from raydistill.data.files import SUFFIXES, DataFile, find_files
+from raydistill.data.hub import DatasetSplit
+from raydistill.data.readers import Cells, Columns, Wanted, read_columns
+from raydistill.data.routes import Routes
+from raydistill.data.targets import Targets
+from raydistill.errors import ConfigError, Fault
+from raydistill.filesystems import PLACE_ERRORS, first_line
+
+__all__ = ["TEXTS", "Origin", "Part", "Parts", "find_parts", "joined", "read_parts", "roles_of"]
+
+Origin = str | Path | DatasetSplit
+"""Path, URI, pattern, or a split of a data set."""
+Part = DataFile | DatasetSplit
+TEXTS = ("text", "text_pair")
+"""Roles of columns that teachers and student read."""
+
+
+@dataclass
+class Parts:
+    """What was read of a split.
+
+    Attributes:
+        columns: Name of a part and its columns by role, in the order of the rows.
+        faults: What is wrong.
+        notes: What may be meant but should be known.
+    """
+
+    columns: list[tuple[str, Columns]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def num_rows(self) -> int:
+        """Of all parts."""
+        return sum(len(columns["text"]) for _, columns in self.columns)
+
+
+def roles_of(
+    name: str,
+    *,
+    text: str,
+    text_pair: str | None,
+    label: str | None,
+    routes: Routes | None,
+    targets: Targets | None,
+) -> Wanted:
+    """Role to column, of those that a split has."""
+    wanted = {
+        "text": text,
+        "text_pair": text_pair,
+        "label": None if name == "unlabelled" or targets is not None else label,
+        "route": routes.column if routes is not None else None,
+    }
+    roles = {role: column for role, column in wanted.items() if column is not None}
+    return roles | (targets.columns if targets is not None and name != "unlabelled" else {})
+
+
+def find_parts(
+    paths: Sequence[Origin], path_in_config: str, suffixes: Sequence[str] = SUFFIXES
+) -> tuple[list[Part], list[Fault]]:
+    """All parts that are named, and why some are not there.
+
+    Args:
+        paths: As the configuration has them.
+        path_in_config: The subject of faults.
+        suffixes: Of files that can be read.
+    """
+    found: list[Part] = []
+    faults: list[Fault] = []
+    if not paths:
+        faults.append(Fault(path_in_config, "must name at least one file, got none."))
+    for path in paths:
+        if isinstance(path, DatasetSplit):
+            found.append(path)
+            continue
+        try:
+            found += find_files(path, path_in_config=path_in_config, suffixes=suffixes)
+        except ConfigError as error:
+            faults += error.faults
+    return found, faults
+
+
+def read_parts(
+    parts: Sequence[Part],
+    roles: Wanted,
+    *,
+    cells: Cells,
+    labels: Sequence[str] | None,
+    path_in_config: str,
+) -> Parts:
+    """Each as columns of text, with a fault where a text is missing.
+
+    Args:
+        parts: In the order of the rows.
+        roles: Role to column.
+        cells: What columns of labels hold.
+        labels: Names of the classes, as far as they are known.
+        path_in_config: The subject of faults.
+    """
+    read = Parts()
+    for part in parts:
+        try:
+            columns = _read(part, roles, cells, labels, path_in_config)
+        except ConfigError as error:
+            read.faults += error.faults
+            continue
+        except PLACE_ERRORS as error:
+            why = getattr(error, "strerror", None) or first_line(error)
+            read.faults.append(Fault(path_in_config, f"must be readable, got {part.shown}: {why}."))
+            continue
+        read.columns.append((part.name, columns))
+        for role in [role for role in TEXTS if role in roles]:
+            named = f"column {roles[role]!r} ({setting_of(role)})"
+            read.faults += require_text(
+                columns[role], named=named, path_in_config=path_in_config, file_name=part.name
+            )
+            if isinstance(part, DataFile) and part.suffix == ".tsv":
+                read.notes += text_notes(columns[role], file_name=part.name)
+        if isinstance(part, DatasetSplit) and "label" in roles and labels and cells != "number":
+            read.notes += part.rename_notes(roles["label"], labels)
+    if not read.num_rows and not read.faults:
+        names = ", ".join(name for name, _ in read.columns)
+        message = f"must hold at least one row, got none in {names}."
+        read.faults.append(Fault(path_in_config, message))
+    return read
+
+
+def _read(
+    part: Part, roles: Wanted, cells: Cells, labels: Sequence[str] | None, path_in_config: str
+) -> Columns:
+    if isinstance(part, DatasetSplit):
+        return part.read(roles, labels=labels, path_in_config=path_in_config, cells=cells)
+    return read_columns(part, roles, path_in_config=path_in_config, cells=cells)
+
+
+def joined(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """Columns of text, one behind the other."""
+    return pa.chunked_array(
+        [chunk for column in columns for chunk in column.chunks], type=pa.large_string()
+    )

@@ -1,0 +1,65 @@
+"""Parquet."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydistill.data.readers.cells import Columns, as_texts, type_faults
+from raydistill.data.readers.reading import Reading, Skip
+from raydistill.errors import ConfigError
+from raydistill.filesystems import first_line
+
+__all__ = ["parquet_chunks", "parquet_columns"]
+
+
+def parquet_columns(reading: Reading) -> Columns:
+    """The wanted columns, no others are read."""
+    try:
+        with reading.file.open_anywhere() as opened:
+            file = pq.ParquetFile(opened, pre_buffer=True)
+            table = file.read(columns=_wanted_columns(reading, file))
+            return as_texts(table, reading.wanted, reading.cells)
+    except (pa.ArrowException, OSError) as error:
+        raise reading.refuse(_unreadable(reading, error)) from error
+
+
+def parquet_chunks(reading: Reading, skip: Skip, rows: int) -> Iterator[tuple[int, Columns]]:
+    """Some rows at a time, with the number of the first; groups of rows that are passed over are not read."""
+    try:
+        with reading.file.open_anywhere() as opened:
+            file = pq.ParquetFile(opened)
+            columns, at = _wanted_columns(reading, file), 0
+            for group in range(file.num_row_groups):
+                there = file.metadata.row_group(group).num_rows
+                if skip.left >= there:
+                    at += skip.of(there)
+                    continue
+                for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
+                    table = pa.Table.from_batches([batch])
+                    passed = skip.of(table.num_rows)
+                    if passed < table.num_rows:
+                        rest = table.slice(passed)
+                        yield at + passed, as_texts(rest, reading.wanted, reading.cells)
+                    at += table.num_rows
+    except pa.ArrowException as error:
+        raise reading.refuse(_unreadable(reading, error)) from error
+
+
+def _unreadable(reading: Reading, error: Exception) -> str:
+    return f"must be a readable Parquet file, got {reading.file.name}: {first_line(error)}."
+
+
+def _wanted_columns(reading: Reading, file: pq.ParquetFile) -> list[str]:
+    schema, name = file.schema_arrow, reading.file.name
+    reading.require_columns(schema.names)
+    faults = type_faults(
+        reading.wanted,
+        schema,
+        name=name,
+        path_in_config=reading.path_in_config,
+        cells=reading.cells,
+    )
+    if faults:
+        raise ConfigError(faults)
+    return list(dict.fromkeys(reading.wanted.values()))
