@@ -1,6 +1,7 @@
 """Tags of words: student and teachers of other tokenizers meet at words, whatever a batch is cut into."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,19 @@ def test_answers_do_not_depend_on_their_company(settings: dict[str, Any]) -> Non
         assert np.array_equal(alone.buffer, select_rows(together, row, row + 1).buffer)
     both = teacher.answer(merge_requests([whole.select([3, 1]), whole.select([2])]))
     assert np.array_equal(both.buffer, teacher.answer(whole.select([3, 1, 2])).buffer)
+
+
+def test_onnx_answers_as_torch_does(settings: dict[str, Any]) -> None:
+    """Logits of tokens have one more dimension than the exporter was told of."""
+    pytest.importorskip("onnxruntime")
+    settings["teachers"]["grams"]["backend"] = "onnx"
+    run, ids = Run(settings), [0, 1, 5]
+    plain = LocalTeacher(replace(teacher_settings(run.plan, "grams"), backend="torch"))
+    request = Request(tuple(ids), run.task.texts(ids)[1], run.plan.objective.asks["grams"])
+    one, other = run.teachers["grams"].answer(request), plain.answer(request)
+    assert one.parts.keys() == other.parts.keys()
+    for name in one.parts:
+        torch.testing.assert_close(one.part(name), other.part(name), atol=1e-4, rtol=1e-4)
 
 
 def test_keys_tell_words_from_texts() -> None:

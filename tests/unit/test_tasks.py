@@ -115,7 +115,7 @@ def test_unknown_kinds_and_columns_are_named() -> None:
     """A union that complains once for each branch hides what is wrong."""
     assert lines(task={"kind": "regresion"}) == [
         "task.kind 'regresion' is not known. Known: multi_label_classification, regression, "
-        "text_classification. Did you mean 'regression'?"
+        "tagging, text_classification. Did you mean 'regression'?"
     ]
     assert lines(task={**MULTI, "seperator": ";"}) == [
         "task.seperator is not known. Known: kind, label, labels, separator, text, text_pair. "
