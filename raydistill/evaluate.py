@@ -2,6 +2,7 @@
 
 from raydistill.alignment import in_outputs, output_columns
 from raydistill.config import DistillConfig
+from raydistill.config.task import EXCLUSIVE, HEADS
 from raydistill.errors import ConfigError
 from raydistill.evaluation.evaluator import metrics_of, predict
 from raydistill.models import load_tokenizer, read_traits
@@ -40,10 +41,12 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
     source = resolve_source("--model", model, tracking_uri=config.tracking.uri)
     traits = read_traits("--model", source)
     kind = config.task.kind
-    if wrong := head_faults("--model", source) or meaning_faults("--model", traits, kind):
+    if wrong := head_faults("--model", source, HEADS[kind]) or meaning_faults(
+        "--model", traits, kind
+    ):
         raise ConfigError(wrong)
     try:
-        alone = kind != "text_classification"
+        alone = kind not in EXCLUSIVE
         columns = output_columns(kind, traits.labels, labels, partial=alone)
     except ValueError as error:
         raise ConfigError.of("--model", str(error)) from None
@@ -60,6 +63,7 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
             batch_rows=config.evaluation.batch_rows,
             num_threads=torch.get_num_threads(),
             use_gpu=use_gpu,
+            head=HEADS[kind],
         )
     )
     task = task_of(kind, splits[split].table, labels)

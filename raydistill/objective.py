@@ -26,6 +26,7 @@ from raydistill.config.schedules import (
     RelativeBalancing,
     UncertaintyBalancing,
 )
+from raydistill.config.task import EXCLUSIVE, HEADS
 from raydistill.ensemble import gate_loss
 from raydistill.errors import NotFiniteError
 from raydistill.losses import initial_raw_variance, masked_sum
@@ -65,6 +66,7 @@ from raydistill.terms import (
     label_values,
     labelled_rows,
     learned_key,
+    require_like_words,
     soft_values,
     states_sum,
     temperature_of,
@@ -102,10 +104,12 @@ class Objective(nn.Module):
         self.projections = Projections(plan.projections, seed=plan.seed)
         partial = any(min(columns) < 0 for columns in plan.columns.values())
         self.weighting = TeacherWeighting(plan.weighting, plan.weights, plan.seed, partial=partial)
-        self._exclusive = plan.task == "text_classification"
+        self._exclusive = plan.task in EXCLUSIVE
         self._known = None if self._exclusive else known_columns(plan.columns)
         if not self._exclusive:
             self.weighting.seen.unit = "labels"
+        if HEADS[plan.task] == "words":
+            self.weighting.seen.unit = "words"
         self._last: tuple[Weighed, Tensor, Batch] | None = None
         self.temperatures = nn.ModuleDict()
         self.learned = nn.ParameterDict()
@@ -258,6 +262,8 @@ class Objective(nn.Module):
         """Logits of all teachers in the student's classes, ``[M, B, C]``, and what each counts."""
         if not signals:
             return None, Weighed([])
+        if batch.words is not None:
+            require_like_words(batch, signals)
         place, missing = student.logits.device, -torch.inf if self._exclusive else 0.0
         logits = torch.stack([
             in_outputs(

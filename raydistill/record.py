@@ -140,7 +140,8 @@ class RunRecord:
             tracker.log_artifact(path)
         if config.tracking.registered_model is None:
             return None
-        columns = ["text"] + (["text_pair"] if config.task.text_pair else [])
+        there = self._prepared.splits["train"].table.column_names
+        columns = [name for name in ("text", "text_pair", "words") if name in there]
         first = self._prepared.splits["train"].table.slice(0, 1).to_pylist()[0]
         if isinstance(config.task, RerankingTask):  # whose columns are not those of a file
             columns = [config.task.text, config.task.text_pair]

@@ -1,7 +1,7 @@
 """What makes a teacher comparable with the student: classes, layers, widths.
 
-Reading order: ``labels.py`` (which column is which class; ``independent.py`` where classes do
-not exclude each other, ``scores.py`` where there is one score), ``layers.py`` (which hidden state),
+Reading order: ``labels.py`` (which column is which class; ``tags.py`` of words; ``independent.py`` where
+classes do not exclude each other, ``scores.py`` where there is one score), ``layers.py`` (which hidden state),
 ``projection.py`` (one width -> the other).
 """
 
@@ -16,6 +16,7 @@ from raydistill.alignment.projection import (
     projection_key,
 )
 from raydistill.alignment.scores import in_outputs, score_columns
+from raydistill.alignment.tags import tag_columns
 
 __all__ = [
     "ProjectionKind",
@@ -32,4 +33,5 @@ __all__ = [
     "projection_key",
     "resolve_layer",
     "score_columns",
+    "tag_columns",
 ]

@@ -19,7 +19,7 @@ class Choice(NamedTuple):
 
 CHOICES: tuple[Choice | str, ...] = (
     "Labels",
-    Choice("a class a row", "`cross_entropy`"),
+    Choice("a class a row, or a tag for each word", "`cross_entropy`"),
     Choice("several classes at once, each there or not", "`binary_cross_entropy`"),
     Choice("a number a row", "`mse`"),
     "Teachers' logits",

@@ -17,7 +17,7 @@ SplitName = Literal["train", "unlabelled", "validation", "test"]
 
 
 class DataSection(Section):
-    """Files of rows: JSON lines, JSON, CSV, TSV or Parquet, UTF-8.
+    """Files of rows: JSON lines, JSON, CSV, TSV, Parquet or, of tagged words, CoNLL, UTF-8.
 
     Each is named by a path from the working directory, a URI (s3://, gs://, https://, …), or a pattern
     (`part-*.parquet`, in the order of the names).

@@ -14,7 +14,7 @@ from raydistill.config.schedules import (
     FlswTemperature,
     RelativeBalancing,
 )
-from raydistill.config.task import LOGIT_LOSSES, METRICS
+from raydistill.config.task import EXCLUSIVE, LOGIT_LOSSES, METRICS
 from raydistill.errors import Fault
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _abstain_faults(config: "DistillConfig", base: str, loss: Any) -> list[Fault
     partial = [n for n, t in config.teachers.items() if t.missing_labels == "abstain"]
     by_cosine = isinstance(getattr(loss, "temperature", None), FlswTemperature)
     reads_all = loss.kind == "logit_mse" or by_cosine or getattr(loss, "standardize", False)
-    if config.task.kind != "text_classification" or not (partial and reads_all):
+    if config.task.kind not in EXCLUSIVE or not (partial and reads_all):
         return []
     path = f"{base}.standardize" if getattr(loss, "standardize", False) else base
     return [

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from raydistill.config.losses import CustomLoss, GroupLoss, HardLoss, SoftLoss, on_labels
 from raydistill.config.schedules import CwsmTemperature, FlswTemperature
+from raydistill.config.tagging_rules import tagging_faults
 from raydistill.config.task import (
+    EXCLUSIVE,
     LABEL_LOSSES,
     LOGIT_LOSSES,
     MORE_LABEL_LOSSES,
@@ -22,6 +24,7 @@ _MEANING: dict[TaskKind, str] = {
     "text_classification": "exactly one label a row",
     "multi_label_classification": "a yes or no for each label",
     "regression": "numbers",
+    "tagging": "exactly one tag a word",
     "reranking": "candidates of a query",
 }
 _BY_PROBABILITY = ("confidence", "label_cross_entropy", "agreement", "gate")
@@ -34,6 +37,8 @@ def task_faults(config: "DistillConfig") -> list[Fault]:
         faults += _loss_faults(config, index, loss)
     if config.task.kind == "regression":
         faults += _number_faults(config)
+    if config.task.kind == "tagging":
+        faults += tagging_faults(config)
     return faults
 
 
@@ -77,7 +82,7 @@ def _loss_faults(config: "DistillConfig", index: int, loss: Any) -> list[Fault]:
                 rests_on=(base, "task.kind"),
             )
         ]
-    if kind == "text_classification":
+    if kind in EXCLUSIVE:
         return []
     faults = [
         Fault(

@@ -114,8 +114,8 @@ class TrainingSection(Section):
     select_by: str = "validation/accuracy"
     """Metric that names the best checkpoint; nll and ece are better when smaller, and so are the errors of a
     regression. What is written here is the default of text_classification; of
-    multi_label_classification it is validation/micro_f1, of regression validation/rmse, of reranking
-    validation/ndcg_at_10."""
+    multi_label_classification it is validation/micro_f1, of regression validation/rmse, of tagging
+    validation/f1, of reranking validation/ndcg_at_10."""
     early_stopping: EarlyStopping | None = None
     """Null: train to the end."""
     log_every_steps: PositiveInt = 10

@@ -22,12 +22,15 @@ from raydistill.filesystems import PLACE_ERRORS, is_uri, shown_uri
 __all__ = ["find_splits", "listed_files"]
 
 
-def find_splits(folder: str | Path, *, path_in_config: str = "data") -> dict[str, DataFile]:
+def find_splits(
+    folder: str | Path, *, path_in_config: str = "data", suffixes: Sequence[str] = SUFFIXES
+) -> dict[str, DataFile]:
     """The files of a folder that are splits by their names: ``train.jsonl``, ``dev.csv``, ….
 
     Args:
         folder: Path or URI; looked into, not below. ``dev``, ``valid`` and ``val`` are validation.
         path_in_config: The subject of faults.
+        suffixes: Of files that can be read.
 
     Returns:
         Split name to file, in the order train, unlabelled, validation, test; those there are.
@@ -38,7 +41,7 @@ def find_splits(folder: str | Path, *, path_in_config: str = "data") -> dict[str
     uri = local_path(str(folder))
     shown = shown_uri(uri)
     there = listed_files(uri, path_in_config)
-    files = [file for file in there if file.suffix in SUFFIXES]
+    files = [file for file in there if file.suffix in suffixes]
     found = {
         name: [file for file in files if Path(file.name).stem.lower() in SPLIT_STEMS[name]]
         for name in SPLIT_NAMES
@@ -59,7 +62,7 @@ def find_splits(folder: str | Path, *, path_in_config: str = "data") -> dict[str
         faults.append(
             Fault(
                 path_in_config,
-                f"must hold files named {stems} with a suffix out of {', '.join(SUFFIXES)}, "
+                f"must hold files named {stems} with a suffix out of {', '.join(suffixes)}, "
                 f"got {named} in {shown}.",
             )
         )

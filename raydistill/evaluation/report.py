@@ -46,6 +46,9 @@ __all__ = ["write_report"]
 _SCORES = frozenset(
     {
         "accuracy",
+        "f1",
+        "precision",
+        "recall",
         "micro_f1",
         "macro_f1",
         "exact_match",
@@ -60,6 +63,9 @@ _SCORES = frozenset(
 )
 _NAMES = {
     "accuracy": "Validation accuracy",
+    "f1": "Validation F1 of spans",
+    "precision": "Validation precision of spans",
+    "recall": "Validation recall of spans",
     "micro_f1": "Validation micro F1",
     "macro_f1": "Validation macro F1",
     "mean_average_precision": "Validation mean average precision",
@@ -78,6 +84,7 @@ _NAMES = {
 }
 _FIRST = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
 _OUTPUTS = {
+    "tagging": ("Types", "Type by type"),
     "multi_label_classification": ("Labels", "Label by label"),
     "regression": ("Targets", "Target by target"),
     "reranking": ("Outputs", ""),

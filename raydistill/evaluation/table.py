@@ -178,6 +178,9 @@ class _Column:
 
 
 _COLUMNS = (
+    _Column("F1", "f1", format_score),
+    _Column("Precision", "precision", format_score),
+    _Column("Recall", "recall", format_score),
     _Column("Accuracy", "accuracy", format_score),
     _Column("Micro F1", "micro_f1", format_score),
     _Column("Macro F1", "macro_f1", format_score),
@@ -220,6 +223,7 @@ class Headline:
 
 
 _HEADLINES = (
+    Headline("f1", "F1 of spans", "F1"),
     Headline("accuracy", "Accuracy", "accuracy"),
     Headline("micro_f1", "Micro F1", "micro F1"),
     Headline("ndcg_at_10", "nDCG@10", "nDCG@10"),

@@ -6,7 +6,7 @@ from raydistill.alignment import output_columns
 from raydistill.config import DistillConfig
 from raydistill.config.adversarial import VATSection
 from raydistill.config.ensemble import ValidationWeighting
-from raydistill.config.task import LABEL_LOSSES, LOGIT_LOSSES
+from raydistill.config.task import HEADS, LABEL_LOSSES, LOGIT_LOSSES
 from raydistill.ensemble import normalise_weights, validation_weights
 from raydistill.errors import Fault
 from raydistill.losses import CATALOG
@@ -47,7 +47,7 @@ def plan_objective(
         weights=_weights(config),
         columns=columns,
         asks={
-            name: asked_of(name, matches, section.signal_dtype)
+            name: asked_of(name, matches, section.signal_dtype, HEADS[config.task.kind])
             for name, section in config.teachers.items()
         },
         temperatures=config.ensemble.temperatures,

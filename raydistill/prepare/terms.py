@@ -15,6 +15,7 @@ from raydistill.config.losses import (
     LossSection,
 )
 from raydistill.config.projection import ProjectionSection
+from raydistill.config.task import HEADS
 from raydistill.errors import Fault
 from raydistill.losses import CATALOG, LossEntry
 from raydistill.models import ModelTraits
@@ -79,6 +80,8 @@ def plan_term(
         )
         return TermPlan(term(soft), faults=faults)
     positions: Any = "gram" if loss.kind == "nst" else getattr(loss, "positions", "all")
+    if HEADS[config.task.kind] == "words":
+        positions = "words"
     projection: ProjectionSection | None = getattr(loss, "projection", None)
     plan = TermPlan(term(HardMatch(entry)), faults=faults)
     pairs: list[LayerPair] = []

@@ -10,15 +10,18 @@ from raydistill.tasks.queries import QueryGroups
 from raydistill.tasks.regression import Regression
 from raydistill.tasks.reranking import Reranking
 from raydistill.tasks.rows import TextRows
+from raydistill.tasks.tagging import UNMAPPED, Tagging
 from raydistill.tasks.task import TextTask
 from raydistill.tasks.text_classification import TextClassification
 
 __all__ = [
+    "UNMAPPED",
     "Batch",
     "MultiLabelClassification",
     "QueryGroups",
     "Regression",
     "Reranking",
+    "Tagging",
     "TextClassification",
     "TextRows",
     "TextTask",

@@ -57,6 +57,14 @@ class TextTask(TextRows):
         """Labels of all rows, as in a batch."""
         return self._labels_of(self._table["label"])
 
+    def places(self, rows: Sequence[int]) -> Tensor:
+        """Where the labels of some rows stand among all, ``[n]`` int64: a place for each row."""
+        return torch.tensor(list(rows), dtype=torch.int64)
+
+    def sentences(self) -> Tensor | None:
+        """The row that each label is of, ``[U]``; None: each row has one."""
+        return None
+
     def route(self) -> Tensor | None:
         """Of all rows the place of the one teacher that speaks, ``[N]``, -1: all; None: all everywhere."""
         return _route(self._table)

@@ -37,6 +37,7 @@ from raydistill.terms.weighting import (
     abstaining,
     answering,
 )
+from raydistill.terms.words import require_like_words
 
 __all__ = [
     "AdversarialMatch",
@@ -71,6 +72,7 @@ __all__ = [
     "label_values",
     "labelled_rows",
     "learned_key",
+    "require_like_words",
     "soft_values",
     "states_sum",
     "temperature_of",

@@ -137,7 +137,9 @@ class ObjectivePlan:
         terms = [self.terms[place].match for place in stage_at(self.stages, step).terms]
         if all(_on_labels(match) for match in terms):
             return {}
-        return {name: asked_of(name, terms, ask.dtype) for name, ask in self.asks.items()}
+        return {
+            name: asked_of(name, terms, ask.dtype, ask.logits) for name, ask in self.asks.items()
+        }
 
     @property
     def names(self) -> list[str]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from raydistill.config.training import PipelineSection, TrainingSection
 from raydistill.data import Stream
 from raydistill.data.order import Rows
-from raydistill.evaluation.measures import measure
+from raydistill.evaluation.evaluator import metrics_of
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.objective import Moment, Objective, ObjectivePlan
 from raydistill.pipeline import (
@@ -329,7 +329,7 @@ class _Worker:
                 seed=seed,
             )
             return streamed, streamed.steps(first, total), streamed.lengths
-        table = ray.get(job.train)
+        table, teachers = ray.get(job.train), tuple(job.objective.columns)
         if job.fresh:
             fresh = FreshRows(
                 self._task_of_epoch,
@@ -338,7 +338,7 @@ class _Worker:
                 seed=seed,
             )
             return fresh, fresh.steps(first, total), fresh.lengths
-        task = task_of(job.objective.task, table, job.labels)
+        task = task_of(job.objective.task, table, job.labels, teachers)
         steps = table_steps(
             task.num_rows, batch_rows=batch_rows, seed=seed, first_step=first, total_steps=total
         )
@@ -358,16 +358,15 @@ class _Worker:
         return bool(flag.item())
 
     @torch.no_grad()
-    def _predict(self, table: pa.Table) -> tuple[Tensor, Tensor]:
-        """Logits and labels of a whole table, each worker a slice of it."""
-        task = task_of(self.job.objective.task, table, self.job.labels)
+    def _predict(self, task: TextTask) -> Tensor:
+        """Logits of all rows of a task, or of their words, each worker a slice of them."""
         size = -(-task.num_rows // self.world)
         mine = range(
             min(self.rank * size, task.num_rows), min((self.rank + 1) * size, task.num_rows)
         )
         # Rows of like length share a forward pass; the order is put back below.
         order = mine.start + np.argsort(task.lengths()[mine.start : mine.stop], kind="stable")
-        logits = []
+        logits, places = [], []
         self.core.eval()
         # A sharded student passes forward on all workers or none, so it does for no rows of its own.
         last = size if is_sharded(self.core) else len(order)
@@ -375,27 +374,27 @@ class _Worker:
             rows = order[begin : begin + self.job.eval_rows].tolist()
             batch = task.batch(rows or [0], self.tokenizer, self.job.student.max_tokens)
             answer = self.core.logits(batch.to(self.device)).cpu()
-            logits.append(answer[: len(rows)])
+            places.append(task.places(rows))
+            logits.append(answer[: len(places[-1])])
         self.core.train()
-        part = torch.zeros(len(order), len(self.job.labels))
+        part = torch.zeros(len(task.places(mine)), len(self.job.labels))
         if logits:
-            part[torch.from_numpy(order - mine.start)] = torch.cat(logits)
+            where = torch.cat(places)
+            part[where - (where.min() if len(where) else 0)] = torch.cat(logits)
         if self.world == 1:
-            return part, task.hard_labels()
+            return part
         parts: list[Any] = [None] * self.world
         dist.all_gather_object(parts, part)
-        return torch.cat(parts), task.hard_labels()
+        return torch.cat(parts)
 
     def _evaluate(self) -> bool:
         """Measure on the validation rows, keep the best student; whether to stop early."""
         training = self.job.training
         metrics: dict[str, float] = {}
         if self.job.validation is not None:
-            logits, labels = self._predict(ray.get(self.job.validation))
-            kind, names = self.job.objective.task, self.job.labels
-            queries = task_of(kind, ray.get(self.job.validation), names).queries()
-            values = measure(kind, logits, labels, label_names=names, queries=queries)
-            metrics = {f"validation/{name}": value for name, value in values.items()}
+            table = ray.get(self.job.validation)
+            task = task_of(self.job.objective.task, table, self.job.labels)
+            metrics = metrics_of(self._predict(task), task, "validation")
         name = training.select_by
         patience = training.early_stopping
         if self.stage.end < self.job.steps.total:
