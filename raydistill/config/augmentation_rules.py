@@ -48,7 +48,9 @@ def augmentation_faults(config: "DistillConfig") -> list[Fault]:
 
 
 def _kind_faults(config: "DistillConfig") -> list[Fault]:
-    """What changes texts, or is measured on texts, fits rows of texts with labels of their own."""
+    """What changes texts fits rows of texts with labels of their own; for rows to train on, where they are
+    candidates of queries, see :mod:`raydistill.config.ranking_rules`.
+    """
     rows = _ROWS.get(config.task.kind)
     if rows is None:
         return []
@@ -65,7 +67,7 @@ def _kind_faults(config: "DistillConfig") -> list[Fault]:
             rests_on=(path, "task.kind"),
         )
         for path, there in given.items()
-        if there
+        if there and (config.task.kind == "tagging" or path.startswith("evaluation"))
     ]
 
 

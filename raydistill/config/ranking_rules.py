@@ -30,6 +30,7 @@ def reranking_faults(config: "DistillConfig") -> list[Fault]:
         ]
     return [
         *_data_faults(config),
+        *_copy_faults(config),
         *_group_faults(config, config.task),
         *_ensemble_faults(config),
         *_loss_faults(config),
@@ -50,6 +51,23 @@ def _data_faults(config: "DistillConfig") -> list[Fault]:
         for name, there in written.items()
         if there
     ]
+
+
+def _copy_faults(config: "DistillConfig") -> list[Fault]:
+    """Rows that are made from others have no query of their own; moved ones are compared pair by pair."""
+    faults, section = [], config.adversarial
+    if config.augmentation is not None:
+        message = "must be left out with task.kind: reranking: rows that are made from others belong to no query."
+        faults.append(Fault("augmentation", message, rests_on=("augmentation", "task.kind")))
+    if getattr(section, "against", "") == "labels":
+        path = "adversarial.against"
+        message = "must be teachers with task.kind: reranking, where a pair alone has no place, or use kind: vat."
+        faults.append(Fault(path, message, rests_on=("adversarial", "task.kind")))
+    if section is not None and section.temperature != 1:
+        path = "adversarial.temperature"
+        message = "must be 1 with task.kind: reranking: scores of pairs are compared as they are."
+        faults.append(Fault(path, message, rests_on=("adversarial", "task.kind")))
+    return faults
 
 
 def _group_faults(config: "DistillConfig", task: RerankingTask) -> list[Fault]:

@@ -69,7 +69,9 @@ def _adversarial(config: DistillConfig) -> AdversarialMatch | None:
         return None
     if not isinstance(section, VATSection) and section.against == "labels":
         return AdversarialMatch(section, HardMatch(CATALOG[LABEL_LOSSES[config.task.kind]]))
-    entry = CATALOG[LOGIT_LOSSES[config.task.kind][0]]
+    # Candidates are moved each by itself, so their scores are compared each by itself.
+    alone = config.task.kind == "reranking"
+    entry = CATALOG["logit_mse" if alone else LOGIT_LOSSES[config.task.kind][0]]
     return AdversarialMatch(section, SoftMatch(entry, temperature=section.temperature))
 
 

@@ -108,6 +108,9 @@ BAD = [
     ("training.select_by", "validation/accuracy", "training.select_by must be one of validation/ndcg_at_10, validation/mrr_at_10"),
     ("task.columns", {"quer": "q"}, "task.columns.quer is not known."),
     ("task.negatives", {"kind": "bm26"}, "task.negatives.kind 'bm26' is not known. Known: bm25, listed."),
+    ("augmentation", {"operations": [{"kind": "delete"}]}, "augmentation must be left out with task.kind: reranking"),
+    ("adversarial", {"kind": "fgm", "against": "labels"}, "adversarial.against must be teachers with task.kind: reranking"),
+    ("adversarial", {"kind": "vat", "temperature": 2.0}, "adversarial.temperature must be 1 with task.kind: reranking"),
     ("data.corpus", "nowhere.parquet", "data.corpus must be an existing file, got nowhere.parquet"),
     ("data.train", "nowhere.jsonl", "data.train must be an existing file, got nowhere.jsonl"),
 ]  # fmt: skip
@@ -203,6 +206,30 @@ def test_example_trains_on_order_divergence_and_first_tokens(tmp_path: Path) -> 
         optimizer.step()
     assert first is not None
     assert (terms < 0.9 * first).all(), (first, terms)
+
+
+@pytest.mark.parametrize("kind", ["fgm", "vat"])
+def test_scores_of_moved_pairs_are_compared_pair_by_pair(settings: dict[str, Any], kind: str) -> None:  # fmt: skip
+    """A divergence over candidates that are each moved to their own worst place is of no order."""
+    settings["adversarial"] = {"kind": kind, "epsilon": 0.3}
+    found = prepared(settings)
+    task = Reranking(found.splits["train"].table, found.labels)
+    source = found.student.source
+    batch = task.batch(range(task.num_rows), load_tokenizer(source), 16)
+    torch.manual_seed(0)
+    module = StudentModule(
+        build_student(labels=found.labels, dropout=0.0, source=source),
+        Objective(found.objective),
+    )
+    parts = {"logits": torch.randn(len(batch.row_ids), 1)}
+    signal = pack_signal("one", batch.row_ids, batch.token_mask.sum(1).tolist(), parts, "float32")
+    counts = module.objective.counts(batch).float()
+    assert counts.tolist() == [3, 3, len(batch.row_ids)]
+    terms, loss = module(batch, {"one": signal}, Moment(), counts)
+    loss.backward()
+    own = module.logits(batch).detach()
+    as_they_are = float((own - parts["logits"]).square().mean()) if kind == "fgm" else 0.0
+    assert float(terms[2].detach()) > as_they_are, "where the student is moved to it is worse"
 
 
 def test_configuration_of_the_page_is_sound() -> None:

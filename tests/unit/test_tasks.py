@@ -173,3 +173,17 @@ def test_independent_labels_find_their_columns() -> None:
         assert said in str(caught.value)
     with pytest.raises(ValueError, match="knows none"):
         output_columns("multi_label_classification", ["toxic"], ["spam"])
+
+
+def test_texts_are_only_changed_where_rows_are_texts() -> None:
+    """Words that are swapped keep their tags in the old order, and nothing says so."""
+    swap = {"kind": "swap"}
+    found = lines(
+        task={"kind": "tagging"},
+        augmentation={"operations": [swap]},
+        adversarial={"kind": "fgm"},
+        evaluation={"perturbations": {"typos": swap}},
+    )
+    assert [line.split()[0] for line in found] == [
+        "augmentation", "adversarial", "evaluation.perturbations",
+    ]  # fmt: skip
