@@ -48,9 +48,7 @@ def augmentation_faults(config: "DistillConfig") -> list[Fault]:
 
 
 def _kind_faults(config: "DistillConfig") -> list[Fault]:
-    """What changes texts fits rows of texts with labels of their own; for rows to train on, where they are
-    candidates of queries, see :mod:`raydistill.config.ranking_rules`.
-    """
+    """What changes texts fits rows of texts with labels of their own; see also `ranking_rules`."""
     rows = _ROWS.get(config.task.kind)
     if rows is None:
         return []
