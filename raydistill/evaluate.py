@@ -1,7 +1,8 @@
 """Metrics of any one model on a split, in this process."""
 
-from raydistill.alignment import in_classes, output_columns
+from raydistill.alignment import in_outputs, output_columns
 from raydistill.config import DistillConfig
+from raydistill.config.task import EXCLUSIVE, HEADS
 from raydistill.errors import ConfigError
 from raydistill.evaluation.evaluator import metrics_of, predict
 from raydistill.models import load_tokenizer, read_traits
@@ -40,10 +41,12 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
     source = resolve_source("--model", model, tracking_uri=config.tracking.uri)
     traits = read_traits("--model", source)
     kind = config.task.kind
-    if wrong := head_faults("--model", source) or meaning_faults("--model", traits, kind):
+    if wrong := head_faults("--model", source, HEADS[kind]) or meaning_faults(
+        "--model", traits, kind
+    ):
         raise ConfigError(wrong)
     try:
-        alone = kind != "text_classification"
+        alone = kind not in EXCLUSIVE
         columns = output_columns(kind, traits.labels, labels, partial=alone)
     except ValueError as error:
         raise ConfigError.of("--model", str(error)) from None
@@ -60,6 +63,7 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
             batch_rows=config.evaluation.batch_rows,
             num_threads=torch.get_num_threads(),
             use_gpu=use_gpu,
+            head=HEADS[kind],
         )
     )
     task = task_of(kind, splits[split].table, labels)
@@ -69,12 +73,12 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
     if unknown:
         ui.say(f"{model} does not know {', '.join(unknown)}; measured on the other labels")
     known = columns if unknown else ()
-    metrics = metrics_of(in_classes(logits, columns), task, split, known)
+    metrics = metrics_of(in_outputs(kind, logits, columns), task, split, known)
     for name, table in copies.items():
         changed = task_of(kind, table, labels)
         with ui.doing(f"measuring {model} on {name}"):
             logits = predict(loaded, changed, config.evaluation.batch_rows)
         metrics |= metrics_of(
-            in_classes(logits, columns), changed, f"{split}/perturbed/{name}", known
+            in_outputs(kind, logits, columns), changed, f"{split}/perturbed/{name}", known
         )
     return metrics

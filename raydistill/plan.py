@@ -35,7 +35,7 @@ def plan_lines(prepared: Prepared) -> list[str]:
         if config.measures_teachers:
             share = "by its score"
         ask = prepared.objective.asks[name]
-        parts = ["logits", *(h.key for h in ask.hidden), *(a.key for a in ask.attention)]
+        parts = ask.keys
         batch = prepared.row_bytes(name) * training.batch_rows
         lines.append(
             f"teacher   {name}: {section.model}, {shape.num_layers} blocks x {shape.width}, weight {share}, "

@@ -15,6 +15,7 @@ from typing import Any
 from raydistill.config import DistillConfig, to_yaml
 from raydistill.config.faults import in_order, without_echoes
 from raydistill.config.rules import group_rows
+from raydistill.config.task import HEADS, RerankingTask
 from raydistill.errors import ConfigError, Fault
 from raydistill.evaluation.report import write_report
 from raydistill.export import export_student
@@ -59,7 +60,8 @@ class DistillResult:
 
     Attributes:
         metrics: As in ``metrics.json``.
-        student_path: A folder that ``AutoModelForSequenceClassification.from_pretrained`` loads.
+        student_path: A folder that ``AutoModelForSequenceClassification.from_pretrained`` loads, or, of
+            tagging, ``AutoModelForTokenClassification.from_pretrained``.
         output_dir: The run's folder.
         run_id: Of the MLflow run; None if tracking is off or the server was down.
         model_uri: ``models:/name/version``; None if nothing was registered.
@@ -210,7 +212,7 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
             now = {name: teacher.line_now() for name, teacher in teachers.items()}
             figures = _measure(prepared, now, tables, folder)
         stats = {name: teacher.stats() for name, teacher in teachers.items()}
-        metrics = _metrics(trained, figures, stats, measured)
+        metrics = _metrics(trained, figures, stats, measured) | dict(prepared.counted)
         write_summary(
             folder,
             prepared,
@@ -280,6 +282,7 @@ def _worker_job(
         manifest=dict(prepared.manifest),
         recorder=start_recorder(),
         embeddings=tables.get("embeddings"),
+        max_positives=config.task.max_positives if isinstance(config.task, RerankingTask) else 1,
     )
 
 
@@ -299,6 +302,7 @@ def _measure(
             batch_rows=config.evaluation.batch_rows,
             num_threads=max(1, int(config.training.cpus_per_worker)),
             use_gpu=config.training.gpus_per_worker > 0,
+            head=HEADS[config.task.kind],
         ),
         splits={name: tables[name] for name in config.evaluation.splits if name in tables},
         perturbed=_perturbed(prepared),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from raydistill.config import DistillConfig
 from raydistill.config.training import RunSection
-from raydistill.errors import ConfigError, Fault
+from raydistill.errors import ConfigError, Fault, TrainingError
 from raydistill.prepare import Resources
 from raydistill.training.trainer import quiet_ray_train
 
@@ -70,6 +70,7 @@ def connect_ray(run: RunSection, need: Resources) -> Iterator[None]:
 
     Raises:
         ConfigError: The cluster cannot be reached.
+        TrainingError: Ray does not start on this machine.
     """
     import ray
 
@@ -101,6 +102,11 @@ def connect_ray(run: RunSection, need: Resources) -> Iterator[None]:
             raise ConfigError.of(
                 "run.ray_address",
                 f"leads to no Ray cluster at {where}: {lines[0] if lines else error}",
+            ) from error
+        except Exception as error:  # Ray raises a bare one where its processes do not start in time
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            raise TrainingError(
+                f"Ray did not start: {lines[0] if lines else error} Does the machine have cores and memory to spare?"
             ) from error
     try:
         yield

@@ -114,7 +114,7 @@ def needed_answers(prepared: Prepared, name: str) -> Iterator[tuple[TextRows, As
     if prepared.config.measures_teachers and "validation" not in measured:
         measured.append("validation")
     for split in measured:
-        yield TextRows(prepared.splits[split].table), Ask(dtype=ask.dtype)
+        yield TextRows(prepared.splits[split].table), Ask(dtype=ask.dtype, logits=ask.logits)
 
 
 def missing_rows(prepared: Prepared, name: str, line: StoreLine) -> int:

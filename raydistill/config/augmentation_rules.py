@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["augmentation_faults", "operations_of"]
 
+_ROWS = {"tagging": "words with tags", "reranking": "candidates of queries"}
+
 
 def operations_of(config: "DistillConfig") -> dict[str, Any]:
     """All operations by where they stand in the configuration."""
@@ -28,7 +30,9 @@ def operations_of(config: "DistillConfig") -> dict[str, Any]:
 
 def augmentation_faults(config: "DistillConfig") -> list[Fault]:
     """What does not fit together."""
-    faults: list[Fault] = []
+    faults = _kind_faults(config)
+    if faults:
+        return faults
     for path, operation in operations_of(config).items():
         faults += _operation_faults(path, operation)
         drawn = config.augmentation is not None and config.augmentation.apply == "one"
@@ -41,6 +45,28 @@ def augmentation_faults(config: "DistillConfig") -> list[Fault]:
                 )
             )
     return faults + _row_faults(config)
+
+
+def _kind_faults(config: "DistillConfig") -> list[Fault]:
+    """What changes texts fits rows of texts with labels of their own; see also `ranking_rules`."""
+    rows = _ROWS.get(config.task.kind)
+    if rows is None:
+        return []
+    given = {
+        "augmentation": config.augmentation is not None,
+        "adversarial": config.adversarial is not None,
+        "evaluation.perturbations": bool(config.evaluation.perturbations),
+    }
+    return [
+        Fault(
+            path,
+            f"is for rows of texts with labels of their own, but task.kind is {config.task.kind}: rows are "
+            f"{rows}. Remove it.",
+            rests_on=(path, "task.kind"),
+        )
+        for path, there in given.items()
+        if there and (config.task.kind == "tagging" or path.startswith("evaluation"))
+    ]
 
 
 def _operation_faults(path: str, operation: Any) -> list[Fault]:
@@ -81,7 +107,8 @@ def _row_faults(config: "DistillConfig") -> list[Fault]:
                 rests_on=("data.streaming", "augmentation"),
             )
         )
-    if "text_pair" in section.columns and config.task.text_pair is None:
+    pair = getattr(config.task, "text_pair", None)
+    if "text_pair" in section.columns and pair is None:
         faults.append(
             Fault(
                 "augmentation.columns",

@@ -12,6 +12,7 @@ from raydistill.config.data import DataSection
 from raydistill.config.ensemble import EnsembleSection, ValidationWeighting
 from raydistill.config.losses import LossSection
 from raydistill.config.models import StudentSection, TeacherName, TeacherSection
+from raydistill.config.ranking_rules import reranking_faults
 from raydistill.config.rules import objective_faults, with_teachers
 from raydistill.config.schedules import BalancingSection, NoBalancing
 from raydistill.config.stages import StageSection, stage_faults
@@ -84,6 +85,8 @@ class DistillConfig(Section):
         if kind not in METRICS:
             return settings
         metric = selected_by(kind)
+        if kind == "reranking":
+            settings = with_default(settings, "training", "group_rows", 8)
         settings = with_default(settings, "training", "select_by", metric)
         return with_default(settings, "tracking", "champion_metric", metric)
 
@@ -108,6 +111,7 @@ def cross_faults(config: DistillConfig) -> list[Fault]:
         *_data_faults(config),
         *augmentation_faults(config),
         *task_faults(config),
+        *reranking_faults(config),
         *student_faults(config),
         *_teacher_faults(config),
         *objective_faults(config),

@@ -46,16 +46,26 @@ __all__ = ["write_report"]
 _SCORES = frozenset(
     {
         "accuracy",
+        "f1",
+        "precision",
+        "recall",
         "micro_f1",
         "macro_f1",
         "exact_match",
         "mean_average_precision",
+        "ndcg_at_10",
+        "mrr_at_10",
+        "recall_at_10",
+        "map",
         "ece",
         "agreement",
     }
 )
 _NAMES = {
     "accuracy": "Validation accuracy",
+    "f1": "Validation F1 of spans",
+    "precision": "Validation precision of spans",
+    "recall": "Validation recall of spans",
     "micro_f1": "Validation micro F1",
     "macro_f1": "Validation macro F1",
     "mean_average_precision": "Validation mean average precision",
@@ -67,11 +77,17 @@ _NAMES = {
     "pearson": "Validation correlation (Pearson)",
     "spearman": "Validation correlation (Spearman)",
     "r2": "Validation R²",
+    "ndcg_at_10": "Validation nDCG@10",
+    "mrr_at_10": "Validation MRR@10",
+    "recall_at_10": "Validation recall@10",
+    "map": "Validation MAP",
 }
 _FIRST = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
 _OUTPUTS = {
+    "tagging": ("Types", "Type by type"),
     "multi_label_classification": ("Labels", "Label by label"),
     "regression": ("Targets", "Target by target"),
+    "reranking": ("Outputs", ""),
 }
 _SHORT_FINGERPRINT = 12
 _MAX_PER_CLASS_OPEN = 30
@@ -202,6 +218,8 @@ def _models_from(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
                 role, name = "student", ""
             case ["test", "ensemble", metric]:
                 role, name = "ensemble", ""
+            case ["test", "first_stage", metric]:
+                role, name = "baseline", "order of the first stage"
             case ["test", "teachers", name, metric]:
                 role = "teacher"
             case _:

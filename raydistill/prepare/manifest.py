@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raydistill.config import DistillConfig
+from raydistill.config.task import RerankingTask
 from raydistill.data import Split
 from raydistill.errors import Fault
 from raydistill.prepare.augmentation import Augmented
@@ -65,7 +66,12 @@ def manifest_of(
         "run": {"seed": config.run.seed},
         "data": {name: split.fingerprint for name, split in splits.items() if name != "test"}
         | ({"shuffle_rows": config.data.shuffle_rows} if config.data.streaming else {}),
-        "task": {"kind": config.task.kind, "labels": list(splits["train"].labels)},
+        "task": {"kind": config.task.kind, "labels": list(splits["train"].labels)}
+        | (
+            {"max_positives": config.task.max_positives}
+            if isinstance(config.task, RerankingTask)
+            else {}
+        ),
         "student": config.student.model_dump(mode="json", exclude={"model"})
         | {"weights": weights.get("student")},
         "teachers": {

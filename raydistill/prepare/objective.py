@@ -6,7 +6,7 @@ from raydistill.alignment import output_columns
 from raydistill.config import DistillConfig
 from raydistill.config.adversarial import VATSection
 from raydistill.config.ensemble import ValidationWeighting
-from raydistill.config.task import LABEL_LOSSES, LOGIT_LOSSES
+from raydistill.config.task import HEADS, LABEL_LOSSES, LOGIT_LOSSES
 from raydistill.ensemble import normalise_weights, validation_weights
 from raydistill.errors import Fault
 from raydistill.losses import CATALOG
@@ -47,7 +47,7 @@ def plan_objective(
         weights=_weights(config),
         columns=columns,
         asks={
-            name: asked_of(name, matches, section.signal_dtype)
+            name: asked_of(name, matches, section.signal_dtype, HEADS[config.task.kind])
             for name, section in config.teachers.items()
         },
         temperatures=config.ensemble.temperatures,
@@ -69,7 +69,9 @@ def _adversarial(config: DistillConfig) -> AdversarialMatch | None:
         return None
     if not isinstance(section, VATSection) and section.against == "labels":
         return AdversarialMatch(section, HardMatch(CATALOG[LABEL_LOSSES[config.task.kind]]))
-    entry = CATALOG[LOGIT_LOSSES[config.task.kind][0]]
+    # Candidates are moved each by itself, so their scores are compared each by itself.
+    alone = config.task.kind == "reranking"
+    entry = CATALOG["logit_mse" if alone else LOGIT_LOSSES[config.task.kind][0]]
     return AdversarialMatch(section, SoftMatch(entry, temperature=section.temperature))
 
 

@@ -2,8 +2,9 @@
 
 Reading order: ``view.py`` (what there is to look at), ``hard.py`` and ``soft.py`` (terms on
 labels and logits; ``by_label.py`` where labels do not exclude each other), ``features.py``
-(terms on hidden states and attention maps), ``adversarial.py`` and ``attack.py`` (the term on examples made against
-the student), ``weighting.py`` (what each teacher counts), ``plan.py`` (all of it, resolved).
+(terms on hidden states and attention maps), ``groups.py`` (terms on scores of a query's candidates),
+``adversarial.py`` and ``attack.py`` (the term on examples made against the student), ``weighting.py`` (what each
+teacher counts), ``plan.py`` (all of it, resolved).
 """
 
 from raydistill.terms.adversarial import adversarial_sum, count_adversarial
@@ -24,6 +25,7 @@ from raydistill.terms.features import (
     learned_key,
     states_sum,
 )
+from raydistill.terms.groups import GroupMatch, count_groups, group_sum
 from raydistill.terms.hard import HardMatch, count_labels, hard_sum, labelled_rows
 from raydistill.terms.plan import AdversarialMatch, Moment, ObjectivePlan, Term
 from raydistill.terms.soft import SoftMatch, soft_values, temperature_of
@@ -35,10 +37,12 @@ from raydistill.terms.weighting import (
     abstaining,
     answering,
 )
+from raydistill.terms.words import require_like_words
 
 __all__ = [
     "AdversarialMatch",
     "FeatureMatch",
+    "GroupMatch",
     "HardMatch",
     "LayerPair",
     "Moment",
@@ -59,13 +63,16 @@ __all__ = [
     "by_position",
     "count_adversarial",
     "count_features",
+    "count_groups",
     "count_labels",
     "gate_values",
+    "group_sum",
     "hard_sum",
     "known_columns",
     "label_values",
     "labelled_rows",
     "learned_key",
+    "require_like_words",
     "soft_values",
     "states_sum",
     "temperature_of",

@@ -12,6 +12,7 @@ from raydistill.config.task import TaskKind
 from raydistill.schedules import Stage, stage_at
 from raydistill.signals import Ask
 from raydistill.terms.features import FeatureMatch, asked_of
+from raydistill.terms.groups import GroupMatch
 from raydistill.terms.hard import HardMatch
 from raydistill.terms.soft import SoftMatch
 
@@ -32,7 +33,7 @@ class Term:
     """
 
     name: str
-    match: HardMatch | SoftMatch | FeatureMatch
+    match: HardMatch | SoftMatch | FeatureMatch | GroupMatch
     weight: float = 1.0
     schedule: WeightSchedule | None = None
 
@@ -134,9 +135,11 @@ class ObjectivePlan:
         if len(self.stages) < 2:  # noqa: PLR2004 - one stage is the whole run
             return self.asks
         terms = [self.terms[place].match for place in stage_at(self.stages, step).terms]
-        if all(isinstance(match, HardMatch) for match in terms):
+        if all(_on_labels(match) for match in terms):
             return {}
-        return {name: asked_of(name, terms, ask.dtype) for name, ask in self.asks.items()}
+        return {
+            name: asked_of(name, terms, ask.dtype, ask.logits) for name, ask in self.asks.items()
+        }
 
     @property
     def names(self) -> list[str]:
@@ -144,6 +147,13 @@ class ObjectivePlan:
         own = [term.name for term in self.terms]
         own += ["gate"] if self.weighting.kind == "gate" else []
         return own + (["adversarial"] if self.adversarial is not None else [])
+
+
+def _on_labels(match: object) -> bool:
+    """Whether a term asks no teacher."""
+    return isinstance(match, HardMatch) or (
+        isinstance(match, GroupMatch) and match.against == "labels"
+    )
 
 
 @dataclass(frozen=True)

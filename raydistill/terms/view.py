@@ -1,10 +1,13 @@
 """What the terms of one micro-batch look at, each thing made once however many terms use it.
 
+Where rows are words, B of logits, labels and weights is the number U of words of all rows.
+
 Dimensions: B rows, C classes, M teachers, S tokens with padding, L tokens of one row, T of all rows, D width.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +15,7 @@ from torch import Tensor
 from raydistill.config.task import TaskKind
 from raydistill.errors import SignalError
 from raydistill.losses import LossEntry, shift_probability, standardize_logits
-from raydistill.models import pool_hidden
+from raydistill.models import mean_pieces, pool_hidden
 from raydistill.signals import AttentionAsk, HiddenAsk, TeacherSignal
 from raydistill.signals.ask import Pooling, States
 from raydistill.tasks import Batch
@@ -82,6 +85,8 @@ class View:
     answered: Tensor | None = None
     label_weights: Tensor | None = None
     task: TaskKind = "text_classification"
+    laid_out: dict[str, Any] = field(default_factory=dict)
+    """What :mod:`raydistill.terms.groups` has worked out of the batch, so that the device is asked once."""
     _alike: set[str] = field(default_factory=set)
     _prepared: dict[tuple[bool, bool], Tensor] = field(default_factory=dict)
     _pooled: dict[tuple[States, int, Pooling], Tensor] = field(default_factory=dict)
@@ -104,7 +109,7 @@ class View:
         return self.task == "multi_label_classification" and entry.name != "logit_mse"
 
     def pooled(self, layer: int, positions: Pooling, kind: States = "hidden") -> Tensor:
-        """The student's states of one layer, ``[T, D]`` or ``[B, D]``."""
+        """The student's states of one layer, ``[T, D]``, ``[B, D]`` or, of words, ``[U, D]``."""
         # Once a layer, however many teachers: gathering tokens costs as much as comparing them.
         key = (kind, layer, positions)
         if key not in self._pooled:
@@ -114,7 +119,11 @@ class View:
                 if kind == "hidden"
                 else of_model.inside[f"{kind}.{layer}"]
             )
-            self._pooled[key] = pool_hidden(states, self.batch.token_mask, positions)
+            if positions == "words":
+                assert self.batch.words is not None, "words are compared where rows are words"
+                self._pooled[key] = mean_pieces(states, self.batch.words)
+            else:
+                self._pooled[key] = pool_hidden(states, self.batch.token_mask, positions)
         return self._pooled[key]
 
     def teacher_states(self, term: str, teacher: str, ask: HiddenAsk) -> Tensor:
@@ -185,9 +194,11 @@ class View:
         heard = self.heard
         if teacher is not None and self.answered is not None:
             heard = heard & self.answered[teacher]
-        for begin in range(0, len(self.batch.row_ids), self.group_rows):
-            rows = torch.zeros_like(heard)
-            rows[begin : begin + self.group_rows] = heard[begin : begin + self.group_rows]
+        of = self.batch.group  # the candidates of a query are a group of their own
+        if of is None:
+            of = self.batch.row_of // self.group_rows
+        for number in range(int(of[-1]) + 1):
+            rows = heard & (of == number)
             # What nobody speaks about, and what only fills a place, is beside no one.
             found = found.masked_scatter(rows, function(*(tensor[rows] for tensor in tensors)))
         return found

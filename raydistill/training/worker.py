@@ -21,22 +21,25 @@ from torch import Tensor
 from raydistill.config.training import PipelineSection, TrainingSection
 from raydistill.data import Stream
 from raydistill.data.order import Rows
-from raydistill.evaluation.measures import measure
+from raydistill.evaluation.evaluator import metrics_of
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.objective import Moment, Objective, ObjectivePlan
 from raydistill.pipeline import (
+    Drawing,
     Fed,
     Feed,
     FreshRows,
+    MicroBatch,
     StepRows,
     StreamedRows,
     Window,
     copied_ahead,
+    plan_groups,
     plan_micro_batches,
     table_steps,
 )
 from raydistill.schedules import stage_at
-from raydistill.tasks import TextTask, task_of
+from raydistill.tasks import Reranking, TextTask, task_of
 from raydistill.teachers.line import TeacherLine, open_source
 from raydistill.training import checkpoint
 from raydistill.training.checkpoint import Progress
@@ -82,6 +85,7 @@ class WorkerJob:
         manifest: What the run is made of.
         recorder: The actor.
         embeddings: Reference to the student's first embedding matrix, or None.
+        max_positives: Of candidates of a query, those that are relevant in a group.
     """
 
     seed: int
@@ -102,6 +106,7 @@ class WorkerJob:
     manifest: Mapping[str, Any]
     recorder: Any
     embeddings: Any = None
+    max_positives: int = 1
     fresh: tuple[Any, ...] = ()
 
 
@@ -264,6 +269,9 @@ class _Worker:
             for name, source in sources.items():
                 if (said := source.describe()) is not None:
                     self.recorder.described(name, said)
+        window = Window(job.pipeline.batches_ahead, job.max_bytes_ahead, job.row_bytes)
+        if job.objective.task == "reranking":
+            return Feed(self._groups(), sources, job.objective.asks_at, window)
         data, steps, lengths = self._steps()
         plan = plan_micro_batches(
             steps,
@@ -277,8 +285,32 @@ class _Worker:
             lengths=lengths,
             group_rows=job.group_rows,
         )
-        window = Window(job.pipeline.batches_ahead, job.max_bytes_ahead, job.row_bytes)
         return Feed(plan, sources, job.objective.asks_at, window)
+
+    def _groups(self) -> Iterator[MicroBatch]:
+        """The micro-batches where rows are candidates of queries."""
+        job, training = self.job, self.job.training
+        task = Reranking(ray.get(job.train), job.labels)
+        options = {"most": training.group_rows, "positives": job.max_positives, "seed": job.seed}
+        return plan_groups(
+            Drawing(
+                task.queries().number,
+                training.group_rows,
+                lambda group, epoch: task.draw(group, epoch=epoch, **options),
+            ),
+            batch_rows=training.batch_rows,
+            micro_batch_rows=training.micro_batch_rows,
+            seed=job.seed,
+            rank=self.rank,
+            world=self.world,
+            first_step=self.progress.step,
+            total_steps=job.steps.total,
+            make_batch=lambda rows, filler: task.batch(
+                rows, self.tokenizer, job.student.max_tokens, filler=filler
+            ),
+            count=self.core.objective.counts,
+            lengths=task.lengths(),
+        )
 
     def _steps(
         self,
@@ -297,7 +329,7 @@ class _Worker:
                 seed=seed,
             )
             return streamed, streamed.steps(first, total), streamed.lengths
-        table = ray.get(job.train)
+        table, teachers = ray.get(job.train), tuple(job.objective.columns)
         if job.fresh:
             fresh = FreshRows(
                 self._task_of_epoch,
@@ -306,7 +338,7 @@ class _Worker:
                 seed=seed,
             )
             return fresh, fresh.steps(first, total), fresh.lengths
-        task = task_of(job.objective.task, table, job.labels)
+        task = task_of(job.objective.task, table, job.labels, teachers)
         steps = table_steps(
             task.num_rows, batch_rows=batch_rows, seed=seed, first_step=first, total_steps=total
         )
@@ -326,16 +358,15 @@ class _Worker:
         return bool(flag.item())
 
     @torch.no_grad()
-    def _predict(self, table: pa.Table) -> tuple[Tensor, Tensor]:
-        """Logits and labels of a whole table, each worker a slice of it."""
-        task = task_of(self.job.objective.task, table, self.job.labels)
+    def _predict(self, task: TextTask) -> Tensor:
+        """Logits of all rows of a task, or of their words, each worker a slice of them."""
         size = -(-task.num_rows // self.world)
         mine = range(
             min(self.rank * size, task.num_rows), min((self.rank + 1) * size, task.num_rows)
         )
         # Rows of like length share a forward pass; the order is put back below.
         order = mine.start + np.argsort(task.lengths()[mine.start : mine.stop], kind="stable")
-        logits = []
+        logits, places = [], []
         self.core.eval()
         # A sharded student passes forward on all workers or none, so it does for no rows of its own.
         last = size if is_sharded(self.core) else len(order)
@@ -343,26 +374,27 @@ class _Worker:
             rows = order[begin : begin + self.job.eval_rows].tolist()
             batch = task.batch(rows or [0], self.tokenizer, self.job.student.max_tokens)
             answer = self.core.logits(batch.to(self.device)).cpu()
-            logits.append(answer[: len(rows)])
+            places.append(task.places(rows))
+            logits.append(answer[: len(places[-1])])
         self.core.train()
-        part = torch.zeros(len(order), len(self.job.labels))
+        part = torch.zeros(len(task.places(mine)), len(self.job.labels))
         if logits:
-            part[torch.from_numpy(order - mine.start)] = torch.cat(logits)
+            where = torch.cat(places)
+            part[where - (where.min() if len(where) else 0)] = torch.cat(logits)
         if self.world == 1:
-            return part, task.hard_labels()
+            return part
         parts: list[Any] = [None] * self.world
         dist.all_gather_object(parts, part)
-        return torch.cat(parts), task.hard_labels()
+        return torch.cat(parts)
 
     def _evaluate(self) -> bool:
         """Measure on the validation rows, keep the best student; whether to stop early."""
         training = self.job.training
         metrics: dict[str, float] = {}
         if self.job.validation is not None:
-            logits, labels = self._predict(ray.get(self.job.validation))
-            kind, names = self.job.objective.task, self.job.labels
-            values = measure(kind, logits, labels, label_names=names)
-            metrics = {f"validation/{name}": value for name, value in values.items()}
+            table = ray.get(self.job.validation)
+            task = task_of(self.job.objective.task, table, self.job.labels)
+            metrics = metrics_of(self._predict(task), task, "validation")
         name = training.select_by
         patience = training.early_stopping
         if self.stage.end < self.job.steps.total:
