@@ -50,7 +50,6 @@ EACH: dict[str, dict[str, Any]] = {
     "total_variation": {"temperature": {"kind": "cwsm", "base": 2.0}},
     "soft_label": {"threshold": 0.5, "sharpening": 0.4},
     "logit_mse": {},
-    "soft_label": {"threshold": 0.52, "sharpening": 0.7},
     "decoupled_kd": {"beta": 2.0},
     # Of two classes the correlation is 1 or -1: its slope is rounding.
     "dist": {"inter_weight": 0, "temperature": {"kind": "flsw", "base": 2.0}},
