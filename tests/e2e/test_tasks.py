@@ -30,7 +30,9 @@ def labelled(row: dict[str, str], kind: str) -> dict[str, Any]:
     return {"text": row["text"], "labels": [name for name in there if there[name]]}
 
 
-@pytest.mark.parametrize("kind", list(NAMES))
+@pytest.mark.parametrize(
+    "kind", ["multi_label_classification", pytest.param("regression", marks=pytest.mark.slow)]
+)
 def test_from_rows_to_a_student_that_answers(
     kind: str, tiny: dict[str, Path], local_ray: None, tmp_path: Path
 ) -> None:
