@@ -4,7 +4,7 @@
 ``readers`` (file -> columns), ``labels`` (cells -> ids), ``targets`` and ``cells`` (cells -> several labels
 a row, or numbers), ``routes`` (cells -> teachers) and ``checks`` (what must hold, and how it is said);
 ``sources`` does it for one split. ``stream`` gives rows while they are used. ``order`` is pure arithmetic
-on row numbers.
+on row numbers, ``turns`` on steps of several tasks.
 """
 
 from raydistill.data.checks import overlap_notes, unseen_label_notes
@@ -20,6 +20,7 @@ from raydistill.data.sources import Split, load_split
 from raydistill.data.splits import load_splits
 from raydistill.data.stream import Stream
 from raydistill.data.targets import Targets
+from raydistill.data.turns import task_shares, turns
 
 __all__ = [
     "NOT_KNOWN",
@@ -41,6 +42,8 @@ __all__ = [
     "overlap_notes",
     "read_labels",
     "steps_per_epoch",
+    "task_shares",
+    "turns",
     "unseen_label_notes",
     "worker_slice",
 ]

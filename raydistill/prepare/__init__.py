@@ -11,15 +11,18 @@ from raydistill.prepare.resources import (
     replicas_need,
     resource_faults,
 )
+from raydistill.prepare.several import PreparedTasks, prepare_tasks
 
 __all__ = [
     "Prepared",
+    "PreparedTasks",
     "Resources",
     "changed_settings",
     "flatten",
     "manifest_of",
     "needed_resources",
     "prepare",
+    "prepare_tasks",
     "replicas_need",
     "resource_faults",
 ]
