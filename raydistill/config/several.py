@@ -4,7 +4,7 @@ The *view* of a task is the configuration of the run that would learn it alone. 
 run hold for it, so they are checked there, and what they find is named by its place here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,7 +33,16 @@ from raydistill.config.training import (
 )
 from raydistill.errors import ConfigError, Fault
 
-__all__ = ["MEAN", "AnyConfig", "OneTask", "TasksConfig", "load_config", "of_task", "parse_any"]
+__all__ = [
+    "MEAN",
+    "AnyConfig",
+    "OneTask",
+    "TasksConfig",
+    "load_config",
+    "new_faults",
+    "of_task",
+    "parse_any",
+]
 
 MEAN = "validation/mean"
 """The mean over tasks of the first metric of each; errors, which are better when smaller, count negative."""
@@ -146,6 +155,13 @@ def of_task(fault: Fault, name: str) -> Fault:
     )
 
 
+def new_faults(found: Iterable[Fault], name: str, known: Sequence[Fault]) -> list[Fault]:
+    """Faults of a view by their place; what is shared by all is said once."""
+    said = {fault.path for fault in known if fault.path.partition(".")[0] in SHARED}
+    placed = [of_task(fault, name) for fault in found]
+    return without_echoes([fault for fault in placed if fault.path not in said], known)
+
+
 def parse_any(settings: Mapping[str, Any]) -> tuple[AnyConfig | None, list[Fault]]:
     """As :func:`raydistill.config.load.parse_config`, of one task or several."""
     if "tasks" not in settings:
@@ -157,7 +173,7 @@ def parse_any(settings: Mapping[str, Any]) -> tuple[AnyConfig | None, list[Fault
     tasks = raw["tasks"]
     if not isinstance(tasks, dict) or not tasks:
         return None, [Fault("tasks", "must be a mapping of names to tasks, at least one.")]
-    faults = [*_root_faults(raw), *_choice_faults(raw)]
+    faults = [*_root_faults(raw), *_choice_faults(raw), *_lender_faults(raw)]
     wrong = [name for name, task in tasks.items() if not isinstance(task, dict)]
     faults += [
         Fault(f"tasks.{name}", "must be a mapping of settings: data, teachers, losses, …")
@@ -168,13 +184,18 @@ def parse_any(settings: Mapping[str, Any]) -> tuple[AnyConfig | None, list[Fault
         if name in wrong:
             continue
         view, found = parse_config(_view(raw, name))
-        faults += without_echoes([of_task(fault, name) for fault in found], faults)
+        faults += new_faults(found, name, faults)
         if view is not None:
             views[name] = view
             faults += without_echoes(_refused(view, name), faults)
     own, config = _validated(raw, all_of_it=not faults)
     faults += without_echoes(own, faults)
-    faults.sort(key=lambda fault: fault.path.startswith("tasks"))
+    order = list(tasks)
+    faults.sort(
+        key=lambda fault: next(
+            (i for i, n in enumerate(order) if f"{fault.path}.".startswith(f"tasks.{n}.")), -1
+        )
+    )
     if faults and views:
         config = _sound_part(raw, views)
     return config, faults
@@ -227,6 +248,19 @@ def _choice_faults(raw: Mapping[str, Any]) -> list[Fault]:
         return []
     ways = ", ".join(f"{name}/validation/METRIC" for name in raw["tasks"])
     return [Fault(path, f"must be {MEAN} or one of {ways}, got '{metric}'.")]
+
+
+def _lender_faults(raw: Mapping[str, Any]) -> list[Fault]:
+    """The teacher whose layers the student begins with must be one of a task."""
+    teacher = _lender(raw)
+    known = [
+        f"{other} of {task}" for task, one in raw["tasks"].items() for other in _teachers_of(one)
+    ]
+    if teacher is None or any(teacher in _teachers_of(task) for task in raw["tasks"].values()):
+        return []
+    names = f"Known: {', '.join(known)}." if known else "There are none."
+    message = f"names the teacher '{teacher}', which no task has. {names}"
+    return [Fault("student.from_teacher.teacher", message)]
 
 
 def _refused(view: DistillConfig, name: str) -> list[Fault]:

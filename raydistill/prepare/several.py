@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.config import DistillConfig, TasksConfig
-from raydistill.config.faults import without_echoes
-from raydistill.config.several import SHARED, of_task
+from raydistill.config.several import SHARED, new_faults, of_task
 from raydistill.data import task_shares
 from raydistill.data.order import steps_per_epoch
 from raydistill.errors import Fault
@@ -70,7 +69,7 @@ def prepare_tasks(config: TasksConfig) -> tuple[PreparedTasks | None, list[Fault
     owner = config.owner
     for name, view in config.views.items():
         one, wrong = prepare(view, like=found.get(owner))
-        faults += without_echoes([of_task(fault, name) for fault in wrong], faults)
+        faults += new_faults(wrong, name, faults)
         if one is not None:
             found[name] = one
     if owner in found and encoder_name(found[owner].student) is None:
