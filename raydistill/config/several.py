@@ -317,8 +317,8 @@ def _view(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
         metric = tracking.get("champion_metric")
         if metric in (MEAN, "test/mean"):
             task = own.get("task")
-            kind = task.get("kind") if isinstance(task, dict) else None
-            first = METRICS.get(kind or "text_classification", ("accuracy",))[0]
+            kind: Any = task.get("kind") if isinstance(task, dict) else None
+            first = METRICS.get(kind, METRICS["text_classification"])[0]
             tracking["champion_metric"] = f"{metric.partition('/')[0]}/{first}"
         if isinstance(tracking.get("registered_model"), str):
             tracking["registered_model"] += f"-{name}"

@@ -130,7 +130,8 @@ class TasksWorker(Worker):
 
     def _validate(self) -> dict[str, float]:
         """Of all tasks, and the mean of the first metric of each."""
-        present, found, firsts = self.core.task, {}, []
+        present, firsts = self.core.task, []
+        found: dict[str, float] = {}
         for name, one in self.job.tasks.items():
             self.core.turn_to(name)
             values = self._validate_task(one)

@@ -12,13 +12,27 @@ pytestmark = pytest.mark.e2e
 NAMES = ("none", "one", "more")
 
 
+def accuracy_of(folder: Path, rows_file: Path) -> float:
+    """Of a student, loaded as anybody would."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    student = AutoModelForSequenceClassification.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
+    inputs = tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        answers = student.eval()(**inputs).logits.argmax(-1).tolist()
+    right = [NAMES[answer] == row["label"] for answer, row in zip(answers, rows, strict=True)]
+    return sum(right) / len(right)
+
+
 def test_two_tasks_from_rows_to_two_students(
     tiny: dict[str, Path], local_ray: None, tmp_path: Path
 ) -> None:
     """What each part does well by itself may not fit together."""
     import torch
     from safetensors.torch import load_file
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from raydistill.config import parse_any
     from raydistill.several import distill
@@ -72,7 +86,7 @@ def test_two_tasks_from_rows_to_two_students(
     firsts = [metrics[f"{task}/test/accuracy"] for task in ("mood", "count")]
     assert metrics["test/mean"] == pytest.approx(sum(firsts) / 2)
     assert 0 <= metrics["mood/test/teachers/wide/accuracy"] <= 1
-    assert 0 <= metrics["count/test/ensemble/nll"]
+    assert metrics["count/test/ensemble/nll"] >= 0
     assert metrics["count/teachers/three/rows_received"] > 0
     assert json.loads((done.output_dir / "metrics.json").read_text()) == metrics
     history = [json.loads(x) for x in (done.output_dir / "history.jsonl").read_text().splitlines()]
@@ -94,14 +108,8 @@ def test_two_tasks_from_rows_to_two_students(
     shapes = {task: len(found["classifier.weight"]) for task, found in weights.items()}
     assert shapes == {"mood": 2, "count": 3}
 
-    student = AutoModelForSequenceClassification.from_pretrained(done.student_path / "count")
-    tokenizer = AutoTokenizer.from_pretrained(done.student_path / "count")
-    rows = [json.loads(line) for line in (count / "test.jsonl").read_text().splitlines()]
-    inputs = tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
-    with torch.no_grad():
-        answers = student.eval()(**inputs).logits.argmax(-1).tolist()
-    right = [NAMES[answer] == row["label"] for answer, row in zip(answers, rows, strict=True)]
-    assert sum(right) / len(right) == pytest.approx(metrics["count/test/accuracy"])
+    accuracy = accuracy_of(done.student_path / "count", count / "test.jsonl")
+    assert accuracy == pytest.approx(metrics["count/test/accuracy"])
 
     versions = {
         model.name: model.versions for model in list_models(f"sqlite:///{tmp_path}/mlflow.db")

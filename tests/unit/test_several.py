@@ -21,6 +21,7 @@ from raydistill.pipeline import Fed, MicroBatch, by_turns, plan_micro_batches, t
 from raydistill.prepare import prepare_tasks
 from raydistill.tasks import Batch
 from raydistill.training import checkpoint
+from raydistill.training.parallel import core_of, parallelize
 from raydistill.training.several import TaskStudents, make_tasks
 from raydistill.training.several_worker import mean_of_tasks
 from raydistill.training.step import build_optimizer, train_step
@@ -135,12 +136,10 @@ def feed_of(
     ]
 
 
-def do_step(
-    module: Any, core: TaskStudents, fed: list[Fed], task: str, optimizer: Any, world: int = 1
-) -> Any:
+def do_step(module: Any, fed: list[Fed], task: str, optimizer: Any, world: int = 1) -> Any:
     return train_step(
         module, fed, optimizer=optimizer, moment=NOW, max_grad_norm=1.0, device=CPU,
-        world=world, frozen=core.turn_to(task),
+        world=world, frozen=core_of(module).turn_to(task),
     )  # fmt: skip
 
 
@@ -155,14 +154,12 @@ def test_a_step_of_one_task_is_that_of_its_own_student_and_leaves_the_others_hea
     students = make_students(folder)
     optimizer = build_optimizer(students, make_training())
     for task in ("b", "b"):  # b's head has momentum now
-        do_step(students, students, feed_of(students, folder, task, WHOLE), task, optimizer)
+        do_step(students, feed_of(students, folder, task, WHOLE), task, optimizer)
     before = copy.deepcopy(students.state_dict())
-    metrics = do_step(students, students, feed_of(students, folder, "a", WHOLE), "a", optimizer)
+    metrics = do_step(students, feed_of(students, folder, "a", WHOLE), "a", optimizer)
     others = {id(parameter) for parameter in students.turn_to("a")}
     moved = {
-        name: not torch.equal(before[name], value)
-        for name, value in students.named_parameters()
-        for _ in [0]
+        name: not torch.equal(before[name], value) for name, value in students.named_parameters()
     }
     for name, parameter in students.named_parameters():
         assert moved[name] == (id(parameter) not in others), name
@@ -213,8 +210,6 @@ SHARES = (
 def _worker(rank: int, port: int, folder: Path, results: Path) -> None:
     import torch.distributed as dist
 
-    from raydistill.training.parallel import parallelize
-
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     students = make_students(folder)
@@ -223,7 +218,7 @@ def _worker(rank: int, port: int, folder: Path, results: Path) -> None:
     optimizer = torch.optim.SGD(students.parameters(), lr=0.1, momentum=0.9)
     for place, (task, pieces) in enumerate(SHARES[rank]):
         fed = feed_of(students, folder, task, pieces, filler=rank == 1 and place == 2)
-        do_step(module, students, fed, task, optimizer, world=2)
+        do_step(module, fed, task, optimizer, world=2)
     torch.save(students.state_dict(), results / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -238,7 +233,7 @@ def test_two_workers_equal_one(tiny: dict[str, Path], tmp_path: Path) -> None:
     # AdamW would divide what is 0 but for rounding by its size.
     optimizer = torch.optim.SGD(students.parameters(), lr=0.1, momentum=0.9)
     for task, pieces in STEPS:
-        do_step(students, students, feed_of(students, tiny["student"], task, pieces), task, optimizer)  # fmt: skip
+        do_step(students, feed_of(students, tiny["student"], task, pieces), task, optimizer)  # fmt: skip
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     for name, value in students.state_dict().items():
         torch.testing.assert_close(first[name], value, atol=1e-5, rtol=1e-4, msg=name)
@@ -256,7 +251,7 @@ def test_a_checkpoint_holds_the_encoder_once_and_all_that_is_learned(
     students = make_students(folder)
     optimizer = build_optimizer(students, make_training())
     for task in "ab":
-        do_step(students, students, feed_of(students, folder, task, WHOLE), task, optimizer)
+        do_step(students, feed_of(students, folder, task, WHOLE), task, optimizer)
     checkpoint.save_module(students, tmp_path / "module.safetensors")
     other = make_students(folder)
     checkpoint.load_module(other, tmp_path / "module.safetensors")
