@@ -11,6 +11,7 @@ import numpy as np
 
 from raydistill.config import DistillConfig
 from raydistill.errors import ConfigError, TeacherError
+from raydistill.making import made_rows
 from raydistill.prepare import Prepared, needed_resources
 from raydistill.run import check, connect_if_cluster
 from raydistill.runtime import cluster_resources, connect_ray, object_store_bytes
@@ -61,6 +62,7 @@ def cache(config: DistillConfig, *, ui: Ui | None = None) -> dict[str, int]:
         prepared = check(config, output=False)
         with (
             connect_ray(config.run, needed_resources(config)),
+            made_rows(prepared, ui),
             serve_teachers(
                 prepared, object_store=object_store_bytes(), have=cluster_resources(), say=ui.say
             ) as teachers,

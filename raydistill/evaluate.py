@@ -1,10 +1,12 @@
 """Metrics of any one model on a split, in this process."""
 
-from raydistill.alignment import in_classes, output_columns
+from raydistill.alignment import in_outputs, output_columns
 from raydistill.config import DistillConfig
+from raydistill.config.task import EXCLUSIVE, HEADS
 from raydistill.errors import ConfigError
 from raydistill.evaluation.evaluator import metrics_of, predict
-from raydistill.models import read_traits
+from raydistill.models import load_tokenizer, read_traits
+from raydistill.prepare import perturbed, plan_operations
 from raydistill.prepare.prepare import load_data
 from raydistill.prepare.sources import head_faults, meaning_faults, resolve_source
 from raydistill.tasks import task_of
@@ -24,7 +26,7 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
         ui: Where progress goes.
 
     Raises:
-        ConfigError: The split or the model is not there, or its labels are others.
+        ConfigError: The split or the model is not there, its labels are others, or perturbations cannot be made.
     """
     import torch
 
@@ -39,13 +41,18 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
     source = resolve_source("--model", model, tracking_uri=config.tracking.uri)
     traits = read_traits("--model", source)
     kind = config.task.kind
-    if wrong := head_faults("--model", source) or meaning_faults("--model", traits, kind):
+    if wrong := head_faults("--model", source, HEADS[kind]) or meaning_faults(
+        "--model", traits, kind
+    ):
         raise ConfigError(wrong)
     try:
-        alone = kind != "text_classification"
+        alone = kind not in EXCLUSIVE
         columns = output_columns(kind, traits.labels, labels, partial=alone)
     except ValueError as error:
         raise ConfigError.of("--model", str(error)) from None
+    own = config.model_copy(update={"augmentation": None})  # nothing is trained
+    operations = plan_operations(own, lambda: load_tokenizer(source).mask_token)
+    copies = perturbed(own, operations, splits[split].table)
     use_gpu = torch.cuda.is_available()
     loaded = LocalTeacher(
         TeacherSettings(
@@ -56,6 +63,7 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
             batch_rows=config.evaluation.batch_rows,
             num_threads=torch.get_num_threads(),
             use_gpu=use_gpu,
+            head=HEADS[kind],
         )
     )
     task = task_of(kind, splits[split].table, labels)
@@ -64,4 +72,13 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
     unknown = [label for label, column in zip(labels, columns, strict=True) if column < 0]
     if unknown:
         ui.say(f"{model} does not know {', '.join(unknown)}; measured on the other labels")
-    return metrics_of(in_classes(logits, columns), task, split, columns if unknown else ())
+    known = columns if unknown else ()
+    metrics = metrics_of(in_outputs(kind, logits, columns), task, split, known)
+    for name, table in copies.items():
+        changed = task_of(kind, table, labels)
+        with ui.doing(f"measuring {model} on {name}"):
+            logits = predict(loaded, changed, config.evaluation.batch_rows)
+        metrics |= metrics_of(
+            in_outputs(kind, logits, columns), changed, f"{split}/perturbed/{name}", known
+        )
+    return metrics

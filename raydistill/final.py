@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
-from raydistill.alignment import in_classes
+from raydistill.alignment import in_outputs
+from raydistill.config.task import EXCLUSIVE
 from raydistill.config.training import EvaluationSection, TrainingSection
 from raydistill.errors import TrainingError
 from raydistill.evaluation.evaluator import (
@@ -22,6 +24,8 @@ from raydistill.evaluation.evaluator import (
 from raydistill.evaluation.measures import agree, measure_each
 from raydistill.evaluation.metrics import ClassMetrics
 from raydistill.evaluation.numbers import TargetMetrics
+from raydistill.evaluation.ranking import first_stage_metrics, rank_together
+from raydistill.evaluation.tagging import seen_words
 from raydistill.objective import ObjectivePlan
 from raydistill.tasks import TextRows, task_of
 from raydistill.teachers.line import TeacherLine, open_source
@@ -44,6 +48,7 @@ class FinalJob:
         student: The exported student, loaded as any frozen model.
         splits: Tables by name, or references to them.
         labels: Of the task.
+        perturbed: Changed copies of the last split, by name.
         teachers: How they are reached.
         objective: For the ensemble's weights and the columns of labels.
         evaluation: The section.
@@ -55,6 +60,7 @@ class FinalJob:
     teachers: Mapping[str, TeacherLine]
     objective: ObjectivePlan
     evaluation: EvaluationSection
+    perturbed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,10 +90,21 @@ def final_figures(job: FinalJob) -> FinalFigures:
         task = task_of(kind, table, job.labels)
         logits = predict(student, task, job.evaluation.batch_rows)
         found.metrics |= metrics_of(logits, task, name)
-        found.per_class = measure_each(kind, logits, task.hard_labels(), label_names=job.labels)
+        found.metrics |= first_stage_metrics(task, name)
+        found.per_class = measure_each(
+            kind,
+            logits,
+            task.hard_labels(),
+            label_names=job.labels,
+            sentences=task.sentences(),
+        )
     if logits is None or task is None:
         return found
     split = list(tables)[-1]
+    for name, table in job.perturbed.items():
+        copies = task_of(kind, table, job.labels)
+        said = predict(student, copies, job.evaluation.batch_rows)
+        found.metrics |= metrics_of(said, copies, f"{split}/perturbed/{name}")
     if job.evaluation.latency:
         found.latency_ms["student"] = _latency(student, task)
     if not job.evaluation.teachers or not job.teachers:
@@ -99,18 +116,24 @@ def final_figures(job: FinalJob) -> FinalFigures:
         columns = job.objective.columns[name]
         found.metrics |= metrics_of(answers[name], task, f"{split}/teachers/{name}", columns)
         # Of labels that do not exclude each other, those that it does not know are not compared.
-        alone = kind != "text_classification"
+        alone = kind not in EXCLUSIVE
         compared = [i for i, column in enumerate(columns) if column >= 0 or not alone]
-        agreement = agree(kind, logits[:, compared], answers[name][:, compared])
+        agreement = agree(
+            kind, logits[:, compared], answers[name][:, compared], queries=task.queries()
+        )
         found.metrics |= {f"{split}/{key}/{name}": value for key, value in agreement.items()}
         if job.evaluation.latency:
             found.latency_ms |= _teacher_latency(name, line, task)
     plan = job.objective
-    together = predict_ensemble(
-        answers, plan.weights, plan.combine, task.route(), kind=kind, columns=plan.columns
-    )
+    queries = task.queries()
+    if queries is not None:
+        together = rank_together(answers, plan.weights, plan.combine, queries)
+    else:
+        together = predict_ensemble(
+            answers, plan.weights, plan.combine, task.route(), kind=kind, columns=plan.columns
+        )
     anyone = [max(of_label) for of_label in zip(*plan.columns.values(), strict=True)]
-    partial = kind != "text_classification" and min(anyone) < 0
+    partial = kind not in EXCLUSIVE and min(anyone) < 0
     found.metrics |= metrics_of(together, task, f"{split}/ensemble", anyone if partial else ())
     return found
 
@@ -142,7 +165,9 @@ def ask_teachers(
     for name, source in sources.items():
         source.close()  # so that the next run need not start an inline teacher
         computed[name] = source.stats()
-        answers[name] = in_classes(answers[name], objective.columns[name], missing=_NEVER)
+        columns, seen = objective.columns[name], seen_words(answers[name])
+        answers[name] = in_outputs(objective.task, answers[name], columns, missing=_NEVER)
+        answers[name] = answers[name].masked_fill(~seen.unsqueeze(1), -torch.inf)
     return answers, computed
 
 

@@ -18,13 +18,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from raydistill.alignment import Projections, in_classes
+from raydistill.alignment import Projections, in_outputs
+from raydistill.config.adversarial import AdversarialSection
 from raydistill.config.ensemble import GateWeighting
 from raydistill.config.schedules import (
     CurriculumTemperature,
     RelativeBalancing,
     UncertaintyBalancing,
 )
+from raydistill.config.task import EXCLUSIVE, HEADS
 from raydistill.ensemble import gate_loss
 from raydistill.errors import NotFiniteError
 from raydistill.losses import initial_raw_variance, masked_sum
@@ -38,6 +40,7 @@ from raydistill.signals import TeacherSignal
 from raydistill.tasks import Batch
 from raydistill.terms import (
     FeatureMatch,
+    GroupMatch,
     HardMatch,
     Moment,
     ObjectivePlan,
@@ -48,17 +51,22 @@ from raydistill.terms import (
     View,
     Weighed,
     abstaining,
+    adversarial_sum,
     answering,
     attention_sum,
     by_position,
+    count_adversarial,
     count_features,
+    count_groups,
     count_labels,
     gate_values,
+    group_sum,
     hard_sum,
     known_columns,
     label_values,
     labelled_rows,
     learned_key,
+    require_like_words,
     soft_values,
     states_sum,
     temperature_of,
@@ -96,10 +104,12 @@ class Objective(nn.Module):
         self.projections = Projections(plan.projections, seed=plan.seed)
         partial = any(min(columns) < 0 for columns in plan.columns.values())
         self.weighting = TeacherWeighting(plan.weighting, plan.weights, plan.seed, partial=partial)
-        self._exclusive = plan.task == "text_classification"
+        self._exclusive = plan.task in EXCLUSIVE
         self._known = None if self._exclusive else known_columns(plan.columns)
         if not self._exclusive:
             self.weighting.seen.unit = "labels"
+        if HEADS[plan.task] == "words":
+            self.weighting.seen.unit = "words"
         self._last: tuple[Weighed, Tensor, Batch] | None = None
         self.temperatures = nn.ModuleDict()
         self.learned = nn.ParameterDict()
@@ -115,7 +125,7 @@ class Objective(nn.Module):
                     number, main=main, max_factor=most, momentum=momentum
                 )
 
-    def _prepare(self, place: int, match: HardMatch | SoftMatch | FeatureMatch) -> None:
+    def _prepare(self, place: int, match: object) -> None:
         """What a term learns beside the student and its projections."""
         if isinstance(match, SoftMatch) and isinstance(match.temperature, CurriculumTemperature):
             setting = match.temperature
@@ -138,10 +148,13 @@ class Objective(nn.Module):
             term.weight * _factor(term, moment) if place in active else 0.0
             for place, term in enumerate(self.plan.terms)
         ]
-        gate = self.plan.weighting
-        if gate.kind != "gate":
-            return found
-        return [*found, gate.weight if len(self.plan.terms) in active else 0.0]
+        gate, adversarial = self.plan.weighting, self.plan.adversarial
+        if gate.kind == "gate":
+            found.append(gate.weight if len(self.plan.terms) in active else 0.0)
+        if adversarial is not None:
+            weight = adversarial.section.weight * _factor(adversarial.section, moment)
+            found.append(weight if len(found) in active else 0.0)
+        return found
 
     def counts(self, batch: Batch) -> Tensor:
         """What a batch adds to the denominator of each term, ``[terms]`` float64."""
@@ -156,8 +169,12 @@ class Objective(nn.Module):
                     numbers.append((heard & labelled if "labels" in entry.needs else heard).sum())
                 case FeatureMatch():
                     numbers.append(count_features(term.match, batch, heard))
+                case GroupMatch():
+                    numbers.append(count_groups(term.match, batch, heard))
         if self.plan.weighting.kind == "gate":
             numbers.append((heard & labelled).sum())
+        if self.plan.adversarial is not None:
+            numbers.append(count_adversarial(self.plan.adversarial, batch, heard))
         return torch.stack(numbers).double()
 
     def _answering(self, batch: Batch) -> Tensor | None:
@@ -209,6 +226,9 @@ class Objective(nn.Module):
                 values = values_of(match, view, combine=self.plan.combine, temperature=tau)
                 counted = heard & labelled if "labels" in match.entry.needs else heard
                 sums.append(masked_sum(values, counted))
+            elif isinstance(match, GroupMatch):
+                combine, progress = self.plan.combine, moment.progress
+                sums.append(group_sum(match, view, combine=combine, progress=progress))
             elif match.on_maps:
                 sums.append(attention_sum(match, view))
             else:
@@ -218,6 +238,12 @@ class Objective(nn.Module):
             values = loss_of(weighed.learned, logits, batch.labels)
             sums.append(masked_sum(values, heard & labelled))
         elif self.plan.weighting.kind == "gate":
+            sums.append(student.logits.new_zeros(()))
+        if self.plan.adversarial is not None and len(sums) in active:
+            drawn = {"seed": self.plan.seed, "step": moment.step}
+            combine = self.plan.combine
+            sums.append(adversarial_sum(self.plan.adversarial, view, combine=combine, **drawn))
+        elif self.plan.adversarial is not None:
             sums.append(student.logits.new_zeros(()))
         return torch.stack(sums)
 
@@ -236,9 +262,13 @@ class Objective(nn.Module):
         """Logits of all teachers in the student's classes, ``[M, B, C]``, and what each counts."""
         if not signals:
             return None, Weighed([])
+        if batch.words is not None:
+            require_like_words(batch, signals)
         place, missing = student.logits.device, -torch.inf if self._exclusive else 0.0
         logits = torch.stack([
-            in_classes(signal.logits.to(place).float(), self.plan.columns[name], missing)
+            in_outputs(
+                self.plan.task, signal.logits.to(place).float(), self.plan.columns[name], missing
+            )
             / self.plan.temperatures.get(name, 1.0)
             for name, signal in signals.items()
         ])  # fmt: skip
@@ -331,5 +361,5 @@ class Objective(nn.Module):
             )
 
 
-def _factor(term: Term, moment: Moment) -> float:
+def _factor(term: Term | AdversarialSection, moment: Moment) -> float:
     return 1.0 if term.schedule is None else weight_factor(term.schedule, moment.progress)

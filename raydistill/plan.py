@@ -20,6 +20,12 @@ def plan_lines(prepared: Prepared | PreparedTasks) -> list[str]:
         "data      " + ", ".join(_rows(split) for split in prepared.splits.values()),
         f"labels    {', '.join(prepared.labels)}",
     ]
+    if (augmented := prepared.augmented) is not None:
+        kinds = ", ".join(dict.fromkeys(one.kind for one in augmented.section.operations))
+        lines.append(
+            f"new rows  {augmented.num_rows:,} in {'all epochs' if augmented.epochs == 1 else 'every epoch'}, "
+            f"{augmented.section.supervision}: {kinds}"
+        )
     traits = prepared.student_traits
     lines.append(
         f"student   {traits.num_layers} blocks x {traits.width}, cut at {config.student.max_tokens} tokens, "
@@ -31,7 +37,7 @@ def plan_lines(prepared: Prepared | PreparedTasks) -> list[str]:
         if config.measures_teachers:
             share = "by its score"
         ask = prepared.objective.asks[name]
-        parts = ["logits", *(h.key for h in ask.hidden), *(a.key for a in ask.attention)]
+        parts = ask.keys
         batch = prepared.row_bytes(name) * training.batch_rows
         lines.append(
             f"teacher   {name}: {section.model}, {shape.num_layers} blocks x {shape.width}, weight {share}, "
@@ -43,6 +49,11 @@ def plan_lines(prepared: Prepared | PreparedTasks) -> list[str]:
         layers = "".join(f" {p.teacher}:{_few(p.student)}<-{_few(p.layers)}" for p in pairs)
         course = f", {term.schedule.kind}" if term.schedule is not None else ""
         lines.append(f"loss      {term.name}, weight {term.weight:g}{course}{layers}")
+    if config.adversarial is not None:
+        attack = config.adversarial
+        lines.append(
+            f"loss      adversarial, {attack.kind} within {attack.epsilon:g}, weight {attack.weight:g}"
+        )
     per_worker = -(-training.batch_rows // training.num_workers)
     micro = min(training.micro_batch_rows or per_worker, per_worker)
     epoch = "a stream" if steps.per_epoch is None else f"{steps.per_epoch:,} an epoch"

@@ -15,16 +15,19 @@ from typing import Any
 from raydistill.config import DistillConfig, to_yaml
 from raydistill.config.faults import in_order, without_echoes
 from raydistill.config.rules import group_rows
+from raydistill.config.task import HEADS, RerankingTask
 from raydistill.errors import ConfigError, Fault
 from raydistill.evaluation.report import write_report
 from raydistill.export import export_student
 from raydistill.final import FinalFigures, FinalJob, as_a_worker, final_figures
+from raydistill.making import make_rows
 from raydistill.models.embeddings import embedding_matrix
 from raydistill.output import OutputFolder
 from raydistill.prepare import (
     Prepared,
     changed_settings,
     needed_resources,
+    perturbed,
     prepare,
     resource_faults,
 )
@@ -67,7 +70,8 @@ class DistillResult:
 
     Attributes:
         metrics: As in ``metrics.json``.
-        student_path: A folder that ``AutoModelForSequenceClassification.from_pretrained`` loads.
+        student_path: A folder that ``AutoModelForSequenceClassification.from_pretrained`` loads, or, of
+            tagging, ``AutoModelForTokenClassification.from_pretrained``.
         output_dir: The run's folder.
         run_id: Of the MLflow run; None if tracking is off or the server was down.
         model_uri: ``models:/name/version``; None if nothing was registered.
@@ -174,6 +178,7 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
         record = stack.enter_context(RunRecord(prepared, folder, resume=resume, ui=ui))
         with ui.doing("starting Ray") if embedded(config.run) else nullcontext():
             stack.enter_context(connect_ray(config.run, needed_resources(config)))
+        make_rows(prepared, ui)
         with (
             ui.doing(f"loading {len(config.teachers)} teachers")
             if config.teachers
@@ -220,7 +225,7 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
             now = {name: teacher.line_now() for name, teacher in teachers.items()}
             figures = measure_models(prepared, now, tables, folder)
         stats = {name: teacher.stats() for name, teacher in teachers.items()}
-        metrics = flat_metrics(trained, figures, stats, measured)
+        metrics = flat_metrics(trained, figures, stats, measured) | dict(prepared.counted)
         write_summary(
             folder,
             prepared,
@@ -250,7 +255,11 @@ def share_tables(prepared: Prepared) -> dict[str, Any]:
 
     splits = prepared.splits
     parts = [splits[name].table for name in ("train", "unlabelled") if name in splits]
-    tables = {"train": prepared.stream or ray.put(pa.concat_tables(parts))}
+    fresh = prepared.augmented.tables if prepared.augmented is not None else ()
+    if len(fresh) == 1:
+        parts, fresh = [*parts, *fresh], ()
+    tables: dict[str, Any] = {"train": prepared.stream or ray.put(pa.concat_tables(parts))}
+    tables["fresh"] = tuple(ray.put(table) for table in fresh)
     for name in ("validation", "test"):
         if name in splits:
             tables[name] = ray.put(splits[name].table)
@@ -279,6 +288,7 @@ def worker_job(
         steps=prepared.steps,
         teachers=dict(lines),
         train=tables["train"],
+        fresh=tables["fresh"],
         shuffle_rows=config.data.shuffle_rows,
         validation=tables.get("validation"),
         labels=prepared.labels,
@@ -289,6 +299,7 @@ def worker_job(
         manifest=dict(prepared.manifest),
         recorder=recorder,
         embeddings=tables.get("embeddings"),
+        max_positives=config.task.max_positives if isinstance(config.task, RerankingTask) else 1,
     )
 
 
@@ -309,8 +320,10 @@ def measure_models(
             batch_rows=config.evaluation.batch_rows,
             num_threads=max(1, int(config.training.cpus_per_worker)),
             use_gpu=config.training.gpus_per_worker > 0,
+            head=HEADS[config.task.kind],
         ),
         splits={name: tables[name] for name in config.evaluation.splits if name in tables},
+        perturbed=_perturbed(prepared),
         labels=prepared.labels,
         teachers=dict(lines),
         objective=prepared.objective,
@@ -319,6 +332,14 @@ def measure_models(
     if not job.splits:
         return FinalFigures()
     return as_a_worker(final_figures, job, config.training)
+
+
+def _perturbed(prepared: Prepared) -> dict[str, Any]:
+    """Changed copies of the last split that is measured."""
+    splits = [name for name in prepared.config.evaluation.splits if name in prepared.splits]
+    if not splits:
+        return {}
+    return perturbed(prepared.config, prepared.operations, prepared.splits[splits[-1]].table)
 
 
 def flat_metrics(

@@ -9,6 +9,7 @@ from typing import Any
 from raydistill.config import DistillConfig
 from raydistill.config.models import TeacherSection
 from raydistill.config.root import direct_faults
+from raydistill.config.task import HEADS
 from raydistill.errors import TeacherError
 from raydistill.prepare import Prepared, Resources, needed_resources, replicas_need
 from raydistill.signals import Request
@@ -75,6 +76,7 @@ def teacher_settings(prepared: Prepared, name: str, *, inline: bool = False) -> 
         attention_maps=bool(prepared.objective.asks[name].attention),
         backend=section.backend,
         keep_on_device=not inline and is_direct(prepared.config, name),
+        head=HEADS[prepared.config.task.kind],
     )
 
 

@@ -301,7 +301,7 @@ def _finish_task(
     own = {_of_one(name, task): value for name, value in trained.metrics.items()}
     alone = replace(trained, metrics={n: v for n, v in own.items() if n is not None})
     stats = {name: served.stats() for name, served in one.teachers.items()}
-    metrics = run.flat_metrics(alone, figures, stats, one.measured)
+    metrics = run.flat_metrics(alone, figures, stats, one.measured) | dict(one.prepared.counted)
     write_atomically(one.folder.config, to_yaml(one.prepared.config))
     write_summary(
         one.folder,

@@ -105,6 +105,8 @@ def needed_answers(prepared: Prepared, name: str) -> Iterator[tuple[TextRows, As
     for split in ("train", "unlabelled"):
         if split in prepared.splits and not prepared.splits[split].stream:
             yield TextRows(prepared.splits[split].table), ask
+    if prepared.augmented is not None and prepared.augmented.ready:
+        yield from ((TextRows(table), ask) for table in prepared.augmented.tables)
     evaluation = prepared.config.evaluation
     measured = [split for split in evaluation.splits if split in prepared.splits][-1:]
     if not evaluation.teachers:
@@ -112,7 +114,7 @@ def needed_answers(prepared: Prepared, name: str) -> Iterator[tuple[TextRows, As
     if prepared.config.measures_teachers and "validation" not in measured:
         measured.append("validation")
     for split in measured:
-        yield TextRows(prepared.splits[split].table), Ask(dtype=ask.dtype)
+        yield TextRows(prepared.splits[split].table), Ask(dtype=ask.dtype, logits=ask.logits)
 
 
 def missing_rows(prepared: Prepared, name: str, line: StoreLine) -> int:

@@ -48,6 +48,8 @@ def write_summary(
             scores=_scores(config, metrics, split or ""),
         )
     ]
+    if first_stage := _scores(config, metrics, f"{split}/first_stage"):
+        models.append({"role": "baseline", "name": "order of the first stage", **first_stage})
     for name, description in descriptions.items():
         models.append(
             _model(
@@ -60,7 +62,8 @@ def write_summary(
             )
         )
     if len(descriptions) > 1:
-        models.append(_ensemble(models[1:], _scores(config, metrics, f"{split}/ensemble")))
+        teachers = [model for model in models if model["role"] == "teacher"]
+        models.append(_ensemble(teachers, _scores(config, metrics, f"{split}/ensemble")))
     summary: dict[str, Any] = {
         "name": config.run.name,
         "seed": config.run.seed,
@@ -69,7 +72,8 @@ def write_summary(
         "duration_s": now - begin,
         "task": config.task.kind,
         "labels": list(prepared.labels),
-        "rows": {name: s.num_rows for name, s in prepared.splits.items()},
+        "rows": {name: s.num_rows for name, s in prepared.splits.items()}
+        | ({"new": prepared.augmented.num_rows} if prepared.augmented is not None else {}),
         "models": models,
         "per_class": [asdict(row) for row in figures.per_class],
         "teachers": {

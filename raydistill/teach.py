@@ -1,7 +1,7 @@
 """Fine-tuning a teacher: the student's training without teachers."""
 
 from raydistill.config import DistillConfig
-from raydistill.config.losses import HardLoss
+from raydistill.config.losses import on_labels
 from raydistill.config.task import LABEL_LOSSES
 from raydistill.errors import Fault
 from raydistill.run import DistillResult, check, distill
@@ -27,7 +27,7 @@ def teach(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None) 
             )
         )
     for i, loss in enumerate(config.losses):
-        if not isinstance(loss, HardLoss):
+        if not on_labels(loss):
             faults.append(
                 Fault(
                     f"losses.{i}",

@@ -79,6 +79,20 @@ def make_model(
     return folder
 
 
+def make_masked_lm(folder: Path) -> Path:
+    """A BERT with random weights and a head for its vocabulary, as a folder."""
+    import torch
+    from transformers import BertConfig, BertForMaskedLM
+
+    config = BertConfig.from_pretrained(make_model(folder, layers=1, width=16))
+    torch.manual_seed(0)
+    model = BertForMaskedLM(config)
+    with torch.no_grad():  # words that are not all alike
+        model.cls.predictions.bias.normal_()
+    model.save_pretrained(folder)
+    return folder
+
+
 def two_teachers(tiny: dict[str, Path], folder: Path) -> dict[str, Any]:
     """Settings of a sound run, to be changed."""
     return {

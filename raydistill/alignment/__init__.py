@@ -1,7 +1,7 @@
 """What makes a teacher comparable with the student: classes, layers, widths.
 
-Reading order: ``labels.py`` (which column is which class; ``independent.py`` where classes do
-not exclude each other), ``layers.py`` (which hidden state),
+Reading order: ``labels.py`` (which column is which class; ``tags.py`` of words; ``independent.py`` where
+classes do not exclude each other, ``scores.py`` where there is one score), ``layers.py`` (which hidden state),
 ``projection.py`` (one width -> the other).
 """
 
@@ -15,6 +15,8 @@ from raydistill.alignment.projection import (
     build_projection,
     projection_key,
 )
+from raydistill.alignment.scores import in_outputs, score_columns
+from raydistill.alignment.tags import tag_columns
 
 __all__ = [
     "ProjectionKind",
@@ -23,10 +25,13 @@ __all__ = [
     "build_projection",
     "choose_layers",
     "in_classes",
+    "in_outputs",
     "independent_columns",
     "known_labels",
     "label_columns",
     "output_columns",
     "projection_key",
     "resolve_layer",
+    "score_columns",
+    "tag_columns",
 ]

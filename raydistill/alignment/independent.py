@@ -7,7 +7,9 @@ softmax, labels that only one side has change nothing about the others.
 from collections.abc import Mapping, Sequence
 
 from raydistill.alignment.labels import doubled, fold, is_generic, label_columns, rename, show
-from raydistill.config.task import TaskKind
+from raydistill.alignment.scores import score_columns
+from raydistill.alignment.tags import tag_columns
+from raydistill.config.task import EXCLUSIVE, TaskKind
 
 __all__ = ["independent_columns", "output_columns"]
 
@@ -32,8 +34,12 @@ def output_columns(
     Raises:
         ValueError: they do not fit; with both lists and the way out.
     """
-    if kind == "text_classification":
+    if kind == "tagging":
+        return tag_columns(teacher_labels, student_labels, label_map, partial=partial)
+    if kind in EXCLUSIVE:
         return label_columns(teacher_labels, student_labels, label_map, partial=partial)
+    if kind == "reranking":
+        return score_columns(teacher_labels, student_labels, label_map)
     one = kind == "regression"
     return independent_columns(
         teacher_labels, student_labels, label_map, partial=partial, one_is_one=one

@@ -19,7 +19,7 @@ class Choice(NamedTuple):
 
 CHOICES: tuple[Choice | str, ...] = (
     "Labels",
-    Choice("a class a row", "`cross_entropy`"),
+    Choice("a class a row, or a tag for each word", "`cross_entropy`"),
     Choice("several classes at once, each there or not", "`binary_cross_entropy`"),
     Choice("a number a row", "`mse`"),
     "Teachers' logits",
@@ -37,6 +37,7 @@ CHOICES: tuple[Choice | str, ...] = (
     Choice(
         "a teacher far larger than the student", "`dist`", "`forward_kl` with `standardize: true`"
     ),
+    Choice("rows that may be noise, such as augmented ones", "`soft_label`"),
     Choice("several classes at once", "`binary_forward_kl`", "`binary_soft_cross_entropy`"),
     Choice("a number a row", "`logit_mse`"),
     "Hidden states, the same tokenizer on both sides",
@@ -64,6 +65,12 @@ CHOICES: tuple[Choice | str, ...] = (
     Choice("as many heads", "`attention_ce`", "`attention_mse`"),
     Choice("another number of heads", "`attention_ce_mean`", "`attention_mse_sum`"),
     "Scores of a row's candidates",
+    Choice(
+        "relevance, no teacher",
+        "`relevance_cross_entropy`",
+        "`lambda_loss` with `gains: exponential` and `against: labels`: for grades. `binary_cross_entropy`: pairs "
+        "alone",
+    ),
     Choice(
         "scores that mean something",
         "`score_kl`",

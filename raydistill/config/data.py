@@ -17,7 +17,7 @@ SplitName = Literal["train", "unlabelled", "validation", "test"]
 
 
 class DataSection(Section):
-    """Files of rows: JSON lines, JSON, CSV, TSV or Parquet, UTF-8.
+    """Files of rows: JSON lines, JSON, CSV, TSV, Parquet or, of tagged words, CoNLL, UTF-8.
 
     Each is named by a path from the working directory, a URI (s3://, gs://, https://, …), or a pattern
     (`part-*.parquet`, in the order of the names).
@@ -49,3 +49,9 @@ class DataSection(Section):
     """Rows that choose the best checkpoint and stop early."""
     test: Paths | None = None
     """Rows for the final figures only."""
+    corpus: Paths | None = None
+    """With task.kind: reranking, passages by id: `doc_id`, `title` (may be missing or empty), `text`."""
+    queries: Paths | None = None
+    """With task.kind: reranking, texts of queries by id, where other files have only `query_id`."""
+    qrels: Paths | None = None
+    """With task.kind: reranking, judgements of all splits: `query_id`, `doc_id`, `relevance`."""

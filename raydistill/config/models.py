@@ -106,11 +106,12 @@ class TeacherSection(Section):
     max_tokens: PositiveInt | None = None
     """Longer texts are cut to that many tokens; null: as the student's."""
     label_map: dict[str, str] | None = None
-    """Teacher's label name to student's label name, where they differ."""
+    """Teacher's label name to student's label name, where they differ; of tagging also types, {PER: person}."""
     missing_labels: Literal["error", "abstain"] = "error"
     """What if it does not know all of the task's labels. abstain: it says nothing about rows with one
-    of the others (text_classification), or nothing about the others in any row; the other teachers'
-    weights make up for it, and what it left out is counted."""
+    of the others (text_classification), words with one of the others or without a tag (tagging: its O
+    means the others too), or nothing about the others in any row; the other teachers' weights make up
+    for it, and what it left out is counted."""
     placement: Literal["remote", "inline", "cached", "auto"] = "remote"
     """remote: actors of its own. inline: in every training worker, on the worker's device; for a
     machine without spare cores. cached: in the store, whole (`raydistill cache`). auto: by a short

@@ -4,11 +4,15 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from raydistill.config.adversarial import AdversarialSection, VATSection
+from raydistill.config.augmentation import AugmentationSection
+from raydistill.config.augmentation_rules import augmentation_faults
 from raydistill.config.base import Section, with_default
 from raydistill.config.data import DataSection
 from raydistill.config.ensemble import EnsembleSection, ValidationWeighting
 from raydistill.config.losses import LossSection
 from raydistill.config.models import StudentSection, TeacherName, TeacherSection
+from raydistill.config.ranking_rules import reranking_faults
 from raydistill.config.rules import objective_faults, with_teachers
 from raydistill.config.schedules import BalancingSection, NoBalancing
 from raydistill.config.stages import StageSection, stage_faults
@@ -41,6 +45,8 @@ class DistillConfig(Section):
     """The run as a whole."""
     data: DataSection
     """Where rows come from."""
+    augmentation: AugmentationSection | None = None
+    """Training rows that are made from others. Null: none."""
     task: TaskSection = TextClassificationTask()
     """What is learnt from them."""
     student: StudentSection
@@ -51,6 +57,8 @@ class DistillConfig(Section):
     """How several teachers become one soft target."""
     losses: list[LossSection] = Field(min_length=1)
     """Terms of the sum that is minimised."""
+    adversarial: AdversarialSection | None = None
+    """One more term, on examples made against the student. Null: none."""
     balancing: BalancingSection = NoBalancing(kind="none")
     """How terms of different scale are brought to one."""
     stages: list[StageSection] = []
@@ -77,6 +85,8 @@ class DistillConfig(Section):
         if kind not in METRICS:
             return settings
         metric = selected_by(kind)
+        if kind == "reranking":
+            settings = with_default(settings, "training", "group_rows", 8)
         settings = with_default(settings, "training", "select_by", metric)
         return with_default(settings, "tracking", "champion_metric", metric)
 
@@ -99,13 +109,54 @@ def cross_faults(config: DistillConfig) -> list[Fault]:
     """Rules between settings that need nothing but the configuration itself."""
     return [
         *_data_faults(config),
+        *augmentation_faults(config),
         *task_faults(config),
+        *reranking_faults(config),
         *student_faults(config),
         *_teacher_faults(config),
         *objective_faults(config),
         *stage_faults(config),
+        *_adversarial_faults(config),
         *_training_faults(config),
     ]
+
+
+def _adversarial_faults(config: DistillConfig) -> list[Fault]:
+    section, faults = config.adversarial, []
+    if section is None:
+        return []
+    own = isinstance(section, VATSection)
+    if not isinstance(section, VATSection) and section.against == "teachers" and not config.teachers:  # fmt: skip
+        faults.append(
+            Fault(
+                "adversarial.against",
+                "is teachers, but there is none under teachers. Write against: labels, or use kind: vat.",
+                rests_on=("adversarial", "teachers"),
+            )
+        )
+    softened = own or getattr(section, "against", "") == "teachers"
+    if section.temperature != 1 and (not softened or config.task.kind == "regression"):
+        why = (
+            "task.kind is regression: numbers are not softened"
+            if softened
+            else "it is against labels"
+        )
+        faults.append(
+            Fault(
+                "adversarial.temperature",
+                f"must be 1: {why}.",
+                rests_on=("adversarial", "task.kind"),
+            )
+        )
+    if config.training.sharding == "full":
+        faults.append(
+            Fault(
+                "training.sharding",
+                "must be none with an adversarial term, whose inner passes do not gather shards.",
+                rests_on=("training.sharding", "adversarial"),
+            )
+        )
+    return faults
 
 
 def _data_faults(config: DistillConfig) -> list[Fault]:

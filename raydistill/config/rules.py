@@ -7,14 +7,14 @@ from raydistill.config.ensemble import (
     StochasticWeighting,
     ValidationWeighting,
 )
-from raydistill.config.losses import CustomLoss, HardLoss, LossBase
+from raydistill.config.losses import CustomLoss, LossBase, on_labels
 from raydistill.config.schedules import (
     CurriculumTemperature,
     CwsmTemperature,
     FlswTemperature,
     RelativeBalancing,
 )
-from raydistill.config.task import LOGIT_LOSSES, METRICS
+from raydistill.config.task import EXCLUSIVE, LOGIT_LOSSES, METRICS
 from raydistill.errors import Fault
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _BOTH_WAYS = {"hidden_mse", "cos", "pkd", "embedding_mse", "embedding_cos"}
 
 def with_teachers(config: "DistillConfig") -> list[Any]:
     """The terms that compare the student with teachers."""
-    return [loss for loss in config.losses if not isinstance(loss, HardLoss)]
+    return [loss for loss in config.losses if not on_labels(loss)]
 
 
 def _compares_rows(loss: LossBase) -> bool:
@@ -81,7 +81,7 @@ def objective_faults(config: "DistillConfig") -> list[Fault]:
 
 def _term_faults(config: "DistillConfig", index: int, loss: Any) -> list[Fault]:
     faults, base = [], f"losses.{index}"
-    if not isinstance(loss, HardLoss) and not config.teachers:
+    if not on_labels(loss) and not config.teachers:
         return [
             Fault(
                 base,
@@ -146,7 +146,7 @@ def _abstain_faults(config: "DistillConfig", base: str, loss: Any) -> list[Fault
     partial = [n for n, t in config.teachers.items() if t.missing_labels == "abstain"]
     by_cosine = isinstance(getattr(loss, "temperature", None), FlswTemperature)
     reads_all = loss.kind == "logit_mse" or by_cosine or getattr(loss, "standardize", False)
-    if config.task.kind != "text_classification" or not (partial and reads_all):
+    if config.task.kind not in EXCLUSIVE or not (partial and reads_all):
         return []
     path = f"{base}.standardize" if getattr(loss, "standardize", False) else base
     return [

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
 
+from raydistill.config.adversarial import AdversarialSection
 from raydistill.config.base import NonNegative, Positive, Section, with_default
 from raydistill.config.data import DataSection
 from raydistill.config.ensemble import EnsembleSection
@@ -47,7 +48,9 @@ __all__ = [
 MEAN = "validation/mean"
 """The mean over tasks of the first metric of each; errors, which are better when smaller, count negative."""
 SHARED = ("run", "student", "pipeline", "training", "store", "tracking", "evaluation")
-_OWN = ("data", "task", "teachers", "ensemble", "losses", "balancing")
+_OWN = ("data", "task", "teachers", "ensemble", "losses", "adversarial", "balancing")
+_ALONE = ("augmentation", "stages")
+"""Sections that only a task alone may have."""
 
 TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """Appears in metrics and names of folders: letters, digits, `_` and `-`."""
@@ -66,6 +69,8 @@ class OneTask(Section):
     """How several teachers become one soft target."""
     losses: list[LossSection] = Field(min_length=1)
     """Terms of the sum that is minimised in this task's steps."""
+    adversarial: AdversarialSection | None = None
+    """One more term, on examples made against the student. Null: none."""
     balancing: BalancingSection = NoBalancing(kind="none")
     """How terms of different scale are brought to one."""
     weight: Positive = 1.0
@@ -221,7 +226,7 @@ def _root_faults(raw: Mapping[str, Any]) -> list[Fault]:
     faults = []
     known = [*SHARED, "tasks", "task_power"]
     for key in raw:
-        if key in (*_OWN, "stages"):
+        if key in (*_OWN, *_ALONE):
             faults.append(
                 Fault(key, f"must be left out beside tasks: each has its own, tasks.NAME.{key}.")
             )
@@ -232,7 +237,7 @@ def _root_faults(raw: Mapping[str, Any]) -> list[Fault]:
             if key in SHARED:
                 message = f"must be left out: it is shared by all tasks and stands as {key}."
                 faults.append(Fault(f"tasks.{name}.{key}", message))
-            elif key not in (*_OWN, "stages", "weight"):
+            elif key not in (*_OWN, *_ALONE, "weight"):
                 known_here = [*_OWN, "weight"]
                 faults.append(
                     Fault(f"tasks.{name}.{key}", f"is not known. {nearest(key, known_here)}")
@@ -266,9 +271,13 @@ def _lender_faults(raw: Mapping[str, Any]) -> list[Fault]:
 def _refused(view: DistillConfig, name: str) -> list[Fault]:
     """What a single task may have and several may not."""
     faults = []
-    if view.stages:
-        message = "are not possible with several tasks. Leave them out, or run the task alone."
-        faults.append(Fault(f"tasks.{name}.stages", message))
+    for part in _ALONE:
+        if getattr(view, part):
+            message = "must be left out with several tasks, or run the task alone."
+            faults.append(Fault(f"tasks.{name}.{part}", message))
+    if view.task.kind == "reranking":
+        message = "is reranking, which is not possible with several tasks. Run it alone."
+        faults.append(Fault(f"tasks.{name}.task.kind", message))
     if view.data.streaming:
         message = "must be false with several tasks: how often one is drawn follows from its rows."
         faults.append(Fault(f"tasks.{name}.data.streaming", message))
@@ -305,7 +314,7 @@ def _teachers_of(task: Any) -> Mapping[str, Any]:
 def _view(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Settings of a task as a run by itself; what is not known in them is left to :func:`_root_faults`."""
     own = raw["tasks"][name]
-    kept = {key: own[key] for key in (*_OWN, "stages") if key in own}
+    kept = {key: own[key] for key in (*_OWN, *_ALONE) if key in own}
     shared = {key: raw[key] for key in SHARED if key in raw}
     view: dict[str, Any] = plain({**shared, **kept}, "the configuration")
     training, tracking = view.get("training"), view.get("tracking")
@@ -323,7 +332,7 @@ def _view(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
         if isinstance(tracking.get("registered_model"), str):
             tracking["registered_model"] += f"-{name}"
     teacher = _lender(raw)
-    lender = _teachers_of(raw["tasks"][_owner(raw)]).get(teacher)
+    lender = _teachers_of(raw["tasks"][_owner(raw)]).get(teacher or "")
     if isinstance(lender, dict) and teacher is not None and _owner(raw) != name:
         same = ("model", "tokenizer", "revision", "trust_remote_code")
         sizes = {key: view["student"][key] for key in ("max_tokens", "dropout") if key in view["student"]}  # fmt: skip

@@ -6,36 +6,70 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from raydistill.config.base import Section
+from raydistill.config.ranking import RerankingTask
 
 __all__ = [
+    "EXCLUSIVE",
+    "HEADS",
     "LABEL_LOSSES",
     "LOGIT_LOSSES",
     "METRICS",
+    "MORE_LABEL_LOSSES",
     "PROBLEM_TYPES",
+    "Head",
     "MultiLabelClassificationTask",
     "RegressionTask",
+    "RerankingTask",
+    "TaggingTask",
     "TaskKind",
     "TaskSection",
     "TextClassificationTask",
     "selected_by",
 ]
 
-TaskKind = Literal["text_classification", "multi_label_classification", "regression"]
-"""What the outputs of a head mean: exclusive classes, a yes or no each, or numbers."""
+TaskKind = Literal[
+    "text_classification", "multi_label_classification", "regression", "tagging", "reranking"
+]
+"""What the outputs of a head mean: exclusive classes, a yes or no each, numbers, classes of words, or a score."""
+Head = Literal["texts", "words"]
+"""What a head gives its outputs for: a whole text, or each of its words."""
+
+EXCLUSIVE: frozenset[TaskKind] = frozenset({"text_classification", "tagging"})
+"""Tasks whose labels exclude each other: one softmax over all of them."""
+HEADS: Mapping[TaskKind, Head] = {
+    "text_classification": "texts",
+    "multi_label_classification": "texts",
+    "regression": "texts",
+    "tagging": "words",
+    "reranking": "texts",
+}
+"""Which head models have."""
+_OF_CLASSES = (
+    "forward_kl", "soft_cross_entropy", "reverse_kl", "jensen_shannon", "total_variation",
+    "decoupled_kd", "dist", "soft_label", "logit_mse",
+)  # fmt: skip
 
 LABEL_LOSSES: Mapping[TaskKind, str] = {
     "text_classification": "cross_entropy",
     "multi_label_classification": "binary_cross_entropy",
     "regression": "mse",
+    "tagging": "cross_entropy",
+    "reranking": "relevance_cross_entropy",
 }
 """The loss against labels."""
+MORE_LABEL_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
+    "reranking": ("ranknet", "listnet", "lambda_loss", "binary_cross_entropy", "mse"),
+}
+"""Others of that kind."""
 LOGIT_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
-    "text_classification": (
-        "forward_kl", "soft_cross_entropy", "reverse_kl", "jensen_shannon", "total_variation",
-        "decoupled_kd", "dist", "logit_mse",
-    ),
+    "text_classification": _OF_CLASSES,
     "multi_label_classification": ("binary_forward_kl", "binary_soft_cross_entropy", "logit_mse"),
     "regression": ("logit_mse",),
+    "tagging": _OF_CLASSES,
+    "reranking": (
+        "score_kl", "ranknet", "listnet", "lambda_loss", "margin_mse", "logit_mse", "binary_forward_kl",
+        "binary_soft_cross_entropy",
+    ),
 }  # fmt: skip
 """Losses against the teachers' logits, the usual one first. Those on what is inside fit all tasks."""
 METRICS: Mapping[TaskKind, tuple[str, ...]] = {
@@ -44,12 +78,16 @@ METRICS: Mapping[TaskKind, tuple[str, ...]] = {
         "micro_f1", "macro_f1", "exact_match", "mean_average_precision", "nll",
     ),
     "regression": ("rmse", "mae", "pearson", "spearman", "r2", "mse"),
+    "tagging": ("f1", "precision", "recall", "accuracy"),
+    "reranking": ("ndcg_at_10", "mrr_at_10", "recall_at_10", "map"),
 }  # fmt: skip
 """What is measured, what chooses the best student first."""
-PROBLEM_TYPES: Mapping[TaskKind, str] = {
+PROBLEM_TYPES: Mapping[TaskKind, str | None] = {
     "text_classification": "single_label_classification",
     "multi_label_classification": "multi_label_classification",
     "regression": "regression",
+    "tagging": None,  # which only heads for texts have
+    "reranking": "regression",
 }
 """What transformers calls them, as ``problem_type`` of a model."""
 
@@ -112,6 +150,29 @@ class RegressionTask(_OfTexts):
     """Several columns of numbers, `[valence, arousal]`, in place of `label`; an output for each."""
 
 
+class TaggingTask(Section):
+    """A tag for each word of a row: names of persons, places and the like, or other spans of words."""
+
+    kind: Literal["tagging"]
+    """Words have tags; spans of them are what is counted."""
+    words: str = "tokens"
+    """Column with the list of a row's words. Not used for CoNLL files (.conll, .bio, .iob, .iob2, .txt),
+    which have a word a line, its tag at the end of the line, and an empty line between rows."""
+    tags: str = "ner_tags"
+    """Column with the list of their tags: names, or numbers that count into `labels`. Null: a row without
+    tags."""
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    """What stands between words, and between tags, where columns hold text, as in CSV. Null: the text is
+    a list as JSON has it."""
+    scheme: Literal["iob2", "iob1", "bioes"] = "iob2"
+    """How the files write spans; a student learns and answers iob2. iob2: B- at each beginning, I- inside; a
+    span that begins with I- is refused. iob1: it may, so files that are not quite iob2 can be read as
+    this. bioes: with E- at the end and S- for a single word; BILOU and BMES too."""
+    labels: Annotated[list[str], Field(min_length=2)] | None = None
+    """The tags in order: O, B-person, I-person and so on, as the files write them. Null: labels.json
+    beside the training file, else what occurs there."""
+
+
 def _with_kind(task: Any) -> Any:
     """Text classification, if no kind is written."""
     if isinstance(task, dict) and "kind" not in task:
@@ -120,7 +181,11 @@ def _with_kind(task: Any) -> Any:
 
 
 TaskSection = Annotated[
-    TextClassificationTask | MultiLabelClassificationTask | RegressionTask,
+    TextClassificationTask
+    | MultiLabelClassificationTask
+    | RegressionTask
+    | TaggingTask
+    | RerankingTask,
     Field(discriminator="kind"),
     BeforeValidator(_with_kind),
 ]

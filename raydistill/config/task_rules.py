@@ -2,11 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from raydistill.config.losses import CustomLoss, HardLoss, SoftLoss
+from raydistill.config.losses import CustomLoss, GroupLoss, HardLoss, SoftLoss, on_labels
 from raydistill.config.schedules import CwsmTemperature, FlswTemperature
+from raydistill.config.tagging_rules import tagging_faults
 from raydistill.config.task import (
+    EXCLUSIVE,
     LABEL_LOSSES,
     LOGIT_LOSSES,
+    MORE_LABEL_LOSSES,
     MultiLabelClassificationTask,
     TaskKind,
 )
@@ -21,6 +24,8 @@ _MEANING: dict[TaskKind, str] = {
     "text_classification": "exactly one label a row",
     "multi_label_classification": "a yes or no for each label",
     "regression": "numbers",
+    "tagging": "exactly one tag a word",
+    "reranking": "candidates of a query",
 }
 _BY_PROBABILITY = ("confidence", "label_cross_entropy", "agreement", "gate")
 
@@ -32,6 +37,8 @@ def task_faults(config: "DistillConfig") -> list[Fault]:
         faults += _loss_faults(config, index, loss)
     if config.task.kind == "regression":
         faults += _number_faults(config)
+    if config.task.kind == "tagging":
+        faults += tagging_faults(config)
     return faults
 
 
@@ -61,9 +68,9 @@ def _column_faults(config: "DistillConfig") -> list[Fault]:
 
 def _loss_faults(config: "DistillConfig", index: int, loss: Any) -> list[Fault]:
     base, kind = f"losses.{index}", config.task.kind
-    hard = isinstance(loss, HardLoss)
-    fit = (LABEL_LOSSES[kind],) if hard else LOGIT_LOSSES[kind]
-    if isinstance(loss, HardLoss | SoftLoss) and loss.kind not in fit:
+    labels = (LABEL_LOSSES[kind], *MORE_LABEL_LOSSES.get(kind, ()))
+    fit = labels if on_labels(loss) else LOGIT_LOSSES[kind]
+    if isinstance(loss, HardLoss | SoftLoss | GroupLoss) and loss.kind not in fit:
         tables = [
             one for one in LABEL_LOSSES if loss.kind in (LABEL_LOSSES[one], *LOGIT_LOSSES[one])
         ]
@@ -75,7 +82,7 @@ def _loss_faults(config: "DistillConfig", index: int, loss: Any) -> list[Fault]:
                 rests_on=(base, "task.kind"),
             )
         ]
-    if kind == "text_classification":
+    if kind in EXCLUSIVE:
         return []
     faults = [
         Fault(

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from raydistill.config.augmentation import PerturbationSection
 from raydistill.config.base import (
     Fraction,
     Gpus,
@@ -87,7 +88,8 @@ class TrainingSection(Section):
     and changes nothing else."""
     group_rows: PositiveInt = 16
     """Losses that compare rows with each other (dist, rkd_distance, rkd_angle, contrastive, temperatures
-    by row) see so many at once. A group is never cut: micro_batch_rows must be a multiple of it."""
+    by row) see so many at once. A group is never cut: micro_batch_rows must be a multiple of it. With
+    task.kind: reranking candidates of a query in a step, 8 if nothing is written."""
     learning_rate: Positive = 1e-4
     """Peak learning rate of AdamW."""
     projection_learning_rate: Positive | None = None
@@ -112,7 +114,8 @@ class TrainingSection(Section):
     select_by: str = "validation/accuracy"
     """Metric that names the best checkpoint; nll and ece are better when smaller, and so are the errors of a
     regression. What is written here is the default of text_classification; of
-    multi_label_classification it is validation/micro_f1, of regression validation/rmse."""
+    multi_label_classification it is validation/micro_f1, of regression validation/rmse, of tagging
+    validation/f1, of reranking validation/ndcg_at_10."""
     early_stopping: EarlyStopping | None = None
     """Null: train to the end."""
     log_every_steps: PositiveInt = 10
@@ -151,3 +154,8 @@ class EvaluationSection(Section):
     """Rows of one forward pass."""
     latency: bool = True
     """Measure the time of a forward pass at 1 and 32 rows, on this machine."""
+    perturbations: dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")], PerturbationSection
+    ] = {}
+    """Copies of the last split whose texts are changed, by a name of your own: `{typos: {kind: typo, rate:
+    .1}}` measures the student as test/perturbed/typos/accuracy. The same copies in every run."""

@@ -3,7 +3,8 @@
 ``splits`` joins the parts: ``files`` and ``folder`` (path -> files), ``hub`` (data sets of Hugging Face),
 ``readers`` (file -> columns), ``labels`` (cells -> ids), ``targets`` and ``cells`` (cells -> several labels
 a row, or numbers), ``routes`` (cells -> teachers) and ``checks`` (what must hold, and how it is said);
-``sources`` does it for one split. ``stream`` gives rows while they are used. ``order`` is pure arithmetic
+``sources`` does it for one split. ``tagging`` does the same for words with tags, from ``conll`` files too,
+in one of ``schemes``. ``stream`` gives rows while they are used. ``order`` is pure arithmetic
 on row numbers, ``turns`` on steps of several tasks.
 """
 
@@ -19,16 +20,19 @@ from raydistill.data.routes import Routes
 from raydistill.data.sources import Split, load_split
 from raydistill.data.splits import load_splits
 from raydistill.data.stream import Stream
+from raydistill.data.tagging import TAGGED_SUFFIXES, TaggedColumns, load_tagged_splits
 from raydistill.data.targets import Targets
 from raydistill.data.turns import task_shares, turns
 
 __all__ = [
     "NOT_KNOWN",
     "SPLIT_NAMES",
+    "TAGGED_SUFFIXES",
     "Origin",
     "Routes",
     "Split",
     "Stream",
+    "TaggedColumns",
     "Targets",
     "any_label",
     "epoch_order",
@@ -38,6 +42,7 @@ __all__ = [
     "labels_seen",
     "load_split",
     "load_splits",
+    "load_tagged_splits",
     "micro_batches",
     "overlap_notes",
     "read_labels",

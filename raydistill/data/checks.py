@@ -60,7 +60,9 @@ def column_list(columns: Sequence[str]) -> str:
 
 def setting_of(role: str) -> str:
     """Where a column is named in the configuration."""
-    return "ensemble.weighting.column" if role == "route" else f"task.{role}"
+    if role == "route":
+        return "ensemble.weighting.column"
+    return f"task.{role.partition(':')[2] or role}"
 
 
 class RowFaults:
@@ -172,11 +174,11 @@ def unseen_label_notes(splits: "Iterable[Split]") -> tuple[str, ...]:
         return ()
     if pa.types.is_fixed_size_list(by_name["train"].table["label"].type):
         return ()  # of several labels at once a note of the training rows says it
-    known = set(pc.unique(by_name["train"].table["label"]).to_pylist())
+    known = _labels_in(by_name["train"].table)
     notes = []
     for name in ("validation", "test"):
         if name in by_name:
-            present = set(pc.unique(by_name[name].table["label"]).to_pylist()) - {-100}
+            present = _labels_in(by_name[name].table)
             if unseen := sorted(present - known):
                 labels = by_name[name].labels
                 notes.append(
@@ -193,7 +195,17 @@ def _rows_in(measured: pa.Table, seen: pa.Table) -> pa.Array:
     return pc.indices_nonzero(pc.is_in(left, value_set=common))
 
 
+def _labels_in(table: pa.Table) -> set[int]:
+    """Those of rows, or of words, that occur."""
+    column = table["label"]
+    if pa.types.is_large_list(column.type):
+        column = pc.list_flatten(column)
+    return set(pc.unique(column).to_pylist()) - {-100}
+
+
 def _keys(table: pa.Table) -> pa.ChunkedArray:
+    if "words" in table.column_names:
+        return pc.binary_join(table["words"], pa.scalar("\x1f", pa.large_string()))
     if "text_pair" not in table.column_names:
         return table["text"]
     separator = pa.scalar("\x1f", pa.large_string())

@@ -11,7 +11,7 @@ import io
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -171,8 +171,15 @@ def unreachable(path_in_config: str, uri: str, error: BaseException) -> Fault:
     )
 
 
-def find_files(written: str | Path, *, path_in_config: str) -> list[DataFile]:
+def find_files(
+    written: str | Path, *, path_in_config: str, suffixes: Sequence[str] = SUFFIXES
+) -> list[DataFile]:
     """The files that one path, URI or pattern (``*``, ``**``, ``[…]``; ``?`` in paths only) names.
+
+    Args:
+        written: As the configuration has it.
+        path_in_config: The subject of faults.
+        suffixes: Of files that can be read.
 
     Returns:
         At least one; those of a pattern sorted by name.
@@ -196,11 +203,11 @@ def find_files(written: str | Path, *, path_in_config: str) -> list[DataFile]:
     faults += [
         Fault(
             path_in_config,
-            f"must have a suffix out of {', '.join(SUFFIXES)}, got "
-            f"{file.name}.{did_you_mean(file.suffix, SUFFIXES)}",
+            f"must have a suffix out of {', '.join(suffixes)}, got "
+            f"{file.name}.{did_you_mean(file.suffix, suffixes)}",
         )
         for file in files
-        if file not in missing and file.suffix not in SUFFIXES
+        if file not in missing and file.suffix not in suffixes
     ]
     if faults:
         raise ConfigError(faults)

@@ -19,15 +19,18 @@ from raydistill.data.files import (
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import PLACE_ERRORS, is_uri, shown_uri
 
-__all__ = ["find_splits"]
+__all__ = ["find_splits", "listed_files"]
 
 
-def find_splits(folder: str | Path, *, path_in_config: str = "data") -> dict[str, DataFile]:
+def find_splits(
+    folder: str | Path, *, path_in_config: str = "data", suffixes: Sequence[str] = SUFFIXES
+) -> dict[str, DataFile]:
     """The files of a folder that are splits by their names: ``train.jsonl``, ``dev.csv``, ….
 
     Args:
         folder: Path or URI; looked into, not below. ``dev``, ``valid`` and ``val`` are validation.
         path_in_config: The subject of faults.
+        suffixes: Of files that can be read.
 
     Returns:
         Split name to file, in the order train, unlabelled, validation, test; those there are.
@@ -37,8 +40,8 @@ def find_splits(folder: str | Path, *, path_in_config: str = "data") -> dict[str
     """
     uri = local_path(str(folder))
     shown = shown_uri(uri)
-    there = _listed(uri, path_in_config)
-    files = [file for file in there if file.suffix in SUFFIXES]
+    there = listed_files(uri, path_in_config)
+    files = [file for file in there if file.suffix in suffixes]
     found = {
         name: [file for file in files if Path(file.name).stem.lower() in SPLIT_STEMS[name]]
         for name in SPLIT_NAMES
@@ -59,7 +62,7 @@ def find_splits(folder: str | Path, *, path_in_config: str = "data") -> dict[str
         faults.append(
             Fault(
                 path_in_config,
-                f"must hold files named {stems} with a suffix out of {', '.join(SUFFIXES)}, "
+                f"must hold files named {stems} with a suffix out of {', '.join(suffixes)}, "
                 f"got {named} in {shown}.",
             )
         )
@@ -68,7 +71,7 @@ def find_splits(folder: str | Path, *, path_in_config: str = "data") -> dict[str
     return {name: matching[0] for name, matching in found.items() if matching}
 
 
-def _listed(uri: str, path_in_config: str) -> Sequence[DataFile]:
+def listed_files(uri: str, path_in_config: str) -> Sequence[DataFile]:
     """What lies in a folder, by name."""
     address, _, query = uri.partition("?") if is_uri(uri) else (uri, "", "")
     try:

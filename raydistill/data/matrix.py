@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from raydistill.data.labels import NO_LABEL
+
 __all__ = [
     "NOT_KNOWN",
     "Matrix",
@@ -17,6 +19,7 @@ __all__ = [
     "label_bytes",
     "label_matrix",
     "labels_seen",
+    "without_labels",
 ]
 
 NOT_KNOWN = -1
@@ -58,7 +61,7 @@ def any_label(table: pa.Table) -> bool:
     column = table["label"]
     if pa.types.is_fixed_size_list(column.type):
         return bool(known_entries(label_matrix(column)).any())
-    return bool(pc.max(column).as_py() >= 0)
+    return bool(pc.max(_flat(column)).as_py() >= 0)
 
 
 def labels_seen(table: pa.Table) -> set[int]:
@@ -66,4 +69,18 @@ def labels_seen(table: pa.Table) -> set[int]:
     column = table["label"]
     if pa.types.is_fixed_size_list(column.type):
         return set(np.flatnonzero(known_entries(label_matrix(column)).any(0)).tolist())
-    return {label for label in pc.unique(column).to_pylist() if label >= 0}
+    return {label for label in pc.unique(_flat(column)).to_pylist() if label >= 0}
+
+
+def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Labels of rows, or of their words."""
+    return pc.list_flatten(column) if pa.types.is_large_list(column.type) else column
+
+
+def without_labels(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """As many rows, none with a label."""
+    if not pa.types.is_fixed_size_list(column.type):
+        return pa.array(np.full(len(column), NO_LABEL, np.int32))
+    matrix = label_matrix(column)
+    nothing = np.nan if matrix.dtype == np.float64 else NOT_KNOWN
+    return as_lists(np.full_like(matrix, nothing))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from raydistill.data.checks import require_text, setting_of, text_notes
-from raydistill.data.files import DataFile, find_files
+from raydistill.data.files import SUFFIXES, DataFile, find_files
 from raydistill.data.hub import DatasetSplit
 from raydistill.data.readers import Cells, Columns, Wanted, read_columns
 from raydistill.data.routes import Routes
@@ -64,8 +64,16 @@ def roles_of(
     return roles | (targets.columns if targets is not None and name != "unlabelled" else {})
 
 
-def find_parts(paths: Sequence[Origin], path_in_config: str) -> tuple[list[Part], list[Fault]]:
-    """All parts that are named, and why some are not there."""
+def find_parts(
+    paths: Sequence[Origin], path_in_config: str, suffixes: Sequence[str] = SUFFIXES
+) -> tuple[list[Part], list[Fault]]:
+    """All parts that are named, and why some are not there.
+
+    Args:
+        paths: As the configuration has them.
+        path_in_config: The subject of faults.
+        suffixes: Of files that can be read.
+    """
     found: list[Part] = []
     faults: list[Fault] = []
     if not paths:
@@ -75,7 +83,7 @@ def find_parts(paths: Sequence[Origin], path_in_config: str) -> tuple[list[Part]
             found.append(path)
             continue
         try:
-            found += find_files(path, path_in_config=path_in_config)
+            found += find_files(path, path_in_config=path_in_config, suffixes=suffixes)
         except ConfigError as error:
             faults += error.faults
     return found, faults

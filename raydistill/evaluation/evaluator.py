@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from raydistill.alignment import known_labels
-from raydistill.config.task import TaskKind
+from raydistill.config.task import EXCLUSIVE, TaskKind
 from raydistill.ensemble import combine_log_p, fixed_weights, routed
 from raydistill.evaluation.measures import measure
+from raydistill.evaluation.tagging import seen_words
 from raydistill.losses import IGNORED_LABEL
-from raydistill.signals import Ask, Request
+from raydistill.signals import Ask, Request, TeacherSignal
 from raydistill.signals.ask import SignalDtype
 from raydistill.tasks import TextRows, TextTask
 from raydistill.teachers.source import Source
@@ -43,7 +44,10 @@ def predict(
     batch_rows: int,
     on_rows: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
-    """Logits of all rows in order, ``[N, C]``, float32, in the model's own order of classes."""
+    """Logits of all rows in order, ``[N, C]``, float32, in the model's own order of classes.
+
+    Of rows of words those of all words, ``[U, C]``, -inf throughout for words that the model does not see.
+    """
     return torch.cat(
         [_logits(model.answer(request)) for request in _requests(task, batch_rows, on_rows)]
     )
@@ -71,7 +75,9 @@ def predict_by_sources(
 
     for plain in _requests(task, batch_rows, lambda _: None):
         for name, source in sources.items():
-            asked[name].append(source.ask(replace(plain, ask=Ask(dtype=dtypes[name]))))
+            asked[name].append(
+                source.ask(replace(plain, ask=Ask(dtype=dtypes[name], logits=task.head)))
+            )
             if len(asked[name]) >= _AHEAD:
                 collect(name)
     for name, waiting in asked.items():
@@ -100,11 +106,18 @@ def predict_ensemble(
         kind: Of the task.
         columns: Of each teacher, where labels do not exclude each other: it says nothing about those with -1.
     """
-    if kind != "text_classification":
+    if kind not in EXCLUSIVE:
         return _each_label(logits, weights, combine, kind, _there(logits, columns or {}, route))
     geometric = combine in ("logits", "log_probabilities")
     space: Literal["logits", "probabilities"] = "logits" if geometric else "probabilities"
     base: Sequence[float] | Tensor = [weights[name] for name in logits]
+    if kind == "tagging":
+        there = torch.stack([seen_words(of_words) for of_words in logits.values()])
+        if route is not None:
+            there = there & routed(route, len(base))
+        base = fixed_weights(base, there)
+        log_p = combine_log_p(list(logits.values()), base, temperature=1.0, space=space)
+        return log_p.masked_fill(~there.any(0).unsqueeze(1), -torch.inf)
     if route is not None:
         base = fixed_weights(base, routed(route, len(base)))
     return combine_log_p(list(logits.values()), base, temperature=1.0, space=space)
@@ -158,7 +171,14 @@ def metrics_of(
         names = tuple(names[place] for place in known)
     elif columns:
         labels = labels.where(known_labels(labels, columns), IGNORED_LABEL)
-    values = measure(task.kind, logits, labels, label_names=names)
+    values = measure(
+        task.kind,
+        logits,
+        labels,
+        label_names=names,
+        queries=task.queries(),
+        sentences=task.sentences(),
+    )
     return {f"{prefix}/{name}": value for name, value in values.items()}
 
 
@@ -168,7 +188,7 @@ def timing_requests(task: TextRows, rows: int) -> list[Request]:
     batches = []
     for begin in range(0, wanted * rows, rows):
         ids, texts = task.texts([i % task.num_rows for i in range(begin, begin + rows)])
-        batches.append(Request(ids, texts, Ask()))
+        batches.append(Request(ids, texts, Ask(logits=task.head)))
     return batches
 
 
@@ -185,9 +205,10 @@ def _requests(
     size = REQUEST_PASSES * batch_rows
     for begin in range(0, task.num_rows, size):
         ids, texts = task.texts(range(begin, min(begin + size, task.num_rows)))
-        yield Request(ids, texts, Ask())
+        yield Request(ids, texts, Ask(logits=task.head))
         on_rows(len(ids))
 
 
-def _logits(signal: Any) -> Tensor:
-    return signal.logits.float().clone()  # type: ignore[no-any-return]
+def _logits(signal: TeacherSignal) -> Tensor:
+    logits, mapped = signal.logits.float().clone(), signal.mapped
+    return logits if mapped is None else logits.masked_fill(~mapped.unsqueeze(1), -torch.inf)

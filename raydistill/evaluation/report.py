@@ -26,6 +26,7 @@ from markupsafe import Markup
 from raydistill.config.task import METRICS
 from raydistill.errors import ConfigError
 from raydistill.evaluation.metrics import greater_is_better
+from raydistill.evaluation.perturbed import perturbed_rows
 from raydistill.evaluation.plots import Curve, comparison_svg, curves_svg
 from raydistill.evaluation.table import (
     MISSING,
@@ -45,16 +46,26 @@ __all__ = ["write_report"]
 _SCORES = frozenset(
     {
         "accuracy",
+        "f1",
+        "precision",
+        "recall",
         "micro_f1",
         "macro_f1",
         "exact_match",
         "mean_average_precision",
+        "ndcg_at_10",
+        "mrr_at_10",
+        "recall_at_10",
+        "map",
         "ece",
         "agreement",
     }
 )
 _NAMES = {
     "accuracy": "Validation accuracy",
+    "f1": "Validation F1 of spans",
+    "precision": "Validation precision of spans",
+    "recall": "Validation recall of spans",
     "micro_f1": "Validation micro F1",
     "macro_f1": "Validation macro F1",
     "mean_average_precision": "Validation mean average precision",
@@ -66,11 +77,17 @@ _NAMES = {
     "pearson": "Validation correlation (Pearson)",
     "spearman": "Validation correlation (Spearman)",
     "r2": "Validation R²",
+    "ndcg_at_10": "Validation nDCG@10",
+    "mrr_at_10": "Validation MRR@10",
+    "recall_at_10": "Validation recall@10",
+    "map": "Validation MAP",
 }
 _FIRST = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
 _OUTPUTS = {
+    "tagging": ("Types", "Type by type"),
     "multi_label_classification": ("Labels", "Label by label"),
     "regression": ("Targets", "Target by target"),
+    "reranking": ("Outputs", ""),
 }
 _SHORT_FINGERPRINT = 12
 _MAX_PER_CLASS_OPEN = 30
@@ -133,6 +150,7 @@ def write_report(run_folder: Path) -> Path:
         **_curves(history, _selected_by(config)),
         time=_time(metrics),
         store=_store(metrics),
+        perturbed=perturbed_rows(metrics),
         per_class=_per_class(summary),
         each_title=_OUTPUTS.get(str(summary.get("task")), ("", "Class by class"))[1],
         per_class_open=len(summary.get("per_class") or ()) <= _MAX_PER_CLASS_OPEN,
@@ -200,6 +218,8 @@ def _models_from(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
                 role, name = "student", ""
             case ["test", "ensemble", metric]:
                 role, name = "ensemble", ""
+            case ["test", "first_stage", metric]:
+                role, name = "baseline", "order of the first stage"
             case ["test", "teachers", name, metric]:
                 role = "teacher"
             case _:
@@ -214,6 +234,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     kinds = {
         "train": "labelled",
         "unlabelled": "unlabelled",
+        "new": "made from them",
         "validation": "validation",
         "test": "test",
     }

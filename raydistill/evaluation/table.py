@@ -178,6 +178,9 @@ class _Column:
 
 
 _COLUMNS = (
+    _Column("F1", "f1", format_score),
+    _Column("Precision", "precision", format_score),
+    _Column("Recall", "recall", format_score),
     _Column("Accuracy", "accuracy", format_score),
     _Column("Micro F1", "micro_f1", format_score),
     _Column("Macro F1", "macro_f1", format_score),
@@ -188,6 +191,10 @@ _COLUMNS = (
     _Column("Pearson", "pearson", format_score),
     _Column("Spearman", "spearman", format_score),
     _Column("R²", "r2", format_score),
+    _Column("nDCG@10", "ndcg_at_10", format_score),
+    _Column("MRR@10", "mrr_at_10", format_score),
+    _Column("Recall@10", "recall_at_10", format_score),
+    _Column("MAP", "map", format_score),
     _Column("ECE", "ece", format_score),
     _Column("Parameters", "parameters", format_count),
     _Column("On disk (MB)", "disk_bytes", format_megabytes),
@@ -216,8 +223,10 @@ class Headline:
 
 
 _HEADLINES = (
+    Headline("f1", "F1 of spans", "F1"),
     Headline("accuracy", "Accuracy", "accuracy"),
     Headline("micro_f1", "Micro F1", "micro F1"),
+    Headline("ndcg_at_10", "nDCG@10", "nDCG@10"),
     Headline("rmse", "RMSE, smaller is better", "RMSE (smaller is better)", format_amount, -1),
 )
 

@@ -18,6 +18,7 @@ from raydistill.losses.binary import (
 )
 from raydistill.losses.build import ScalarLoss, build_loss
 from raydistill.losses.catalog import ALIASES, CATALOG, TARGET_OPTIONS
+from raydistill.losses.confidence import soft_label
 from raydistill.losses.contrastive import contrastive
 from raydistill.losses.correlation import dist
 from raydistill.losses.decoupled import decoupled_kd
@@ -35,7 +36,7 @@ from raydistill.losses.hard_label import cross_entropy, has_label
 from raydistill.losses.hidden import cos, hidden_mse, hidden_mse_sum, pkd
 from raydistill.losses.lambda_loss import lambda_loss
 from raydistill.losses.layers import layer_attention
-from raydistill.losses.ranking import listnet, ranknet
+from raydistill.losses.ranking import listnet, ranknet, relevance_cross_entropy
 from raydistill.losses.reduction import masked_mean, masked_sum, select_counted
 from raydistill.losses.regression import logit_mse, mse
 from raydistill.losses.relation import relation_kl
@@ -88,6 +89,7 @@ __all__ = [
     "pkd",
     "ranknet",
     "relation_kl",
+    "relevance_cross_entropy",
     "reverse_kl",
     "rkd_angle",
     "rkd_distance",
@@ -96,6 +98,7 @@ __all__ = [
     "shift_probability",
     "similarity",
     "soft_cross_entropy",
+    "soft_label",
     "standardize_logits",
     "total_variation",
     "vid",

@@ -19,6 +19,7 @@ __all__ = [
     "non_negative",
     "one_of",
     "positive",
+    "share",
     "temperature",
     "whole",
 ]
@@ -45,6 +46,12 @@ def non_negative(value: object) -> str | None:
     """A number, 0 or more."""
     number = _number(value)
     return None if number is not None and number >= 0 else "must be a finite number, zero or more"
+
+
+def share(value: object) -> str | None:
+    """A number from 0 to 1."""
+    number = _number(value)
+    return None if number is not None and 0 <= number <= 1 else "must lie between 0 and 1"
 
 
 def finite(value: object) -> str | None:

@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 
 from raydistill.losses.scores import counted_scores, log_softmax_counted
 
-__all__ = ["listnet", "ranked_pairs", "ranknet"]
+__all__ = ["listnet", "ranked_pairs", "ranknet", "relevance_cross_entropy"]
 
 
 def ranknet(
@@ -118,6 +118,58 @@ def listnet(
     log_q = log_softmax_counted(student, counted, 1.0)
     p = log_softmax_counted(teacher, counted, 1.0).exp().masked_fill(~counted, 0.0)
     return torch.where(p == 0, 0.0, -p * log_q).sum(-1)  # [B, N] -> [B]
+
+
+def relevance_cross_entropy(
+    student_scores: Tensor, relevance: Tensor, *, mask: Tensor | None = None
+) -> Tensor:
+    r"""Cross-entropy of the relevant candidates among all of a row.
+
+    .. math::
+        \ell = -\sum_i \frac{y_i}{\sum_j y_j} \log q_i, \qquad q = \mathrm{softmax}(s)
+
+    with :math:`y` the relevance, 0 for none; of grades larger ones get more of the mass. With one relevant
+    candidate it is the negative log-likelihood of that one against the others, the usual loss of rerankers
+    and embedders (InfoNCE over listed negatives). It ends where relevant candidates take all the
+    probability, so margins grow without end; and relevant ones that are not known to be so are pushed down as
+    hard as any.
+
+    Args:
+        student_scores: ``[B, N]``, any floating dtype.
+        relevance: Same shape; below 0 is as 0. No gradient flows into it.
+        mask: Bool, ``[B, N]``, True = counts. None: all count.
+
+    Returns:
+        Nats per row, ``[B]`` (``[0]`` if ``N`` is 0), float32 (float64 if a side is), never negative, 0
+        in rows without a relevant candidate. Not reduced: divide the sum by the number of rows with a
+        candidate.
+
+    Raises:
+        SignalError: the shapes differ or are not ``[B, N]``, or the mask is not bool or does not fit.
+
+    Example:
+        >>> student = torch.tensor([[2.0, 0.0, 0.0]])
+        >>> relevance = torch.tensor([[1.0, 0.0, 0.0]])
+        >>> relevance_cross_entropy(student, relevance).round(decimals=4)
+        tensor([0.2395])
+
+    See Also:
+        :func:`listnet`, whose target is a softmax of scores; :func:`~raydistill.losses.lambda_loss.lambda_loss`,
+        for grades and the top of the list.
+
+    References:
+        Bruch, Wang, Bendersky, Najork, *An Analysis of the Softmax Cross Entropy Loss for
+        Learning-to-Rank with Binary Relevance*, ICTIR 2019, doi:10.1145/3341981.3344221. FlagEmbedding's
+        rerankers, with one relevant candidate, the first: the mean over rows of this.
+    """
+    student, target, counted = counted_scores(student_scores, relevance, mask)
+    if student.shape[1] == 0:
+        return student.flatten()  # no candidate, no row: nothing to divide by, and a graph
+    log_q = log_softmax_counted(student, counted, 1.0)
+    target = target.clamp(min=0)
+    mass = target.sum(-1, keepdim=True)
+    share = target / torch.where(mass == 0, 1.0, mass)
+    return torch.where(share == 0, 0.0, -share * log_q).sum(-1)  # [B, N] -> [B]
 
 
 def ranked_pairs(

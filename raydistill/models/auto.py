@@ -3,11 +3,26 @@
 Whoever loads models imports them from here. It stands apart since transformers takes seconds to import.
 """
 
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from collections.abc import Mapping
+from typing import Any
 
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
+
+from raydistill.config.task import Head
 from raydistill.models.recurrent import RecurrentConfig, RecurrentForSequenceClassification
 
-__all__ = ["AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer"]
+__all__ = ["MODELS", "AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer"]
+
+MODELS: Mapping[Head, Any] = {
+    "texts": AutoModelForSequenceClassification,
+    "words": AutoModelForTokenClassification,
+}
+"""The class that loads a model with its head."""
 
 AutoConfig.register(RecurrentConfig.model_type, RecurrentConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(

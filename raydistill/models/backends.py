@@ -31,7 +31,7 @@ class Backend(Protocol):
             ask: What is wanted.
 
         Returns:
-            By the names of `output_names`: logits ``[B, K]``, hidden states, queries, keys and values
+            By the names of `output_names`: logits ``[B, K]``, or for each token ``[B, S, K]``, hidden states, queries, keys and values
             ``[B, S, D]``, maps ``[B, H, S, S]``; those of padding mean nothing.
         """
         ...
@@ -158,7 +158,8 @@ def _export(module: TorchBackend, inputs: Mapping[str, Tensor], ask: Ask, num_th
 
     names, found = list(inputs), output_names(ask)
     free = {name: {0: "rows", 1: "tokens"} for name in names}
-    free |= {name: {0: "rows"} if name == "logits" else {0: "rows", 1: "tokens"} for name in found}
+    of_rows = () if ask.logits == "words" else ("logits",)
+    free |= {name: {0: "rows"} if name in of_rows else {0: "rows", 1: "tokens"} for name in found}
     free |= {name: {0: "rows", 2: "tokens", 3: "tokens"} for name in found if "attention." in name}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
@@ -201,7 +202,7 @@ def _refuse_other(
 def _without_padding(tensor: Tensor, mask: Tensor) -> Tensor:
     if tensor.ndim == 2:  # noqa: PLR2004 - logits
         return tensor
-    if tensor.ndim == 3:  # noqa: PLR2004 - hidden states
+    if tensor.ndim == 3:  # noqa: PLR2004 - hidden states, or logits of tokens
         return tensor[mask]
     squares = mask[:, None, :, None] & mask[:, None, None, :]
     return tensor[squares.expand_as(tensor)]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raydistill.config.task import Head
 from raydistill.models.describe import ModelSource, quiet_transformers
 
 __all__ = ["build_student", "load_classifier", "load_tokenizer", "outline", "take_layers"]
@@ -24,22 +25,27 @@ def load_tokenizer(source: ModelSource) -> Any:
 
 
 def load_classifier(
-    source: ModelSource, *, dtype: torch.dtype = torch.float32, attention_maps: bool = False
+    source: ModelSource,
+    *,
+    dtype: torch.dtype = torch.float32,
+    attention_maps: bool = False,
+    head: Head = "texts",
 ) -> nn.Module:
-    """A sequence-classification model with its own head, from safetensors only.
+    """A model that classifies texts, or words, with its own head, from safetensors only.
 
     Args:
         source: Folder or id.
         dtype: Of the weights.
         attention_maps: Whether maps will be asked for; fused attention cannot give them.
+        head: Which it has.
     """
-    from raydistill.models.auto import AutoModelForSequenceClassification
+    from raydistill.models.auto import MODELS
 
     options = dict(source.options)
     if attention_maps:
         options["attn_implementation"] = "eager"
     with quiet_transformers():
-        model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
+        model: nn.Module = MODELS[head].from_pretrained(
             source.location, dtype=dtype, use_safetensors=True, **options
         )
     return model
@@ -57,6 +63,7 @@ def build_student(
     vocabulary: int | None = None,
     problem_type: str | None = None,
     embeddings: Tensor | None = None,
+    head: Head = "texts",
 ) -> nn.Module:
     """The model that will be trained, in float32.
 
@@ -73,32 +80,33 @@ def build_student(
         vocabulary: Size of the student's tokenizer, for random weights.
         problem_type: What its outputs mean, as transformers says it; kept in its configuration.
         embeddings: First embedding matrix instead of a random one, ``[tokens, width]``.
+        head: What it classifies.
     """
-    from raydistill.models.auto import AutoConfig, AutoModelForSequenceClassification
+    from raydistill.models.auto import MODELS, AutoConfig
 
     names = dict(enumerate(labels))
-    head = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    named = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
     if random_config is not None:
         settings = dict(random_config)
         if vocabulary is not None:
             settings.setdefault("vocab_size", vocabulary)
         # A model type's own default names some other token, whose embedding would never be learned.
         settings.setdefault("pad_token_id", pad_token_id)
-        config = AutoConfig.for_model(settings.pop("model_type"), **settings, **head)
+        config = AutoConfig.for_model(settings.pop("model_type"), **settings, **named)
         config.problem_type = problem_type
     else:
         config = AutoConfig.from_pretrained(source.location, **source.options)
         if head_columns is None:
-            config.id2label, config.label2id = head["id2label"], head["label2id"]
+            config.id2label, config.label2id = named["id2label"], named["label2id"]
         config.problem_type = problem_type
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = pad_token_id
     _set_dropout(config, dropout)
     with quiet_transformers():
         if random_config is not None:
-            model: nn.Module = AutoModelForSequenceClassification.from_config(config)
+            model: nn.Module = MODELS[head].from_config(config)
         else:
-            model = AutoModelForSequenceClassification.from_pretrained(
+            model = MODELS[head].from_pretrained(
                 source.location,
                 config=config,
                 dtype=torch.float32,
@@ -109,7 +117,7 @@ def build_student(
     if head_columns is not None:
         _reorder_head(model, head_columns)
         loaded: Any = model  # its configuration is a copy of the one above
-        loaded.config.id2label, loaded.config.label2id = head["id2label"], head["label2id"]
+        loaded.config.id2label, loaded.config.label2id = named["id2label"], named["label2id"]
         loaded.num_labels = len(names)
     if layers is not None:
         take_layers(model, layers)
@@ -127,6 +135,7 @@ def outline(
     *,
     layers: Sequence[int] | None = None,
     random_config: dict[str, Any] | None = None,
+    head: Head = "texts",
 ) -> nn.Module:
     """A student's modules without weights, for the names of its parameters.
 
@@ -134,8 +143,9 @@ def outline(
         source: Folder or id of its configuration.
         layers: Blocks to keep, from 0; None keeps all.
         random_config: Hugging Face configuration instead of the source's.
+        head: What it classifies.
     """
-    from raydistill.models.auto import AutoConfig, AutoModelForSequenceClassification
+    from raydistill.models.auto import MODELS, AutoConfig
 
     if random_config is not None:
         settings = dict(random_config)
@@ -143,7 +153,7 @@ def outline(
     else:
         config = AutoConfig.from_pretrained(source.location, **source.options)
     with quiet_transformers(), torch.device("meta"):
-        model: nn.Module = AutoModelForSequenceClassification.from_config(config)
+        model: nn.Module = MODELS[head].from_config(config)
     if layers is not None:
         take_layers(model, layers)
     return model

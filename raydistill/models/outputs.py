@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raydistill.signals import Ask
+from raydistill.signals import Ask, Cell
 from raydistill.signals.ask import Heads, Pooling
 
 __all__ = ["attention_squares", "gram_squares", "pool_hidden", "select_parts", "tokenize"]
 
 
-def tokenize(tokenizer: Any, texts: Sequence[Sequence[str]], max_tokens: int) -> dict[str, Tensor]:
+def tokenize(tokenizer: Any, texts: Sequence[Sequence[Cell]], max_tokens: int) -> dict[str, Tensor]:
     """Token tensors of some rows, padded to the longest of them, not further.
 
     Args:

@@ -2,6 +2,8 @@
 
 from raydistill.pipeline.ahead import copied_ahead
 from raydistill.pipeline.feed import Fed, Feed
+from raydistill.pipeline.fresh import FreshRows
+from raydistill.pipeline.grouped import Drawing, plan_groups
 from raydistill.pipeline.plan import (
     MicroBatch,
     StepRows,
@@ -13,14 +15,17 @@ from raydistill.pipeline.streamed import StreamedRows
 from raydistill.pipeline.window import Window
 
 __all__ = [
+    "Drawing",
     "Fed",
     "Feed",
+    "FreshRows",
     "MicroBatch",
     "StepRows",
     "StreamedRows",
     "Window",
     "by_turns",
     "copied_ahead",
+    "plan_groups",
     "plan_micro_batches",
     "table_steps",
 ]

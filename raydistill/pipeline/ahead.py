@@ -22,11 +22,7 @@ def moved(fed: Fed, device: torch.device) -> Fed:
 
     signals = {name: on_device(signal, device) for name, signal in fed.signals.items()}
     batch = fed.micro_batch.batch
-    inputs = {name: move(tensor) for name, tensor in batch.inputs.items()}
-    route = None if batch.route is None else move(batch.route)
-    labels, counts = move(batch.labels), move(batch.counts)
-    ahead = replace(batch, inputs=inputs, labels=labels, counts=counts, route=route)
-    return Fed(replace(fed.micro_batch, batch=ahead), signals)
+    return Fed(replace(fed.micro_batch, batch=batch.moved(move)), signals)
 
 
 def copied_ahead(items: Iterable[Fed], device: torch.device) -> Iterator[Fed]:
@@ -53,10 +49,8 @@ def copied_ahead(items: Iterable[Fed], device: torch.device) -> Iterator[Fed]:
 
 def _keep(fed: Fed, stream: torch.cuda.Stream) -> None:
     """Memory that was made on the side stream is not given away before this stream is done with it."""
-    batch = fed.micro_batch.batch
-    for tensor in (*batch.inputs.values(), batch.labels, batch.counts, batch.route):
-        if tensor is not None:
-            tensor.record_stream(stream)
+    for tensor in fed.micro_batch.batch.tensors:
+        tensor.record_stream(stream)
     for signal in fed.signals.values():
         for part in signal.parts:
             signal.part(part).record_stream(stream)

@@ -3,7 +3,9 @@
 Nothing is started and nothing is written here.
 """
 
+from raydistill.prepare.augmentation import Augmented, perturbed
 from raydistill.prepare.manifest import changed_settings, flatten, manifest_of
+from raydistill.prepare.operations import Contextual, Operations, plan_operations
 from raydistill.prepare.prepare import Prepared, prepare
 from raydistill.prepare.resources import (
     Resources,
@@ -14,6 +16,9 @@ from raydistill.prepare.resources import (
 from raydistill.prepare.several import PreparedTasks, prepare_tasks
 
 __all__ = [
+    "Augmented",
+    "Contextual",
+    "Operations",
     "Prepared",
     "PreparedTasks",
     "Resources",
@@ -21,6 +26,8 @@ __all__ = [
     "flatten",
     "manifest_of",
     "needed_resources",
+    "perturbed",
+    "plan_operations",
     "prepare",
     "prepare_tasks",
     "replicas_need",

@@ -1,28 +1,35 @@
 """The rows that a configuration names."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from raydistill.config import DistillConfig
 from raydistill.config.ensemble import RoutingWeighting
-from raydistill.config.losses import HardLoss
+from raydistill.config.losses import on_labels
 from raydistill.config.task import (
     MultiLabelClassificationTask,
     RegressionTask,
+    RerankingTask,
+    TaggingTask,
     TaskSection,
 )
 from raydistill.data import (
     SPLIT_NAMES,
+    TAGGED_SUFFIXES,
     Origin,
     Routes,
     Split,
+    TaggedColumns,
     Targets,
     find_dataset_splits,
     find_splits,
     load_splits,
+    load_tagged_splits,
 )
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import shown_uri
+from raydistill.prepare.ranking import load_ranking
 
 __all__ = ["load_data", "targets_of"]
 
@@ -35,20 +42,12 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     Raises:
         ConfigError: Every fault of every file.
     """
-    task = config.task
+    if isinstance(config.task, RerankingTask):
+        return load_ranking(config, config.task)
     files, faults = _named_rows(config)
     splits: dict[str, Split] = {}
     try:
-        splits = load_splits(
-            files,
-            text=task.text,
-            text_pair=task.text_pair,
-            label=task.label,
-            labels=task.labels,
-            routes=_routes(config),
-            streaming=config.data.streaming,
-            targets=targets_of(task),
-        )
+        splits = _load(config, files)
     except ConfigError as error:
         # Without training rows there are no names of labels: that was said above.
         faults += [f for f in error.faults if "train" in files or f.path != "task.labels"]
@@ -57,13 +56,32 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     return splits
 
 
+def _load(config: DistillConfig, files: Mapping[str, Sequence[Origin]]) -> dict[str, Split]:
+    task = config.task
+    if isinstance(task, TaggingTask):
+        labels = None if task.labels is None else tuple(task.labels)
+        columns = TaggedColumns(task.words, task.tags, task.separator, task.scheme, labels)
+        return load_tagged_splits(files, columns, routes=_routes(config))
+    return load_splits(
+        files,
+        text=task.text,
+        text_pair=task.text_pair,
+        label=task.label,
+        labels=task.labels,
+        routes=_routes(config),
+        streaming=config.data.streaming,
+        targets=targets_of(task),
+    )
+
+
 def _named_rows(config: DistillConfig) -> tuple[dict[str, list[Origin]], list[Fault]]:
     """Split name to what is read for it."""
     data, faults = config.data, list[Fault]()
     files: dict[str, list[Origin]] = {}
     if data.folder is not None:
         try:
-            found = find_splits(data.folder, path_in_config="data.folder")
+            known = {"suffixes": TAGGED_SUFFIXES} if isinstance(config.task, TaggingTask) else {}
+            found = find_splits(data.folder, path_in_config="data.folder", **known)
         except ConfigError as error:
             faults += error.faults
         else:
@@ -82,7 +100,7 @@ def _named_rows(config: DistillConfig) -> tuple[dict[str, list[Origin]], list[Fa
             faults += error.faults
         else:
             files = {name: [part] for name, part in parts.items()}
-    if all(isinstance(loss, HardLoss) for loss in config.losses):
+    if all(on_labels(loss) for loss in config.losses):
         files.pop("unlabelled", None)  # nothing would be learnt from it
     for name in SPLIT_NAMES:
         written = getattr(data, name)
@@ -107,6 +125,8 @@ def targets_of(task: TaskSection) -> Targets | None:
             return Targets("classes", label, None if labels is None else tuple(labels), separator)
         case RegressionTask(label=label, labels=labels):
             return Targets("numbers", label, None if labels is None else tuple(labels))
+        case RerankingTask(label=label):
+            return Targets("numbers", label)
     return None
 
 

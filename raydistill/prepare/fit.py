@@ -4,6 +4,7 @@ from typing import Any
 
 from raydistill.config import DistillConfig
 from raydistill.config.losses import AttentionLoss
+from raydistill.config.task import HEADS
 from raydistill.errors import Fault
 from raydistill.models import ModelTraits
 from raydistill.prepare.layers import states_of
@@ -69,7 +70,8 @@ def fit_faults(
             (f"teachers.{name}", teacher, f"teachers.{name}.model"),
         ):
             faults += _relation_faults(base, loss, who, traits, model)
-    if getattr(loss, "positions", "all") == "all":
+    by_tokens = HEADS[config.task.kind] == "texts"
+    if by_tokens and getattr(loss, "positions", "all") == "all":
         faults += _tokens_fit(config, index, loss, name, student, teacher)
     return faults
 

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from raydistill.config import DistillConfig
+from raydistill.config.task import RerankingTask
 from raydistill.data import Split
 from raydistill.errors import Fault
+from raydistill.prepare.augmentation import Augmented
 
 __all__ = ["changed_settings", "flatten", "manifest_of"]
 
@@ -47,7 +49,10 @@ _FREE = {
 
 
 def manifest_of(
-    config: DistillConfig, splits: Mapping[str, Split], weights: Mapping[str, str]
+    config: DistillConfig,
+    splits: Mapping[str, Split],
+    weights: Mapping[str, str],
+    augmented: Augmented | None = None,
 ) -> dict[str, Any]:
     """Flat: configuration path (or data.SPLIT) to a plain value.
 
@@ -55,12 +60,18 @@ def manifest_of(
         config: The run.
         splits: Its rows.
         weights: Fingerprints, of each teacher by name and of ``student``.
+        augmented: Training rows that are made from others.
     """
     tree: dict[str, Any] = {
         "run": {"seed": config.run.seed},
         "data": {name: split.fingerprint for name, split in splits.items() if name != "test"}
         | ({"shuffle_rows": config.data.shuffle_rows} if config.data.streaming else {}),
-        "task": {"kind": config.task.kind, "labels": list(splits["train"].labels)},
+        "task": {"kind": config.task.kind, "labels": list(splits["train"].labels)}
+        | (
+            {"max_positives": config.task.max_positives}
+            if isinstance(config.task, RerankingTask)
+            else {}
+        ),
         "student": config.student.model_dump(mode="json", exclude={"model"})
         | {"weights": weights.get("student")},
         "teachers": {
@@ -78,6 +89,10 @@ def manifest_of(
             exclude=_FREE["training"] - (_PARTITION if config.student.dropout else set()),
         ),
     }
+    if config.adversarial is not None:
+        tree["adversarial"] = config.adversarial.model_dump(mode="json")
+    if augmented is not None:
+        tree["augmentation"] = augmented.made_of()
     return flatten(tree)
 
 

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 
 from raydistill.alignment import output_columns
 from raydistill.config import DistillConfig
+from raydistill.config.adversarial import VATSection
 from raydistill.config.ensemble import ValidationWeighting
+from raydistill.config.task import HEADS, LABEL_LOSSES, LOGIT_LOSSES
 from raydistill.ensemble import normalise_weights, validation_weights
 from raydistill.errors import Fault
+from raydistill.losses import CATALOG
 from raydistill.models import ModelTraits
 from raydistill.objective import ObjectivePlan
 from raydistill.prepare.terms import plan_term
-from raydistill.terms import asked_of
+from raydistill.terms import AdversarialMatch, HardMatch, SoftMatch, asked_of
 
 __all__ = ["plan_objective"]
 
@@ -44,7 +47,7 @@ def plan_objective(
         weights=_weights(config),
         columns=columns,
         asks={
-            name: asked_of(name, matches, section.signal_dtype)
+            name: asked_of(name, matches, section.signal_dtype, HEADS[config.task.kind])
             for name, section in config.teachers.items()
         },
         temperatures=config.ensemble.temperatures,
@@ -54,8 +57,20 @@ def plan_objective(
         group_rows=config.training.group_rows,
         seed=config.run.seed,
         task=config.task.kind,
+        adversarial=_adversarial(config),
     )
     return plan, faults
+
+
+def _adversarial(config: DistillConfig) -> AdversarialMatch | None:
+    """The term on adversarial examples: the usual loss of the task."""
+    section = config.adversarial
+    if section is None:
+        return None
+    if not isinstance(section, VATSection) and section.against == "labels":
+        return AdversarialMatch(section, HardMatch(CATALOG[LABEL_LOSSES[config.task.kind]]))
+    entry = CATALOG[LOGIT_LOSSES[config.task.kind][0]]
+    return AdversarialMatch(section, SoftMatch(entry, temperature=section.temperature))
 
 
 def _columns(

@@ -1,7 +1,8 @@
 """Everything a run needs, checked as a whole before anything starts."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,14 +10,16 @@ from raydistill.alignment import output_columns
 from raydistill.config import DistillConfig, parse_config
 from raydistill.config.faults import in_order, without_echoes
 from raydistill.config.rules import needs_inside
-from raydistill.config.task import METRICS
+from raydistill.config.task import EXCLUSIVE, HEADS, METRICS
 from raydistill.data import Split, Stream, any_label, labels_seen
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, ModelTraits, read_traits
 from raydistill.objective import ObjectivePlan
+from raydistill.prepare.augmentation import Augmented, plan_augmented
 from raydistill.prepare.data import load_data, targets_of
 from raydistill.prepare.manifest import manifest_of
 from raydistill.prepare.objective import plan_objective
+from raydistill.prepare.operations import Operations, plan_operations
 from raydistill.prepare.planned import PlannedStudent
 from raydistill.prepare.sources import (
     head_faults,
@@ -26,9 +29,10 @@ from raydistill.prepare.sources import (
     weights_fingerprint,
 )
 from raydistill.prepare.student import frozen_faults, plan_student, start_of
+from raydistill.prepare.words import map_words
 from raydistill.schedules import plan_stages
 from raydistill.training.schedule import Steps, plan_steps
-from raydistill.training.student import StudentPlan
+from raydistill.training.student import StudentPlan, make_tokenizer
 
 __all__ = ["Prepared", "load_data", "prepare"]
 
@@ -52,6 +56,9 @@ class Prepared:
         weights: Fingerprint of each teacher's files, and of the ``student``'s unless it is new.
         manifest: What the run is made of.
         notes: What may be meant but should be known.
+        operations: What changes texts.
+        augmented: Training rows that are made from others; None without any.
+        counted: Of the rows, for metrics.json: words that tokenizers do not see.
     """
 
     config: DistillConfig
@@ -66,11 +73,14 @@ class Prepared:
     weights: Mapping[str, str]
     manifest: Mapping[str, Any]
     notes: tuple[str, ...]
+    operations: Operations = field(default_factory=Operations)
+    augmented: Augmented | None = None
+    counted: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def num_train_rows(self) -> int | None:
-        """Labelled and unlabelled rows of an epoch; None: a stream."""
-        return _train_rows(self.splits)
+        """Rows of an epoch: labelled, unlabelled, and made from those; None: a stream."""
+        return _train_rows(self.splits, self.augmented)
 
     @property
     def stream(self) -> Stream | None:
@@ -85,6 +95,7 @@ class Prepared:
         named = {f"teachers.{name}.model": source for name, source in self.sources.items()}
         if self.student.words is None:
             named["student"] = self.student.source
+        named |= {f"{path}.model": model.source for path, model in self.operations.models.items()}
         return {n: Path(s.location) for n, s in named.items() if Path(s.location).is_dir()}
 
     @property
@@ -98,7 +109,7 @@ class Prepared:
         ask, traits = self.objective.asks[name], self.traits[name]
         size = 4 if ask.dtype == "float32" else 2
         tokens = self.teacher_max_tokens(name)
-        vectors = {"all": tokens, "first": 1, "mean": 1}
+        vectors = {"all": tokens, "first": 1, "mean": 1, "words": tokens}
         widths = {"hidden": traits.width}
         if isinstance(traits.inside, Mapping):
             widths |= traits.inside
@@ -108,7 +119,8 @@ class Prepared:
         )
         heads = sum(traits.num_heads if a.heads == "all" else 1 for a in ask.attention)
         maps = heads * tokens * tokens
-        return size * (len(traits.labels) + hidden + maps)
+        logits = len(traits.labels) if ask.logits == "texts" else tokens * (len(traits.labels) + 1)
+        return size * (logits + hidden + maps)
 
     def teacher_max_tokens(self, name: str) -> int:
         """Where a teacher cuts long rows."""
@@ -165,7 +177,7 @@ def prepare(
         found = tried(lambda path=path, source=source: read_traits(path, source, inside=inside))  # type: ignore[misc]
         if found is not None:
             traits[name] = found
-            faults += head_faults(path, source)
+            faults += head_faults(path, source, HEADS[config.task.kind])
             faults += meaning_faults(path, found, config.task.kind)
             faults += _too_long(
                 f"teachers.{name}.max_tokens",
@@ -184,29 +196,36 @@ def prepare(
         config, student=student.traits if student else None, teachers=traits, labels=labels
     )
     faults += wrong
+    operations = tried(lambda: plan_operations(config, partial(_mask_token, student)))
     faults += _selection_faults(config, splits)
     faults += _scoring_faults(config, splits, objective)
-    if faults or splits is None or student is None or labels is None:
+    if faults or splits is None or student is None or labels is None or operations is None:
         return None, in_order(without_echoes(faults, ()))
     plan = student.plan
-    weights = {name: weights_fingerprint(source) for name, source in sources.items()}
-    if (start := start_of(plan)) is not None:
-        weights["student"] = start
-    steps = plan_steps(config.training, _train_rows(splits))
+    mapped = map_words(config, splits, student=student, sources=sources, traits=traits)
+    weights = _weights(sources, plan)
+    augmented = tried(lambda: plan_augmented(config, splits, operations))
+    if faults:
+        return None, faults
+    steps = _steps(config, splits, augmented)
     try:
         stages = plan_stages(config.stages, steps.total, len(config.losses))
     except ValueError as error:
         return None, [Fault("stages", f"are more than the run has steps: {error}.")]
     objective = replace(objective, stages=stages)
-    if wrong := frozen_faults(config, plan):
+    if wrong := [*mapped.faults, *frozen_faults(config, plan)]:
         return None, wrong
-    notes = [f"data.{s.name}: {note}" for s in splits.values() for note in s.notes]
-    notes += _teacher_notes(config, traits, labels)
-    notes += [*student.notes, *_idle_settings(config, objective, steps)]
+    notes = [
+        *(f"data.{s.name}: {note}" for s in splits.values() for note in s.notes),
+        *_teacher_notes(config, traits, labels),
+        *mapped.notes,
+        *student.notes,
+        *_idle_settings(config, objective, steps),
+    ]
     return (
         Prepared(
             config=config,
-            splits=splits,
+            splits=mapped.splits,
             labels=labels,
             sources=sources,
             traits=traits,
@@ -215,17 +234,56 @@ def prepare(
             objective=objective,
             steps=steps,
             weights=weights,
-            manifest=manifest_of(config, splits, weights),
+            manifest=manifest_of(config, splits, weights, augmented),
             notes=tuple(notes),
+            operations=operations,
+            augmented=augmented,
+            counted=mapped.counted,
         ),
         [],
     )
 
 
-def _train_rows(splits: Mapping[str, Split]) -> int | None:
+def _weights(sources: Mapping[str, ModelSource], plan: StudentPlan) -> dict[str, str]:
+    """Fingerprints of all weights that the run begins with."""
+    found = {name: weights_fingerprint(source) for name, source in sources.items()}
+    start = start_of(plan)
+    return found if start is None else found | {"student": start}
+
+
+def _train_rows(splits: Mapping[str, Split], augmented: Augmented | None) -> int | None:
     counts = [splits[name].num_rows for name in ("train", "unlabelled") if name in splits]
     known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+    new = augmented.num_rows if augmented is not None else 0
+    return sum(known) + new if len(known) == len(counts) else None
+
+
+def _steps(
+    config: DistillConfig, splits: Mapping[str, Split], augmented: Augmented | None
+) -> Steps:
+    """Over all rows; new ones are made for as many epochs."""
+    steps = plan_steps(config.training, _epoch_rows(config, splits, augmented))
+    if augmented is not None:
+        augmented.cover(steps.total, steps.per_epoch)
+    return steps
+
+
+def _mask_token(student: PlannedStudent | None) -> str | None:
+    """Of the student's tokenizer."""
+    if student is None:
+        raise ConfigError(())  # said elsewhere
+    token: str | None = make_tokenizer(student.plan).mask_token
+    return token
+
+
+def _epoch_rows(
+    config: DistillConfig, splits: Mapping[str, Split], augmented: Augmented | None
+) -> int | None:
+    """Rows that an epoch trains on; of queries a group each, as if all were of full size. None: a stream."""
+    if config.task.kind != "reranking":
+        return _train_rows(splits, augmented)
+    tables = [splits[name].table for name in ("train", "unlabelled") if name in splits]
+    return config.training.group_rows * sum(len(table["group"].unique()) for table in tables)
 
 
 def _labels(config: DistillConfig, splits: Mapping[str, Split] | None) -> tuple[str, ...] | None:
@@ -234,7 +292,10 @@ def _labels(config: DistillConfig, splits: Mapping[str, Split] | None) -> tuple[
     targets = targets_of(config.task)
     if targets is not None and not targets.in_one_column:
         return targets.names
-    return tuple(config.task.labels) if config.task.labels is not None else None
+    written = config.task.labels
+    if written is None or getattr(config.task, "scheme", "iob2") != "iob2":
+        return None  # tags of another scheme become others
+    return tuple(written)
 
 
 def _too_long(path: str, max_tokens: int, traits: ModelTraits) -> list[Fault]:
@@ -305,7 +366,7 @@ def _teacher_notes(
 ) -> list[str]:
     """What is taken for granted of teachers' outputs, and what of them is left out."""
     kind, notes = config.task.kind, []
-    if kind == "text_classification":
+    if kind in EXCLUSIVE or kind == "reranking":
         return []
     for name, shape in traits.items():
         model = f"teachers.{name}.model"

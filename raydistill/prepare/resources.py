@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from raydistill.config import DistillConfig
+from raydistill.config.augmentation import ModelOperation
 from raydistill.config.models import TeacherSection
 from raydistill.errors import Fault
 
@@ -20,7 +21,7 @@ class Resources:
 
 
 def needed_resources(config: DistillConfig) -> Resources:
-    """Of all teachers' replicas and all workers together."""
+    """Of all teachers' replicas and all workers together, or of a masked language model before them."""
     training = config.training
     cpus = training.num_workers * training.cpus_per_worker
     gpus = training.num_workers * training.gpus_per_worker
@@ -28,6 +29,9 @@ def needed_resources(config: DistillConfig) -> Resources:
         if teacher.placement == "remote":  # the others are with the workers, or nowhere
             need = replicas_need(teacher)
             cpus, gpus = cpus + need.cpus, gpus + need.gpus
+    for operation in config.augmentation.operations if config.augmentation else ():
+        if isinstance(operation, ModelOperation):
+            cpus, gpus = max(cpus, operation.num_cpus), max(gpus, operation.num_gpus)
     return Resources(cpus, gpus)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from raydistill.config import DistillConfig, TasksConfig
 from raydistill.config.several import SHARED, new_faults, of_task
 from raydistill.data import task_shares
-from raydistill.data.order import steps_per_epoch
 from raydistill.errors import Fault
 from raydistill.prepare.prepare import Prepared, prepare
 from raydistill.schedules import plan_stages
@@ -79,7 +78,7 @@ def prepare_tasks(config: TasksConfig) -> tuple[PreparedTasks | None, list[Fault
         return None, faults
     rows = {name: found[name].num_train_rows or 1 for name in config.tasks}
     training = config.training
-    per_epoch = sum(steps_per_epoch(number, training.batch_rows) for number in rows.values())
+    per_epoch = sum(found[name].steps.per_epoch or 1 for name in config.tasks)
     steps = plan_steps(training, per_epoch * training.batch_rows)
     tasks = {name: _until(found[name], steps) for name in config.tasks}
     return PreparedTasks(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from raydistill.config.task import PROBLEM_TYPES, TaskKind
+from raydistill.config.task import PROBLEM_TYPES, Head, TaskKind
 from raydistill.errors import Fault
 from raydistill.models import ModelSource, ModelTraits
 from raydistill.tracking import resolve_model
@@ -23,6 +23,7 @@ __all__ = [
 _PREFIX = "models:/"
 # What is chosen, to the extra that brings it and the packages it needs.
 _EXTRAS = {"onnx": ("onnx", ("onnx", "onnxruntime")), "nixl": ("direct", ("nixl",))}
+_CLASSES = {"texts": "ForSequenceClassification", "words": "ForTokenClassification"}
 _CHUNK = 1 << 22
 _DECISIVE = (".safetensors", ".json", ".txt", ".model", ".spm", ".bpe", ".tiktoken")
 _CHECKPOINT = "checkpoint-"  # folders that a trainer leaves in a model's and removes again
@@ -65,12 +66,13 @@ def resolve_source(
     return ModelSource(model, location, tokenizer or location, revision, trust_remote_code)
 
 
-def head_faults(path: str, source: ModelSource) -> list[Fault]:
+def head_faults(path: str, source: ModelSource, head: Head = "texts") -> list[Fault]:
     """A teacher without a trained head would get a random one, and teach noise.
 
     Args:
         path: Where it stands in the configuration.
         source: A model whose configuration can be loaded.
+        head: What it must have been trained for.
     """
     from raydistill.models.auto import AutoConfig
 
@@ -78,13 +80,15 @@ def head_faults(path: str, source: ModelSource) -> list[Fault]:
     names = list(getattr(config, "architectures", None) or [])
     if source.trust_remote_code or not names:
         return []  # its classes are called as they like; nothing is said
-    if any(name.endswith("ForSequenceClassification") for name in names):
+    if any(name.endswith(_CLASSES[head]) for name in names):
         return []
+    what = "labels" if head == "texts" else "tags of words"
     return [
         Fault(
             path,
-            f"is a {names[0]}, which has no head for labels, so its answers would be random. "
+            f"is a {names[0]}, which has no head for {what}, so its answers would be random. "
             "Fine-tune it first: raydistill teach.",
+            rests_on=(path, "task.kind"),
         )
     ]
 
@@ -97,7 +101,9 @@ def meaning_faults(path: str, traits: ModelTraits, kind: TaskKind) -> list[Fault
         traits: Its shape.
         kind: Of the task.
     """
-    if traits.problem_type in (None, PROBLEM_TYPES[kind]):
+    if kind == "reranking":  # any head of one output, or of two, gives a score
+        return []
+    if traits.problem_type in (None, PROBLEM_TYPES[kind]) or PROBLEM_TYPES[kind] is None:
         return []
     return [
         Fault(

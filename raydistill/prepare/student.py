@@ -10,7 +10,7 @@ from raydistill.config.faults import nearest
 from raydistill.config.models import FromTeacher
 from raydistill.config.presets import PRESETS
 from raydistill.config.rules import needs_inside
-from raydistill.config.task import PROBLEM_TYPES
+from raydistill.config.task import HEADS, PROBLEM_TYPES, Head
 from raydistill.data import Split
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, ModelTraits, read_traits
@@ -58,6 +58,7 @@ def plan_student(
         "max_tokens": section.max_tokens,
         "dropout": section.dropout,
         "problem_type": PROBLEM_TYPES[config.task.kind],
+        "head": HEADS[config.task.kind],
     }
     if section.from_teacher is not None:
         return _of_teacher(config, section.from_teacher, sources, traits, common)
@@ -91,6 +92,7 @@ def _with_new_head(
         head_columns=None,
         problem_type=PROBLEM_TYPES[config.task.kind],
         embeddings=None,
+        head=HEADS[config.task.kind],
     )
     return PlannedStudent(plan, replace(student.traits, labels=labels or ()))
 
@@ -167,7 +169,7 @@ def _random(
 ) -> PlannedStudent | None:
     from raydistill.models.auto import AutoConfig
 
-    faults = _config_faults(settings)
+    faults = _config_faults(settings, common["head"])
     found = None
     try:
         found = tokenizer_of(config)
@@ -189,11 +191,11 @@ def _random(
     return PlannedStudent(plan, shape)
 
 
-def _config_faults(settings: Mapping[str, Any]) -> list[Fault]:
+def _config_faults(settings: Mapping[str, Any], head: Head) -> list[Fault]:
     """Whether a Hugging Face configuration makes a classifier; tried without allocating weights."""
     import torch
 
-    from raydistill.models.auto import AutoConfig, AutoModelForSequenceClassification
+    from raydistill.models.auto import MODELS, AutoConfig
 
     path = "student.from_config"
     if "model_type" not in settings:
@@ -214,7 +216,7 @@ def _config_faults(settings: Mapping[str, Any]) -> list[Fault]:
         return faults
     try:
         with quiet_transformers(), torch.device("meta"):
-            AutoModelForSequenceClassification.from_config(AutoConfig.for_model(**settings))
+            MODELS[head].from_config(AutoConfig.for_model(**settings))
     except Exception as error:  # whatever the values make transformers raise
         return [Fault(path, f"does not make a classifier: {reason_of(error)}")]
     return []

@@ -9,18 +9,20 @@ from raydistill.config import DistillConfig
 from raydistill.config.losses import (
     AttentionLoss,
     CustomLoss,
+    GroupLoss,
     HardLoss,
     LayerAttentionLoss,
     LossSection,
 )
 from raydistill.config.projection import ProjectionSection
+from raydistill.config.task import HEADS
 from raydistill.errors import Fault
 from raydistill.losses import CATALOG, LossEntry
 from raydistill.models import ModelTraits
 from raydistill.prepare.custom import custom_entry
 from raydistill.prepare.fit import fit_faults
 from raydistill.prepare.layers import LayerChoice, states_of
-from raydistill.terms import FeatureMatch, HardMatch, LayerPair, SoftMatch, Term
+from raydistill.terms import FeatureMatch, GroupMatch, HardMatch, LayerPair, SoftMatch, Term
 
 __all__ = ["TermPlan", "plan_term"]
 
@@ -54,7 +56,7 @@ def plan_term(
     loss = config.losses[index]
     name = f"{index}.{loss.kind}"
 
-    def term(match: HardMatch | SoftMatch | FeatureMatch) -> Term:
+    def term(match: HardMatch | SoftMatch | FeatureMatch | GroupMatch) -> Term:
         return Term(name, match, loss.weight, loss.schedule)
 
     faults: list[Fault] = []
@@ -64,6 +66,10 @@ def plan_term(
     options = loss.options if isinstance(loss, CustomLoss) else _options(loss, entry)
     if isinstance(loss, HardLoss):
         return TermPlan(term(HardMatch(entry, options)))
+    if isinstance(loss, GroupLoss):
+        options.pop("temperature", None)
+        tau: Any = getattr(loss, "temperature", 1.0)
+        return TermPlan(term(GroupMatch(entry, options, tau, loss.against)))
     if "logits" in entry.needs:
         soft = SoftMatch(
             entry,
@@ -74,6 +80,8 @@ def plan_term(
         )
         return TermPlan(term(soft), faults=faults)
     positions: Any = "gram" if loss.kind == "nst" else getattr(loss, "positions", "all")
+    if HEADS[config.task.kind] == "words":
+        positions = "words"
     projection: ProjectionSection | None = getattr(loss, "projection", None)
     plan = TermPlan(term(HardMatch(entry)), faults=faults)
     pairs: list[LayerPair] = []

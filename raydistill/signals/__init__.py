@@ -1,6 +1,6 @@
 """What is asked of a teacher, and what it answers."""
 
-from raydistill.signals.ask import Ask, AttentionAsk, HiddenAsk, Request
+from raydistill.signals.ask import Ask, AttentionAsk, Cell, HiddenAsk, Request
 from raydistill.signals.signal import TeacherSignal, pack_signal
 
-__all__ = ["Ask", "AttentionAsk", "HiddenAsk", "Request", "TeacherSignal", "pack_signal"]
+__all__ = ["Ask", "AttentionAsk", "Cell", "HiddenAsk", "Request", "TeacherSignal", "pack_signal"]

@@ -1,12 +1,17 @@
-"""What a worker asks of a teacher: rows of text, and exactly which parts of the answer."""
+"""What a worker asks of a teacher: rows of text or of words, and exactly which parts of the answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from raydistill.config.task import Head
+
 __all__ = [
+    "MAPPED",
+    "WORD_LOGITS",
     "Ask",
     "AttentionAsk",
+    "Cell",
     "Heads",
     "HiddenAsk",
     "Pooling",
@@ -15,10 +20,16 @@ __all__ = [
     "States",
 ]
 
-Pooling = Literal["all", "first", "mean", "gram"]
+Pooling = Literal["all", "first", "mean", "gram", "words"]
 States = Literal["hidden", "query", "key", "value"]
 Heads = Literal["all", "mean"]
 SignalDtype = Literal["float32", "float16", "bfloat16"]
+Cell = str | tuple[str, ...]
+"""A text, or the words that it is made of."""
+WORD_LOGITS = "logits.words"
+"""Part of an answer to rows of words: logits of each, those of its first piece, ``[W, C]``."""
+MAPPED = "mapped.words"
+"""Which words have a piece, ``[W, 1]``: 1, or 0 of those that are cut off or made of nothing visible."""
 
 
 @dataclass(frozen=True, order=True)
@@ -30,7 +41,8 @@ class HiddenAsk:
             block k computes inside, from 1. Never negative here.
         pooling: ``all`` tokens, the ``first`` token, the ``mean`` over the text's tokens, or the ``gram``
             matrix of tokens with tokens, X X^T / D. It happens at the teacher, so that one vector a
-            row travels instead of a sequence, or L numbers a token instead of D.
+            row travels instead of a sequence, or L numbers a token instead of D. Of rows of words
+            ``words``: the mean over the pieces of each.
         states: Which of them. Queries, keys and values are as the block projects them, with the
             heads side by side.
     """
@@ -71,11 +83,21 @@ class Ask:
         hidden: Layers, and what is inside blocks, in order.
         attention: Blocks whose maps are wanted, in order.
         dtype: Of every part in the signal's buffer.
+        logits: What they are for: the ``texts``, or each of the ``words``. Then rows are words, and the
+            answer also says which words the teacher's tokenizer made pieces of.
     """
 
     hidden: tuple[HiddenAsk, ...] = ()
     attention: tuple[AttentionAsk, ...] = ()
     dtype: SignalDtype = "float32"
+    logits: Head = "texts"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the parts of an answer, in the order of a signal."""
+        heads = ("logits",) if self.logits == "texts" else (WORD_LOGITS, MAPPED)
+        hidden, maps = (one.key for one in self.hidden), (one.key for one in self.attention)
+        return (*heads, *hidden, *maps)
 
 
 @dataclass(frozen=True)
@@ -84,12 +106,13 @@ class Request:
 
     Attributes:
         row_ids: Named in errors; decide nothing.
-        texts: One tuple a column of text (one for single texts, two for pairs), each of one string a row.
+        texts: One tuple a column of text (one for single texts, two for pairs), each of one string a row, or
+            of one tuple of words.
         ask: What to answer.
     """
 
     row_ids: tuple[int, ...]
-    texts: tuple[tuple[str, ...], ...]
+    texts: tuple[tuple[Cell, ...], ...]
     ask: Ask
 
     @property
@@ -100,7 +123,7 @@ class Request:
     @property
     def load(self) -> int:
         """How much work it is: characters, which stand for tokens."""
-        return sum(len(text) for column in self.texts for text in column) + self.num_rows
+        return sum(_size(cell) for column in self.texts for cell in column) + self.num_rows
 
     def select(self, rows: Sequence[int]) -> "Request":
         """Some of its rows, in the order given."""
@@ -109,3 +132,7 @@ class Request:
             tuple(tuple(column[row] for row in rows) for column in self.texts),
             self.ask,
         )
+
+
+def _size(cell: Cell) -> int:
+    return len(cell) if isinstance(cell, str) else sum(map(len, cell)) + len(cell)

@@ -4,7 +4,7 @@ Why one buffer: it crosses processes as a single out-of-band block of shared mem
 and without a copy at the receiver. Tokens of all rows stand one behind the other, ``[T, D]`` with
 ``T`` the sum of lengths; a student's states selected by its attention mask have the same order.
 
-Dimensions: R rows, T tokens of all rows, C classes, D width, H heads, L tokens of one row.
+Dimensions: R rows, T tokens of all rows, W words of all rows, C classes, D width, H heads, L tokens of one row.
 """
 
 import warnings
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raydistill.errors import SignalError
-from raydistill.signals.ask import AttentionAsk, HiddenAsk, SignalDtype
+from raydistill.signals.ask import MAPPED, WORD_LOGITS, AttentionAsk, HiddenAsk, SignalDtype
 
 __all__ = [
     "ALIGNMENT",
@@ -42,7 +42,7 @@ class Part:
 
     Attributes:
         offset: In bytes.
-        shape: ``[R, C]`` for logits, ``[T, D]`` or ``[R, D]`` for hidden states, queries, keys and
+        shape: ``[R, C]`` for logits, or ``[W, C]``, ``[T, D]``, ``[W, D]`` or ``[R, D]`` for hidden states, queries, keys and
             values, ``[H * sum(L * L)]`` for attention maps, ``[sum(L * L)]`` for their mean over heads and for Gram matrices.
     """
 
@@ -57,7 +57,8 @@ class TeacherSignal:
     Attributes:
         teacher: Its name.
         row_ids: The rows, in the order of the request.
-        lengths: Tokens of each row as this teacher cuts it, ``[R]`` int32.
+        lengths: Tokens of each row as this teacher cuts it, ``[R]`` int32; if words were asked about, all
+            words of each row.
         dtype: Of everything in the buffer.
         parts: ``logits``, ``hidden.<layer>.<pooling>`` (or ``query``, ``key``, ``value``),
             ``attention.<layer>.<heads>``.
@@ -85,11 +86,16 @@ class TeacherSignal:
 
     @property
     def logits(self) -> Tensor:
-        """Unnormalised scores, ``[R, C]``, a view in the signal's dtype."""
-        return self.part("logits")
+        """Unnormalised scores, ``[R, C]``, or of words ``[W, C]``, a view in the signal's dtype."""
+        return self.part(WORD_LOGITS if WORD_LOGITS in self.parts else "logits")
+
+    @property
+    def mapped(self) -> Tensor | None:
+        """Which words have a piece, ``[W]`` bool; None: the answer is about texts."""
+        return self.part(MAPPED).squeeze(1) != 0 if MAPPED in self.parts else None
 
     def hidden(self, ask: HiddenAsk) -> Tensor:
-        """Hidden states, queries, keys or values, ``[T, D]`` for all positions, ``[R, D]`` when pooled; a view."""
+        """Hidden states, queries, keys or values, ``[T, D]`` for all positions, ``[W, D]`` or ``[R, D]`` when pooled; a view."""
         return self.part(ask.key)
 
     def gram(self, layer: int) -> list[Tensor]:
@@ -141,7 +147,7 @@ def pack_signal(
     Args:
         teacher: Its name.
         row_ids: Rows in the order of the request.
-        lengths: Tokens of each row.
+        lengths: Tokens of each row, or words.
         parts: Tensors of any floating dtype on any device, in the shapes that :class:`Part` states.
         dtype: What they are rounded to. float16 keeps 11 bits of the mantissa, up to 65504;
             bfloat16 keeps 8 bits over the range of float32.
@@ -193,14 +199,14 @@ def vectors_per_row(name: str, lengths: NDArray[np.int32], total: int) -> NDArra
 
     Args:
         name: Of the part.
-        lengths: Tokens of each row.
+        lengths: Tokens of each row, or words.
         total: Vectors of the whole part.
     """
     tokens = lengths.astype(np.int64)
     if is_square(name):
         squares = tokens**2
         return squares * (total // max(1, int(squares.sum())))
-    return tokens if name.endswith(".all") else np.ones_like(tokens)
+    return tokens if name.endswith((".all", ".words")) else np.ones_like(tokens)
 
 
 def select_rows(signal: TeacherSignal, begin: int, end: int) -> TeacherSignal:

@@ -1,19 +1,20 @@
 """What an answer is filed under: content, never position."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raydistill.signals import Ask
+from raydistill.signals import Ask, Cell
 
 __all__ = ["KEY_BYTES", "Shelf", "row_keys"]
 
 KEY_BYTES = 16
 """Of a row's key: with 10^9 rows, two of one key are as likely as 1 in 10^21."""
+_OF_WORDS = 1 << 63
 _VERSION = 3  # of what is hashed and how segments are laid out
 
 
@@ -56,16 +57,18 @@ class Shelf:
         return hashlib.sha256(f"{_VERSION} {self}".encode()).hexdigest()[:32]
 
 
-def row_keys(texts: Sequence[Sequence[str]]) -> NDArray[np.void]:
+def row_keys(texts: Sequence[Sequence[Cell]]) -> NDArray[np.void]:
     """A key for every row, ``[N]`` of 16 bytes: BLAKE2b over its texts, each after its length.
 
+    Words come after their number, in which a bit is set that no length has: they are no text.
+
     Args:
-        texts: One sequence of strings a column of text.
+        texts: One sequence of strings a column of text, or of tuples of words.
     """
     keys = bytearray()
     for row in zip(*texts, strict=True):
         digest = hashlib.blake2b(digest_size=KEY_BYTES)
-        for text in row:
+        for text in _strings(row, digest.update):
             content = text.encode("utf-8", "surrogatepass")
             digest.update(len(content).to_bytes(8, "little"))
             digest.update(content)
@@ -75,8 +78,14 @@ def row_keys(texts: Sequence[Sequence[str]]) -> NDArray[np.void]:
 
 def part_names(ask: Ask) -> tuple[str, ...]:
     """Parts of an answer, in the order of a signal."""
-    return (
-        "logits",
-        *(hidden.key for hidden in ask.hidden),
-        *(attention.key for attention in ask.attention),
-    )
+    return ask.keys
+
+
+def _strings(row: Sequence[Cell], mark: Callable[[bytes], None]) -> Iterator[str]:
+    """Texts and words of a row; where words begin, their number is marked."""
+    for cell in row:
+        if isinstance(cell, str):
+            yield cell
+            continue
+        mark((len(cell) | _OF_WORDS).to_bytes(8, "little"))
+        yield from cell

@@ -6,15 +6,22 @@
 from raydistill.tasks.batch import Batch
 from raydistill.tasks.kinds import task_of
 from raydistill.tasks.multi_label import MultiLabelClassification
+from raydistill.tasks.queries import QueryGroups
 from raydistill.tasks.regression import Regression
+from raydistill.tasks.reranking import Reranking
 from raydistill.tasks.rows import TextRows
+from raydistill.tasks.tagging import UNMAPPED, Tagging
 from raydistill.tasks.task import TextTask
 from raydistill.tasks.text_classification import TextClassification
 
 __all__ = [
+    "UNMAPPED",
     "Batch",
     "MultiLabelClassification",
+    "QueryGroups",
     "Regression",
+    "Reranking",
+    "Tagging",
     "TextClassification",
     "TextRows",
     "TextTask",

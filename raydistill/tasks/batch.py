@@ -1,9 +1,13 @@
 """The rows of one forward pass of the student."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from raydistill.models import WordPieces
+from raydistill.signals import Cell
 
 __all__ = ["Batch"]
 
@@ -14,7 +18,7 @@ class Batch:
 
     Attributes:
         row_ids: Named in errors.
-        texts: One tuple a column of text; what teachers are asked about.
+        texts: One tuple a column of text, or of words; what teachers are asked about.
         inputs: Token tensors of the student, ``[B, S]`` each.
         labels: Of one class a row ``[B]`` int64, -100 where there is none; of several, or of numbers, ``[B, C]``
             float32, NaN where it is not known.
@@ -22,19 +26,43 @@ class Batch:
             rows of its own in a short last batch must still take part in the exchange of gradients).
         route: Place of the one teacher that speaks about a row, ``[B]`` int64, -1: all; None: all
             about every row.
+        words: Of rows of words, how they are made of tokens. Then labels, counts and route have an entry
+            for each of the U words of all rows, and a word without tokens does not count.
+        answered: Which teachers' tokenizers made pieces of which words, ``[M, U]`` bool; None: all of all.
+        group: Of candidates of queries, number of the query in this batch, ``[B]`` int64, rising; None: rows are
+            no candidates.
     """
 
     row_ids: tuple[int, ...]
-    texts: tuple[tuple[str, ...], ...]
+    texts: tuple[tuple[Cell, ...], ...]
     inputs: dict[str, Tensor]
     labels: Tensor
     counts: Tensor
     route: Tensor | None = None
+    words: WordPieces | None = None
+    answered: Tensor | None = None
+    group: Tensor | None = None
+
+    @property
+    def row_counts(self) -> Tensor:
+        """Bool ``[B]``: rows that count; of words those with any that does."""
+        if self.words is None:
+            return self.counts
+        found = torch.zeros(len(self.row_ids), dtype=torch.bool, device=self.counts.device)
+        found[self.words.row[self.counts]] = True
+        return found
 
     @property
     def num_rows(self) -> int:
         """Rows that count."""
-        return int(self.counts.sum())
+        return int(self.row_counts.sum())
+
+    @property
+    def row_of(self) -> Tensor:
+        """The row that each label is of: itself, or that of the word."""
+        if self.words is None:
+            return torch.arange(len(self.row_ids), device=self.counts.device)
+        return self.words.row
 
     @property
     def token_mask(self) -> Tensor:
@@ -43,11 +71,26 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same rows with tensors on another device."""
+        return self.moved(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "Batch":
+        """The same rows with every tensor moved."""
+        words = self.words
         return Batch(
             self.row_ids,
             self.texts,
-            {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()},
-            self.labels.to(device, non_blocking=True),
-            self.counts.to(device, non_blocking=True),
-            None if self.route is None else self.route.to(device, non_blocking=True),
+            {name: move(tensor) for name, tensor in self.inputs.items()},
+            move(self.labels),
+            move(self.counts),
+            None if self.route is None else move(self.route),
+            None if words is None else WordPieces(*map(move, words.tensors)),
+            None if self.answered is None else move(self.answered),
+            None if self.group is None else move(self.group),
         )
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that :meth:`moved` moves."""
+        of_words = () if self.words is None else self.words.tensors
+        others = (self.labels, self.counts, self.route, self.answered, self.group, *of_words)
+        return [*self.inputs.values(), *(tensor for tensor in others if tensor is not None)]

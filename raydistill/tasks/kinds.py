@@ -6,22 +6,30 @@ from typing import Any
 from raydistill.config.task import TaskKind
 from raydistill.tasks.multi_label import MultiLabelClassification
 from raydistill.tasks.regression import Regression
+from raydistill.tasks.reranking import Reranking
+from raydistill.tasks.tagging import Tagging
 from raydistill.tasks.task import TextTask
 from raydistill.tasks.text_classification import TextClassification
 
 __all__ = ["task_of"]
 
 _TASKS: Mapping[TaskKind, type[TextTask]] = {
-    one.kind: one for one in (TextClassification, MultiLabelClassification, Regression)
+    one.kind: one
+    for one in (TextClassification, MultiLabelClassification, Regression, Tagging, Reranking)
 }
 
 
-def task_of(kind: TaskKind, table: Any, labels: Sequence[str]) -> TextTask:
+def task_of(
+    kind: TaskKind, table: Any, labels: Sequence[str], teachers: Sequence[str] = ()
+) -> TextTask:
     """The rows of a table as a task of this kind.
 
     Args:
         kind: As in the configuration.
         table: Of a split.
         labels: Names of the outputs in order.
+        teachers: Names of all, in order, where batches say which of them see which words.
     """
+    if kind == "tagging":
+        return Tagging(table, labels, teachers)
     return _TASKS[kind](table, labels)

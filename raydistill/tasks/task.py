@@ -11,6 +11,7 @@ from torch import Tensor
 from raydistill.config.task import TaskKind
 from raydistill.models import tokenize
 from raydistill.tasks.batch import Batch
+from raydistill.tasks.queries import QueryGroups
 from raydistill.tasks.rows import TextRows
 
 __all__ = ["TextTask"]
@@ -56,9 +57,21 @@ class TextTask(TextRows):
         """Labels of all rows, as in a batch."""
         return self._labels_of(self._table["label"])
 
+    def places(self, rows: Sequence[int]) -> Tensor:
+        """Where the labels of some rows stand among all, ``[n]`` int64: a place for each row."""
+        return torch.tensor(list(rows), dtype=torch.int64)
+
+    def sentences(self) -> Tensor | None:
+        """The row that each label is of, ``[U]``; None: each row has one."""
+        return None
+
     def route(self) -> Tensor | None:
         """Of all rows the place of the one teacher that speaks, ``[N]``, -1: all; None: all everywhere."""
         return _route(self._table)
+
+    def queries(self) -> QueryGroups | None:
+        """Which rows are candidates of the same query; None: rows are no candidates."""
+        return None
 
     @abstractmethod
     def _labels_of(self, column: pa.ChunkedArray) -> Tensor: ...

@@ -10,11 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raydistill.config.task import Head
 from raydistill.errors import NotFiniteError, TeacherError
 from raydistill.models import ModelSource, ModelTraits, load_classifier, load_tokenizer, tokenize
 from raydistill.models.backends import Backend, ExportError, OnnxBackend, TorchBackend
 from raydistill.models.describe import traits_of_config
 from raydistill.models.outputs import select_parts
+from raydistill.models.pieces import (
+    WordPieces,
+    encode_words,
+    select_word_parts,
+    tokenize_words,
+    word_pieces,
+)
 from raydistill.signals import Ask, AttentionAsk, HiddenAsk, Request, TeacherSignal, pack_signal
 from raydistill.signals.signal import CPU, TORCH_DTYPES, vectors_per_row
 from raydistill.teachers.fingerprint import deciding_settings, fingerprint
@@ -88,6 +96,7 @@ class TeacherSettings:
         attention_maps: Whether maps will be asked for.
         backend: What computes; ``onnx`` only in float32 on the CPU.
         keep_on_device: Whether answers stay in the memory of the device that computed them.
+        head: What it classifies, and so what rows it is asked about: texts or words.
     """
 
     name: str
@@ -100,10 +109,11 @@ class TeacherSettings:
     attention_maps: bool = False
     backend: Literal["torch", "onnx"] = "torch"
     keep_on_device: bool = False
+    head: Head = "texts"
 
 
 class LocalTeacher:
-    """A frozen Hugging Face sequence-classification model in this process."""
+    """A frozen Hugging Face model that classifies texts, or words, in this process."""
 
     def __init__(self, settings: TeacherSettings) -> None:
         self.settings = settings
@@ -123,6 +133,7 @@ class LocalTeacher:
             settings.source,
             dtype=TORCH_DTYPES[settings.dtype],
             attention_maps=settings.attention_maps,
+            head=settings.head,
         )
         if getattr(model.config, "pad_token_id", None) is None:
             model.config.pad_token_id = self._tokenizer.pad_token_id
@@ -143,7 +154,9 @@ class LocalTeacher:
             device=str(self._device),
             steady=False,
         )
-        self._last_layer = Ask((HiddenAsk(traits.num_layers),))
+        of_words = settings.head == "words"
+        last = HiddenAsk(traits.num_layers, "words" if of_words else "all")
+        self._last_layer = Ask((last,), logits=settings.head)
         self._backend: Backend = TorchBackend(model, self._device)
         if settings.backend == "onnx":
             self._backend = self._export(model)
@@ -156,7 +169,11 @@ class LocalTeacher:
         settings, layers = self.settings, range(1, self._description.traits.num_layers + 1)
         # All of it, whatever a run asks for: the answers of every run stand on one shelf.
         maps = layers if settings.attention_maps else ()
-        most = Ask(tuple(HiddenAsk(k) for k in (0, *layers)), tuple(AttentionAsk(k) for k in maps))
+        most = Ask(
+            tuple(HiddenAsk(k) for k in (0, *layers)),
+            tuple(AttentionAsk(k) for k in maps),
+            logits=settings.head,
+        )
         examples = [
             tokenize(
                 self._tokenizer,
@@ -217,13 +234,9 @@ class LocalTeacher:
 
     @torch.inference_mode()
     def _answer(self, request: Request, cut: int) -> TeacherSignal:
-        encoded = self._tokenizer(
-            *[list(column) for column in request.texts],
-            truncation=True,
-            max_length=min(cut, self.settings.max_tokens),
-        )
-        lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int32)
-        passes = self._plan(lengths.tolist())
+        encoded = self._encode(request, min(cut, self.settings.max_tokens))
+        passes = self._plan([len(ids) for ids in encoded.inputs["input_ids"]])
+        lengths = np.array(encoded.lengths, dtype=np.int32)
         pieces = [self._forward(request, encoded, one) for one in passes]
         order = [row for one in passes for row in one.rows]
         back = np.argsort(order)
@@ -242,6 +255,16 @@ class LocalTeacher:
             device=place,
         )
 
+    def _encode(self, request: Request, cut: int) -> "_Encoded":
+        if request.ask.logits == "words":
+            rows = _of_words(request)
+            inputs, word_ids = encode_words(self._tokenizer, rows, cut)
+            return _Encoded(inputs, [len(row) for row in rows], word_ids)
+        found = self._tokenizer(
+            *[list(column) for column in request.texts], truncation=True, max_length=cut
+        )
+        return _Encoded(dict(found), [len(ids) for ids in found["input_ids"]])
+
     def _plan(self, lengths: list[int]) -> list[Pass]:
         rows, most = self._batch_rows, self.settings.max_tokens
         if self._may_be_steady:
@@ -249,16 +272,24 @@ class LocalTeacher:
         padding = _PADDING[self._device.type]
         return plan_full_passes(lengths, batch_rows=rows, max_tokens=most, padding=padding)
 
-    def _forward(self, request: Request, encoded: Any, one: Pass) -> dict[str, Tensor]:
+    def _forward(self, request: Request, encoded: "_Encoded", one: Pass) -> dict[str, Tensor]:
         rows = [*one.rows, *([one.rows[-1]] * one.fill)]
         inputs = self._tokenizer.pad(
-            {key: [values[row] for row in rows] for key, values in encoded.items()},
+            {key: [values[row] for row in rows] for key, values in encoded.inputs.items()},
             padding="max_length",
             max_length=one.width,
             return_tensors="pt",
         )
         found = self._backend.run(inputs, request.ask)
         mask = inputs["attention_mask"][: len(one.rows)].bool()
+        if encoded.word_ids is not None:
+            pieces = word_pieces(
+                [encoded.word_ids[row] for row in one.rows],
+                [encoded.lengths[row] for row in one.rows],
+                mask,
+            )
+            pieces = WordPieces(*(tensor.to(self._device) for tensor in pieces.tensors))
+            return select_word_parts(found, pieces, request.ask, len(one.rows))
         return select_parts(found, mask.to(self._device), request.ask)
 
     @torch.inference_mode()
@@ -267,7 +298,11 @@ class LocalTeacher:
 
         A single row is not filled up to four here, as it is where equal bits are wanted.
         """
-        inputs = tokenize(self._tokenizer, request.texts, self.settings.max_tokens)
+        most = self.settings.max_tokens
+        if request.ask.logits == "words":
+            inputs, _ = tokenize_words(self._tokenizer, _of_words(request), most)
+        else:
+            inputs = tokenize(self._tokenizer, request.texts, most)
         return self._backend.run(inputs, _LOGITS)["logits"].float().cpu()
 
     def _refuse_not_finite(
@@ -284,6 +319,27 @@ class LocalTeacher:
             if torch.isfinite(part).all():
                 remedy = f"The value is too large for teachers.{name}.signal_dtype = {request.ask.dtype}; use bfloat16 or float32."
             raise NotFiniteError(f"teachers.{name}: {key}", rows, remedy)
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Rows as the tokenizer cuts them.
+
+    Attributes:
+        inputs: By name, a list for each row.
+        lengths: Tokens of each row, or words.
+        word_ids: Of rows of words the word of each token, None of special ones.
+    """
+
+    inputs: dict[str, Any]
+    lengths: list[int]
+    word_ids: list[list[int | None]] | None = None
+
+
+def _of_words(request: Request) -> list[tuple[str, ...]]:
+    """The only column of a request about words; a text, as probes are, is cut at its spaces."""
+    (column,) = request.texts
+    return [cell if isinstance(cell, tuple) else tuple(cell.split()) for cell in column]
 
 
 def rows_not_finite(key: str, part: Tensor, lengths: NDArray[np.int32]) -> list[int]:

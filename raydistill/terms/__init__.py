@@ -2,9 +2,12 @@
 
 Reading order: ``view.py`` (what there is to look at), ``hard.py`` and ``soft.py`` (terms on
 labels and logits; ``by_label.py`` where labels do not exclude each other), ``features.py``
-(terms on hidden states and attention maps), ``weighting.py`` (what each teacher counts), ``plan.py`` (all of it, resolved).
+(terms on hidden states and attention maps), ``groups.py`` (terms on scores of a query's candidates),
+``adversarial.py`` and ``attack.py`` (the term on examples made against the student), ``weighting.py`` (what each
+teacher counts), ``plan.py`` (all of it, resolved).
 """
 
+from raydistill.terms.adversarial import adversarial_sum, count_adversarial
 from raydistill.terms.by_label import (
     by_position,
     gate_values,
@@ -22,10 +25,11 @@ from raydistill.terms.features import (
     learned_key,
     states_sum,
 )
+from raydistill.terms.groups import GroupMatch, count_groups, group_sum
 from raydistill.terms.hard import HardMatch, count_labels, hard_sum, labelled_rows
-from raydistill.terms.plan import Moment, ObjectivePlan, Term
+from raydistill.terms.plan import AdversarialMatch, Moment, ObjectivePlan, Term
 from raydistill.terms.soft import SoftMatch, soft_values, temperature_of
-from raydistill.terms.view import StudentOutputs, View
+from raydistill.terms.view import Nearby, StudentOutputs, View
 from raydistill.terms.weighting import (
     Seen,
     TeacherWeighting,
@@ -33,12 +37,16 @@ from raydistill.terms.weighting import (
     abstaining,
     answering,
 )
+from raydistill.terms.words import require_like_words
 
 __all__ = [
+    "AdversarialMatch",
     "FeatureMatch",
+    "GroupMatch",
     "HardMatch",
     "LayerPair",
     "Moment",
+    "Nearby",
     "ObjectivePlan",
     "Seen",
     "SoftMatch",
@@ -48,18 +56,23 @@ __all__ = [
     "View",
     "Weighed",
     "abstaining",
+    "adversarial_sum",
     "answering",
     "asked_of",
     "attention_sum",
     "by_position",
+    "count_adversarial",
     "count_features",
+    "count_groups",
     "count_labels",
     "gate_values",
+    "group_sum",
     "hard_sum",
     "known_columns",
     "label_values",
     "labelled_rows",
     "learned_key",
+    "require_like_words",
     "soft_values",
     "states_sum",
     "temperature_of",

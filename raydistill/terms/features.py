@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.alignment import Projections
+from raydistill.config.task import Head
 from raydistill.losses import LossEntry, hidden_mse_sum, masked_sum
 from raydistill.signals import Ask, AttentionAsk, HiddenAsk
 from raydistill.signals.ask import Heads, Pooling, SignalDtype, States
@@ -101,13 +102,16 @@ class FeatureMatch:
         return {f"{self.states}.{layer}" for pair in self.pairs for layer in pair.student}
 
 
-def asked_of(teacher: str, matches: Iterable[object], dtype: SignalDtype) -> Ask:
+def asked_of(
+    teacher: str, matches: Iterable[object], dtype: SignalDtype, head: Head = "texts"
+) -> Ask:
     """What some terms together need of one teacher.
 
     Args:
         teacher: Its name.
         matches: Of the terms; those on logits alone need nothing more than logits.
         dtype: What answers travel in.
+        head: What logits are for.
     """
     hidden: set[HiddenAsk] = set()
     maps: set[AttentionAsk] = set()
@@ -122,11 +126,13 @@ def asked_of(teacher: str, matches: Iterable[object], dtype: SignalDtype) -> Ask
                     hidden.add(ask)
                 else:
                     maps.add(ask)
-    return Ask(tuple(sorted(hidden)), tuple(sorted(maps)), dtype)
+    return Ask(tuple(sorted(hidden)), tuple(sorted(maps)), dtype, head)
 
 
 def count_features(match: FeatureMatch, batch: Batch, heard: Tensor) -> Tensor:
     """How many values of a term count in a batch, a scalar."""
+    if match.positions == "words":
+        return heard.sum()
     tokens = batch.token_mask & heard.unsqueeze(1)
     if (match.on_maps or match.by_tokens) and match.entry.units is not None:
         return match.entry.units(tokens)

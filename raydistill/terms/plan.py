@@ -5,16 +5,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from raydistill.alignment import ProjectionSpec
+from raydistill.config.adversarial import AdversarialSection, VATSection
 from raydistill.config.ensemble import FixedWeighting, WeightingSection
 from raydistill.config.schedules import BalancingSection, NoBalancing, WeightSchedule
 from raydistill.config.task import TaskKind
 from raydistill.schedules import Stage, stage_at
 from raydistill.signals import Ask
 from raydistill.terms.features import FeatureMatch, asked_of
+from raydistill.terms.groups import GroupMatch
 from raydistill.terms.hard import HardMatch
 from raydistill.terms.soft import SoftMatch
 
-__all__ = ["Moment", "ObjectivePlan", "Term"]
+__all__ = ["AdversarialMatch", "Moment", "ObjectivePlan", "Term"]
 
 _FIXED, _UNBALANCED = FixedWeighting(), NoBalancing(kind="none")
 
@@ -31,9 +33,27 @@ class Term:
     """
 
     name: str
-    match: HardMatch | SoftMatch | FeatureMatch
+    match: HardMatch | SoftMatch | FeatureMatch | GroupMatch
     weight: float = 1.0
     schedule: WeightSchedule | None = None
+
+
+@dataclass(frozen=True)
+class AdversarialMatch:
+    """The term on adversarial examples.
+
+    Attributes:
+        section: How they are made, and the term's weight.
+        target: The loss at them.
+    """
+
+    section: AdversarialSection
+    target: SoftMatch | HardMatch
+
+    @property
+    def against(self) -> Literal["teachers", "labels", "self"]:
+        """What the student's answer is compared with."""
+        return "self" if isinstance(self.section, VATSection) else self.section.against
 
 
 @dataclass(frozen=True)
@@ -54,6 +74,7 @@ class ObjectivePlan:
         stages: Parts of the run with terms of their own; none: all terms throughout.
         seed: Of first values, and of choices.
         task: What the outputs of student and teachers mean.
+        adversarial: The term on adversarial examples, behind all others; None: there is none.
     """
 
     terms: tuple[Term, ...]
@@ -71,6 +92,7 @@ class ObjectivePlan:
     stages: tuple[Stage, ...] = ()
     seed: int = 0
     task: TaskKind = "text_classification"
+    adversarial: AdversarialMatch | None = None
 
     @property
     def student_hidden(self) -> bool:
@@ -90,26 +112,48 @@ class ObjectivePlan:
         return any(isinstance(t.match, FeatureMatch) and t.match.on_maps for t in self.terms)
 
     def active(self, step: int) -> frozenset[int]:
-        """Places in :attr:`names` of what counts at a step; the gate where teachers are asked."""
+        """Places in :attr:`names` of what counts at a step; what else needs teachers where they are asked."""
+        names = self.names
         if not self.stages:
-            return frozenset(range(len(self.names)))
+            return frozenset(range(len(names)))
         terms = stage_at(self.stages, step).terms
-        return terms | set(range(len(self.terms), len(self.names))) if self.asks_at(step) else terms
+        asked = bool(self.asks_at(step))
+        alone = self.adversarial is not None and self.adversarial.against != "teachers"
+        others = {
+            place
+            for place in range(len(self.terms), len(names))
+            if asked or (alone and names[place] == "adversarial")
+        }
+        return terms | others
+
+    def adversarial_at(self, step: int) -> bool:
+        """Whether adversarial examples are made at a step."""
+        return self.adversarial is not None and len(self.names) - 1 in self.active(step)
 
     def asks_at(self, step: int) -> Mapping[str, Ask]:
         """What every teacher is asked for at a step; nobody, if no term of its stage has teachers."""
         if len(self.stages) < 2:  # noqa: PLR2004 - one stage is the whole run
             return self.asks
         terms = [self.terms[place].match for place in stage_at(self.stages, step).terms]
-        if all(isinstance(match, HardMatch) for match in terms):
+        if all(_on_labels(match) for match in terms):
             return {}
-        return {name: asked_of(name, terms, ask.dtype) for name, ask in self.asks.items()}
+        return {
+            name: asked_of(name, terms, ask.dtype, ask.logits) for name, ask in self.asks.items()
+        }
 
     @property
     def names(self) -> list[str]:
         """Of all that :meth:`Objective.forward` sums, as it is logged."""
         own = [term.name for term in self.terms]
-        return [*own, "gate"] if self.weighting.kind == "gate" else own
+        own += ["gate"] if self.weighting.kind == "gate" else []
+        return own + (["adversarial"] if self.adversarial is not None else [])
+
+
+def _on_labels(match: object) -> bool:
+    """Whether a term asks no teacher."""
+    return isinstance(match, HardMatch) or (
+        isinstance(match, GroupMatch) and match.against == "labels"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 """What the terms of one micro-batch look at, each thing made once however many terms use it.
 
+Where rows are words, B of logits, labels and weights is the number U of words of all rows.
+
 Dimensions: B rows, C classes, M teachers, S tokens with padding, L tokens of one row, T of all rows, D width.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +15,25 @@ from torch import Tensor
 from raydistill.config.task import TaskKind
 from raydistill.errors import SignalError
 from raydistill.losses import LossEntry, shift_probability, standardize_logits
-from raydistill.models import pool_hidden
+from raydistill.models import mean_pieces, pool_hidden
 from raydistill.signals import AttentionAsk, HiddenAsk, TeacherSignal
 from raydistill.signals.ask import Pooling, States
 from raydistill.tasks import Batch
 
-__all__ = ["StudentOutputs", "View"]
+__all__ = ["Nearby", "StudentOutputs", "View"]
+
+
+@dataclass(frozen=True)
+class Nearby:
+    """The student where its embeddings are moved.
+
+    Attributes:
+        embeddings: Of the tokens as they are, ``[B, S, D]``, without gradient.
+        logits_at: A move of them to its logits, ``[B, C]`` float32; all else as in the pass without.
+    """
+
+    embeddings: Tensor
+    logits_at: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,12 +46,14 @@ class StudentOutputs:
         attentions: Probabilities ``[B, H, S, S]`` of each block; empty if nothing needs them.
         inside: Queries, keys and values that are needed, ``[B, S, D]``, by ``query.3``: what, and of which
             block, from 1.
+        nearby: To ask again with other embeddings; None if nothing needs it.
     """
 
     logits: Tensor
     hidden_states: Sequence[Tensor] = ()
     attentions: Sequence[Tensor] = ()
     inside: Mapping[str, Tensor] = field(default_factory=dict)
+    nearby: Nearby | None = None
 
 
 @dataclass
@@ -67,6 +85,8 @@ class View:
     answered: Tensor | None = None
     label_weights: Tensor | None = None
     task: TaskKind = "text_classification"
+    laid_out: dict[str, Any] = field(default_factory=dict)
+    """What :mod:`raydistill.terms.groups` has worked out of the batch, so that the device is asked once."""
     _alike: set[str] = field(default_factory=set)
     _prepared: dict[tuple[bool, bool], Tensor] = field(default_factory=dict)
     _pooled: dict[tuple[States, int, Pooling], Tensor] = field(default_factory=dict)
@@ -89,7 +109,7 @@ class View:
         return self.task == "multi_label_classification" and entry.name != "logit_mse"
 
     def pooled(self, layer: int, positions: Pooling, kind: States = "hidden") -> Tensor:
-        """The student's states of one layer, ``[T, D]`` or ``[B, D]``."""
+        """The student's states of one layer, ``[T, D]``, ``[B, D]`` or, of words, ``[U, D]``."""
         # Once a layer, however many teachers: gathering tokens costs as much as comparing them.
         key = (kind, layer, positions)
         if key not in self._pooled:
@@ -99,7 +119,11 @@ class View:
                 if kind == "hidden"
                 else of_model.inside[f"{kind}.{layer}"]
             )
-            self._pooled[key] = pool_hidden(states, self.batch.token_mask, positions)
+            if positions == "words":
+                assert self.batch.words is not None, "words are compared where rows are words"
+                self._pooled[key] = mean_pieces(states, self.batch.words)
+            else:
+                self._pooled[key] = pool_hidden(states, self.batch.token_mask, positions)
         return self._pooled[key]
 
     def teacher_states(self, term: str, teacher: str, ask: HiddenAsk) -> Tensor:
@@ -170,9 +194,11 @@ class View:
         heard = self.heard
         if teacher is not None and self.answered is not None:
             heard = heard & self.answered[teacher]
-        for begin in range(0, len(self.batch.row_ids), self.group_rows):
-            rows = torch.zeros_like(heard)
-            rows[begin : begin + self.group_rows] = heard[begin : begin + self.group_rows]
+        of = self.batch.group  # the candidates of a query are a group of their own
+        if of is None:
+            of = self.batch.row_of // self.group_rows
+        for number in range(int(of[-1]) + 1):
+            rows = heard & (of == number)
             # What nobody speaks about, and what only fills a place, is beside no one.
             found = found.masked_scatter(rows, function(*(tensor[rows] for tensor in tensors)))
         return found

@@ -90,17 +90,19 @@ def answering(batch: Batch, columns: Mapping[str, Sequence[int]]) -> Tensor | No
     A teacher that does not know all of the task's classes abstains in rows whose label it does not
     know. Rows without a label it answers, with no probability for those classes. Where labels do not
     exclude each other it answers all rows, see :mod:`raydistill.terms.by_label`. Where rows have
-    routes only the teacher that a row goes to is heard about it.
+    routes only the teacher that a row goes to is heard about it. Of words a teacher is heard about those
+    that its tokenizer makes pieces of; one that does not know all tags says nothing about words without
+    a tag, since its "outside" means the others too.
 
     Args:
         batch: The rows.
         columns: Of each teacher the column of each class, -1 where it has none.
     """
-    known = _knowing(batch, columns)
-    if batch.route is None:
-        return known
-    own = routed(batch.route, len(columns))
-    return own if known is None else own & known
+    masks = [_knowing(batch, columns), batch.answered]
+    if batch.route is not None:
+        masks.append(routed(batch.route, len(columns)))
+    there = [mask for mask in masks if mask is not None]
+    return torch.stack(there).all(0) if there else None
 
 
 def abstaining(batch: Batch, columns: Mapping[str, Sequence[int]]) -> Tensor | None:
@@ -111,9 +113,10 @@ def abstaining(batch: Batch, columns: Mapping[str, Sequence[int]]) -> Tensor | N
         columns: Of each teacher the column of each class, -1 where it has none.
     """
     known = _knowing(batch, columns)
-    if known is None or batch.route is None:
-        return None if known is None else ~known
-    return routed(batch.route, len(columns)) & ~known
+    if known is None:
+        return None
+    ought = ~known if batch.answered is None else ~known & batch.answered
+    return ought if batch.route is None else ought & routed(batch.route, len(columns))
 
 
 def _knowing(batch: Batch, columns: Mapping[str, Sequence[int]]) -> Tensor | None:
@@ -121,7 +124,11 @@ def _knowing(batch: Batch, columns: Mapping[str, Sequence[int]]) -> Tensor | Non
     everything = all(column >= 0 for one in columns.values() for column in one)
     if batch.labels.dim() > 1 or everything:
         return None
-    return torch.stack([known_labels(batch.labels, one) for one in columns.values()])
+    known = torch.stack([known_labels(batch.labels, one) for one in columns.values()])
+    if batch.words is None:
+        return known
+    whole = torch.tensor([min(one) >= 0 for one in columns.values()], device=known.device)
+    return known & (whole.unsqueeze(1) | (batch.labels >= 0))
 
 
 class TeacherWeighting(nn.Module):

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raydistill.errors import TrackingError
 from raydistill.tracking.connection import prepare_mlflow, quiet
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["save_model_folder"]
 
 _REQUIREMENTS = ("mlflow", "pandas", "safetensors", "tokenizers", "torch", "transformers")
+_SCRIPTS = {"tagging": "serving_words.py"}
 _MAX_LENGTH = 512  # where a tokenizer does not know its limit, it says 10^30
 _MAX_BELIEVED = 1_000_000
 
@@ -28,16 +29,16 @@ def save_model_folder(
     task_kind: str,
     labels: Sequence[str],
     text_columns: Sequence[str],
-    example: Mapping[str, str],
+    example: Mapping[str, Any],
 ) -> Path:
-    """Writes an MLflow model directory around a sequence classifier. An older one is replaced.
+    """Writes an MLflow model directory around a classifier of texts or words. An older one is replaced.
 
     Args:
         student_dir: With ``config.json``, ``*.safetensors`` and the tokenizer.
         out_dir: Made; copied files and weights go into it.
-        task_kind: What it answers, see ``serving.py``; kept in the model's metadata.
+        task_kind: What it answers, see ``serving.py`` and ``serving_words.py``; kept in the model's metadata.
         labels: In the order of the outputs.
-        text_columns: One column, or two that the model reads as a pair.
+        text_columns: One column, or two that the model reads as a pair; one of lists of words, for tagging.
         example: One row, by column; stored as the input example.
 
     Returns:
@@ -65,7 +66,7 @@ def save_model_folder(
         # MLflow runs the script once, to see what it defines; the module's name is nobody else's.
         mlflow.pyfunc.save_model(
             path=str(draft),
-            python_model=str(Path(__file__).with_name("serving.py")),
+            python_model=str(Path(__file__).with_name(_SCRIPTS.get(task_kind, "serving.py"))),
             artifacts={"student": str(student_dir.resolve()), "settings": str(settings_file)},
             signature=_signature(task_kind, labels, text_columns),
             input_example=pd.DataFrame([{name: example[name] for name in text_columns}]),
@@ -87,6 +88,8 @@ def _signature(
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Array
 
+    if task_kind == "tagging":
+        return _words_signature(text_columns[0])
     # A single column has no name here, because with one MLflow refuses a plain list of texts. The
     # serving code looks at the name again where there is one.
     inputs = (
@@ -101,9 +104,28 @@ def _signature(
     ]
     if task_kind == "multi_label_classification":
         outputs = [ColSpec(Array(DataType.string), "labels"), outputs[-1]]
-    if task_kind == "regression":
+    if task_kind in ("regression", "reranking"):
         outputs = [ColSpec(DataType.double, name) for name in labels]
     return ModelSignature(Schema(inputs), Schema(outputs))
+
+
+def _words_signature(column: str) -> "ModelSignature":
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType, Array, Object, Property
+
+    number, text = DataType.long, DataType.string
+    kinds = {"type": text, "begin": number, "end": number, "text": text}
+    span = Object([Property(name, kind) for name, kind in kinds.items()])
+    outputs = [
+        ColSpec(Array(text), "words"),
+        ColSpec(Array(text), "tags"),
+        ColSpec(Array(DataType.double), "scores"),
+        ColSpec(Array(span), "spans"),
+    ]
+    # A row may be a list of words or a text. The column has a name: of rows without one, MLflow would take
+    # the first word of each and drop the others.
+    return ModelSignature(Schema([ColSpec(AnyType(), column)]), Schema(outputs))
 
 
 def _max_length(student_dir: Path) -> int:
@@ -126,7 +148,7 @@ def _require_fitting(
     student_dir: Path,
     labels: Sequence[str],
     text_columns: Sequence[str],
-    example: Mapping[str, str],
+    example: Mapping[str, Any],
 ) -> None:
     if not (student_dir / "config.json").is_file() or not list(student_dir.glob("*.safetensors")):
         raise TrackingError(

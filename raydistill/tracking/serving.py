@@ -26,6 +26,7 @@ class TextClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     their order); a model with a single output gives that number as it is.
     ``multi_label_classification``: ``labels`` with a probability above a half, and ``scores`` of all.
     ``regression``: a column for each number, called as in the training data.
+    ``reranking``: ``score``, larger for more relevant passages; only the order of scores means anything.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -67,7 +68,7 @@ class TextClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def _answers(self, scores: list[list[float]]) -> dict[str, Any]:
         """Columns from the scores of all rows."""
-        if self.kind == "regression":
+        if self.kind in ("regression", "reranking"):
             return {
                 name: pd.Series([row[place] for row in scores], dtype=float)
                 for place, name in enumerate(self.labels)

@@ -5,7 +5,7 @@ student. What belongs to other tasks alone stays as it is in it: heads, their pr
 and gates. AdamW does not even count the step for them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -106,18 +106,19 @@ def make_tasks(
         plans: By task.
         weights: By task.
         tokenizer: Of all.
-        owner: Whose student's encoder all have.
+        owner: Whose student's encoder all have, unless that one is of words and another of texts.
         precision: As of :class:`StudentModule`.
         embeddings: First embedding matrix of the owner, if there is one.
     """
-    order: Sequence[str] = [owner, *(name for name in plans if name != owner)]
+    # A student of words is made without what a head for texts takes its vector from.
+    order = sorted(plans, key=lambda name: (plans[name][0].head != "texts", name != owner))
     students = {
         name: make_student(plans[name][0], tokenizer, embeddings if name == owner else None)
         for name in order
     }
     share_encoder([students[name] for name in order])
     if any(objective.student_attention for _, objective in plans.values()):
-        students[owner].set_attn_implementation("eager")  # type: ignore[operator]
+        students[order[0]].set_attn_implementation("eager")  # type: ignore[operator]
     parts = {
         name: StudentModule(students[name], Objective(objective), precision)
         for name, (_, objective) in plans.items()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from raydistill.config.training import TrainingSection
 from raydistill.errors import NotFiniteError
+from raydistill.models import first_pieces
 from raydistill.models.inside import InsideReader
 from raydistill.objective import Moment, Objective
 from raydistill.pipeline import Fed
@@ -23,6 +24,7 @@ from raydistill.schedules import Stage, frozen_names
 from raydistill.signals import TeacherSignal
 from raydistill.tasks import Batch
 from raydistill.terms import StudentOutputs
+from raydistill.training.nearby import again
 from raydistill.training.parallel import core_of, rounds, sync_of, whole
 from raydistill.training.schedule import learning_rate_factor
 
@@ -43,7 +45,7 @@ class StudentModule(nn.Module):
     """What is trained: the student and, in the objective, all that is learned beside it.
 
     Args:
-        student: A Hugging Face sequence-classification model.
+        student: A Hugging Face model that classifies texts, or words.
         objective: What is minimised.
         precision: ``bfloat16`` runs the student's forward pass under autocast.
     """
@@ -75,16 +77,19 @@ class StudentModule(nn.Module):
         Returns:
             Shares of the terms' values, ``[terms]``, unweighted, and of what is minimised, a scalar.
         """
+        adversarial = self.objective.plan.adversarial_at(moment.step)
+        nearby = again(self.student, batch, self._autocast) if adversarial else None
         with (
             torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=self._autocast),
             self._reading(batch.token_mask.shape) as inside,
         ):
             outputs = self.student(**batch.inputs, **self._wanted)
         said = StudentOutputs(
-            outputs.logits.float(),
+            _of_units(outputs.logits.float(), batch),
             getattr(outputs, "hidden_states", None) or (),
             getattr(outputs, "attentions", None) or (),
             inside,
+            nearby,
         )
         sums = self.objective(said, batch, signals, moment)
         # A term that nothing counts for is 0; its sum is 0 too.
@@ -108,9 +113,19 @@ class StudentModule(nn.Module):
         return self._reader.reading(self._inside, tokens)
 
     def logits(self, batch: Batch) -> Tensor:
-        """The student's answer alone, in its own precision, ``[B, C]`` float32."""
-        answer: Tensor = self.student(**batch.inputs).logits.float()
-        return answer
+        """The student's answer alone, in its own precision, ``[B, C]`` float32; of words ``[U, C]``.
+
+        A word that has no token is a row of -inf.
+        """
+        answer: Tensor = _of_units(self.student(**batch.inputs).logits.float(), batch)
+        if batch.words is None:
+            return answer
+        return answer.masked_fill(~batch.words.mapped.unsqueeze(1), -torch.inf)
+
+
+def _of_units(logits: Tensor, batch: Batch) -> Tensor:
+    """Logits of the rows, or of their words."""
+    return logits if batch.words is None else first_pieces(logits, batch.words)
 
 
 @dataclass(frozen=True)
@@ -229,7 +244,7 @@ def train_step(
         total_terms += terms.detach()
         total_loss += loss.detach()
         rows += micro.batch.num_rows
-        tokens += int(micro.batch.token_mask[micro.batch.counts].sum())
+        tokens += int(micro.batch.token_mask[micro.batch.row_counts].sum())
         row_ids.extend(micro.batch.row_ids)
     for parameter in frozen:
         parameter.grad = None

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from raydistill.config.task import Head
 from raydistill.models import ModelSource, build_student, load_tokenizer, outline
 from raydistill.models.embeddings import EmbeddingPlan
 from raydistill.models.words import WordRules, word_tokenizer
@@ -49,6 +50,7 @@ class StudentPlan:
         problem_type: What its outputs mean, as transformers says it.
         words: Tokens, where the source has none.
         embeddings: What takes the place of random embeddings.
+        head: What it classifies.
     """
 
     source: ModelSource
@@ -61,6 +63,7 @@ class StudentPlan:
     problem_type: str | None = None
     words: WordTokens | None = None
     embeddings: EmbeddingPlan | None = None
+    head: Head = "texts"
 
 
 def make_tokenizer(plan: StudentPlan) -> Any:
@@ -90,18 +93,23 @@ def make_student(plan: StudentPlan, tokenizer: Any, embeddings: Tensor | None = 
         vocabulary=len(tokenizer),
         problem_type=plan.problem_type,
         embeddings=embeddings,
+        head=plan.head,
     )
 
 
 def parameter_names(plan: StudentPlan) -> list[str]:
     """Of the student, in order; no weights are read."""
-    model = outline(plan.source, layers=plan.layers, random_config=plan.random_config)
+    model = outline(
+        plan.source, layers=plan.layers, random_config=plan.random_config, head=plan.head
+    )
     return [name for name, _ in model.named_parameters()]
 
 
 def encoder_name(plan: StudentPlan) -> str | None:
     """Which part of the student is its encoder; None: it has none apart from its head. No weights are read."""
-    model = outline(plan.source, layers=plan.layers, random_config=plan.random_config)
+    model = outline(
+        plan.source, layers=plan.layers, random_config=plan.random_config, head=plan.head
+    )
     return _encoder_in(model)
 
 

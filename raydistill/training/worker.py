@@ -21,23 +21,26 @@ from torch import Tensor
 from raydistill.config.training import PipelineSection, TrainingSection
 from raydistill.data import Stream
 from raydistill.data.order import Rows
-from raydistill.evaluation.measures import measure
+from raydistill.evaluation.evaluator import metrics_of
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.objective import Moment, Objective, ObjectivePlan
 from raydistill.pipeline import (
+    Drawing,
     Fed,
     Feed,
+    FreshRows,
     MicroBatch,
     StepRows,
     StreamedRows,
     Window,
     copied_ahead,
+    plan_groups,
     plan_micro_batches,
     table_steps,
 )
 from raydistill.schedules import stage_at
 from raydistill.signals import Ask
-from raydistill.tasks import TextTask, task_of
+from raydistill.tasks import Reranking, TextTask, task_of
 from raydistill.teachers.line import TeacherLine, open_source
 from raydistill.terms import Seen
 from raydistill.training import checkpoint
@@ -76,6 +79,7 @@ class WorkerJob:
         steps: When what happens.
         teachers: By name.
         train: Reference to the training table, or a stream.
+        fresh: References to rows that are added to it, for each epoch its own.
         shuffle_rows: How many rows of a stream are mixed at a time.
         validation: Reference to the validation table, or None.
         labels: Of the task.
@@ -86,6 +90,7 @@ class WorkerJob:
         manifest: What the run is made of.
         recorder: The actor.
         embeddings: Reference to the student's first embedding matrix, or None.
+        max_positives: Of candidates of a query, those that are relevant in a group.
     """
 
     seed: int
@@ -106,6 +111,8 @@ class WorkerJob:
     manifest: Mapping[str, Any]
     recorder: Any
     embeddings: Any = None
+    max_positives: int = 1
+    fresh: tuple[Any, ...] = ()
 
     def worker(self, scratch: Path) -> "Worker":
         """One that does it, with a folder of its own."""
@@ -307,6 +314,8 @@ class Worker:
         self, job: WorkerJob, objective: Objective, first: int, total: int
     ) -> Iterator[MicroBatch]:
         """This worker's micro-batches of some steps."""
+        if job.objective.task == "reranking":
+            return self._groups(job, objective, first, total)
         data, steps, lengths = self._steps(job, first, total)
         return plan_micro_batches(
             steps,
@@ -321,9 +330,38 @@ class Worker:
             group_rows=job.group_rows,
         )
 
+    def _groups(
+        self, job: WorkerJob, objective: Objective, first: int, total: int
+    ) -> Iterator[MicroBatch]:
+        """The micro-batches where rows are candidates of queries."""
+        training = job.training
+        task = Reranking(ray.get(job.train), job.labels)
+        options = {"most": training.group_rows, "positives": job.max_positives, "seed": job.seed}
+        return plan_groups(
+            Drawing(
+                task.queries().number,
+                training.group_rows,
+                lambda group, epoch: task.draw(group, epoch=epoch, **options),
+            ),
+            batch_rows=training.batch_rows,
+            micro_batch_rows=training.micro_batch_rows,
+            seed=job.seed,
+            rank=self.rank,
+            world=self.world,
+            first_step=first,
+            total_steps=total,
+            make_batch=lambda rows, filler: task.batch(
+                rows, self.tokenizer, job.student.max_tokens, filler=filler
+            ),
+            count=objective.counts,
+            lengths=task.lengths(),
+        )
+
     def _steps(
         self, job: WorkerJob, first: int, total: int
-    ) -> tuple[TextTask | StreamedRows, Iterator[StepRows], Callable[[Rows], NDArray[np.int64]]]:
+    ) -> tuple[
+        TextTask | FreshRows | StreamedRows, Iterator[StepRows], Callable[[Rows], NDArray[np.int64]]
+    ]:
         """The rows to train on, which of them come when, and how long they are."""
         batch_rows, seed = job.training.batch_rows, job.seed
         if isinstance(job.train, Stream):
@@ -335,11 +373,26 @@ class Worker:
                 seed=seed,
             )
             return streamed, streamed.steps(first, total), streamed.lengths
-        task = task_of(job.objective.task, ray.get(job.train), job.labels)
+        table, teachers = ray.get(job.train), tuple(job.objective.columns)
+        if job.fresh:
+            fresh = FreshRows(
+                lambda epoch: self._task_of_epoch(job, epoch),
+                num_rows=table.num_rows + ray.get(job.fresh[0]).num_rows,
+                batch_rows=batch_rows,
+                seed=seed,
+            )
+            return fresh, fresh.steps(first, total), fresh.lengths
+        task = task_of(job.objective.task, table, job.labels, teachers)
         steps = table_steps(
             task.num_rows, batch_rows=batch_rows, seed=seed, first_step=first, total_steps=total
         )
         return task, steps, task.lengths().__getitem__
+
+    @staticmethod
+    def _task_of_epoch(job: WorkerJob, epoch: int) -> TextTask:
+        """The training rows and those that are added in one epoch."""
+        table = pa.concat_tables([ray.get(job.train), ray.get(job.fresh[epoch])])
+        return task_of(job.objective.task, table, job.labels)
 
     def _agree_to_stop(self) -> bool:
         """Whether the user asked to stop; all workers hear the same at the same step."""
@@ -349,16 +402,15 @@ class Worker:
         return bool(flag.item())
 
     @torch.no_grad()
-    def _predict(self, job: WorkerJob, table: pa.Table) -> tuple[Tensor, Tensor]:
-        """Logits and labels of a whole table, each worker a slice of it."""
-        task = task_of(job.objective.task, table, job.labels)
+    def _predict(self, task: TextTask) -> Tensor:
+        """Logits of all rows of a task, or of their words, each worker a slice of them."""
         size = -(-task.num_rows // self.world)
         mine = range(
             min(self.rank * size, task.num_rows), min((self.rank + 1) * size, task.num_rows)
         )
         # Rows of like length share a forward pass; the order is put back below.
         order = mine.start + np.argsort(task.lengths()[mine.start : mine.stop], kind="stable")
-        logits = []
+        logits, places = [], []
         self.core.eval()
         # A sharded student passes forward on all workers or none, so it does for no rows of its own.
         last = size if is_sharded(self.core) else len(order)
@@ -366,16 +418,18 @@ class Worker:
             rows = order[begin : begin + self.job.eval_rows].tolist()
             batch = task.batch(rows or [0], self.tokenizer, self.job.student.max_tokens)
             answer = self.core.logits(batch.to(self.device)).cpu()
-            logits.append(answer[: len(rows)])
+            places.append(task.places(rows))
+            logits.append(answer[: len(places[-1])])
         self.core.train()
-        part = torch.zeros(len(order), len(job.labels))
+        part = torch.zeros(len(task.places(mine)), len(task.labels))
         if logits:
-            part[torch.from_numpy(order - mine.start)] = torch.cat(logits)
+            where = torch.cat(places)
+            part[where - (where.min() if len(where) else 0)] = torch.cat(logits)
         if self.world == 1:
-            return part, task.hard_labels()
+            return part
         parts: list[Any] = [None] * self.world
         dist.all_gather_object(parts, part)
-        return torch.cat(parts), task.hard_labels()
+        return torch.cat(parts)
 
     def _evaluate(self) -> bool:
         """Measure on the validation rows, keep the best student; whether to stop early."""
@@ -405,9 +459,8 @@ class Worker:
         """Metrics of the validation rows; none, if there are none."""
         if job.validation is None:
             return {}
-        logits, labels = self._predict(job, ray.get(job.validation))
-        values = measure(job.objective.task, logits, labels, label_names=job.labels)
-        return {f"validation/{name}": value for name, value in values.items()}
+        task = task_of(job.objective.task, ray.get(job.validation), job.labels)
+        return metrics_of(self._predict(task), task, "validation")
 
     def _log_metrics(self, metrics: Mapping[str, float]) -> None:
         if metrics and self.rank == 0:

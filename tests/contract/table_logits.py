@@ -104,6 +104,19 @@ def numbers(seed: int, shape: tuple[int, ...] = (3, 2)) -> Inputs:
     return [normal(2 * seed, *shape)], [normal(2 * seed + 1, *shape)], None
 
 
+def soft_label(threshold, sharpening):
+    """The power, not a softmax."""
+
+    def values(s, t, _):
+        p = softmax(t[0])
+        sharper = p ** (1 / sharpening)
+        sharper = sharper / sharper.sum(-1, keepdims=True)
+        each = -(sharper * log_softmax(s[0])).sum(-1)
+        return np.where(p.max(-1) >= threshold, each, 0.0)
+
+    return values
+
+
 SQUARED = "scale_by_temperature_squared"
 THREE = {"temperature": 3.0}
 LOGITS = [
@@ -129,6 +142,20 @@ LOGITS = [
         THREE,
         shift_invariant=True,
         softened=SQUARED,
+    ),
+    Row(
+        "soft_label",
+        soft_label(0.0, 1.0),
+        {"threshold": 0.0, "sharpening": 1.0},
+        equal_is=lambda t: -(softmax(t[0]) * log_softmax(t[0])).sum(-1),
+        shift_invariant=True,
+    ),
+    Row(
+        "soft_label",
+        soft_label(0.6, 0.4),
+        {"threshold": 0.6, "sharpening": 0.4},
+        equal_is=None,
+        shift_invariant=True,
     ),
     Row(
         "reverse_kl",

@@ -47,6 +47,12 @@ def listnet(s, t, _):
     return -(softmax(t[0]) * log_softmax(s[0])).sum(-1)
 
 
+def relevance_cross_entropy(s, t, _):
+    y = np.maximum(t[0], 0)
+    mass = y.sum(-1, keepdims=True)
+    return -(y / np.where(mass == 0, 1, mass) * log_softmax(s[0])).sum(-1)
+
+
 def kl(t, s):
     """Of two arrays of scores, softened already."""
     return (softmax(t) * (log_softmax(t) - log_softmax(s))).sum(-1)
@@ -99,6 +105,13 @@ def exponential(t):
 
 
 RANKING = [
+    Row(
+        "relevance_cross_entropy",
+        relevance_cross_entropy,
+        inputs=scores,
+        equal_is=None,  # it ends where all the mass is on what is relevant
+        shift_invariant=None,  # the student's shift changes nothing, the relevance's does
+    ),
     Row("ranknet", ranknet, inputs=scores, equal_is=None, shift_invariant=True),
     Row(
         "ranknet",

@@ -38,7 +38,15 @@ ARE_TORCHS = {"cross_entropy", "binary_cross_entropy", "mse"}
 """Losses with labels that are torch's own: their reference is its function."""
 ARE_LIBRARIES = {"embedding_cos"}
 """Without a paper: what a library has."""
-WHERE = {"layers", "positions", "projection", "student_layers", "teacher_layers", "states"}
+WHERE = {
+    "against",
+    "layers",
+    "positions",
+    "projection",
+    "student_layers",
+    "teacher_layers",
+    "states",
+}
 """Settings that say what is compared, not how."""
 BEFORE = {"standardize", "probability_shift"}
 """Settings of what is done to logits before they are compared."""

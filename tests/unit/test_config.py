@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from raydistill.catalogue import kinds
 from raydistill.config import DistillConfig, load_config, parse_config, to_yaml
 from raydistill.config.schema import schema_text
 from raydistill.errors import ConfigError
@@ -54,7 +55,7 @@ def test_sound_settings_have_no_faults():
     assert config.losses[1].temperature == 2.0
 
 
-KINDS = "attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, binary_cross_entropy, binary_forward_kl, binary_soft_cross_entropy, contrastive, cos, cross_entropy, custom, decoupled_kd, dist, embedding_cos, embedding_mse, forward_kl, fsp, hidden_mse, jensen_shannon, layer_attention, logit_mse, mse, nst, pkd, relation_kl, reverse_kl, rkd_angle, rkd_distance, soft_cross_entropy, total_variation, vid"
+KINDS = ", ".join(sorted(kinds()))
 PAIRS = "must be a list of pairs [student, teacher], one of all, last, uniform, every_2, every_3, …, or a map from teachers to such, got"
 ONE_FAULT = [
     ("losses", [{"kind": "hidden_mse", "layers": 7}], f"losses.0.layers {PAIRS} 7."),
@@ -117,7 +118,7 @@ ONE_FAULT = [
     ("run__name", 2024, "run.name must be text, got 2024. Put it in quotes."),
     ("run__seed", 1.5, "run.seed must be a whole number, got 1.5."),
     ("run__seed", True, "run.seed must be a number, got true."),
-    ("trainig", {"epochs": 1}, "trainig is not known. Known: balancing, data, ensemble, evaluation, losses, pipeline, run, stages, store, student, task, teachers, tracking, training. Did you mean 'training'?"),
+    ("trainig", {"epochs": 1}, "trainig is not known. Known: adversarial, augmentation, balancing, data, ensemble, evaluation, losses, pipeline, run, stages, store, student, task, teachers, tracking, training. Did you mean 'training'?"),
     ("training", "fast", "training must be a mapping of settings, got 'fast'."),
     ("training__epochs", 0, "training.epochs must be at least 1, got 0."),
     ("training__batch_rows", 0, "training.batch_rows must be at least 1, got 0."),

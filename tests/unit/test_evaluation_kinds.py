@@ -165,6 +165,12 @@ class Labelled:
     def hard_labels(self) -> torch.Tensor:
         return self._labels
 
+    def queries(self) -> None:
+        """Rows are no candidates."""
+
+    def sentences(self) -> None:
+        """Rows have one label each."""
+
 
 def test_teachers_are_measured_on_the_labels_they_know() -> None:
     """A column that is not there, measured, is a teacher that never says yes."""

@@ -10,11 +10,11 @@ from raydistill.errors import ConfigError, SignalError
 from raydistill.losses import build_loss
 from raydistill.losses.embedding import embedding_cos, embedding_l2, embedding_mse
 from raydistill.losses.lambda_loss import lambda_loss
-from raydistill.losses.ranking import listnet, ranknet
+from raydistill.losses.ranking import listnet, ranknet, relevance_cross_entropy
 from raydistill.losses.scores import margin_mse, score_kl
 from raydistill.losses.similarity import similarity
 
-OVER_SCORES = [ranknet, listnet, lambda_loss, score_kl, margin_mse]
+OVER_SCORES = [ranknet, listnet, lambda_loss, score_kl, margin_mse, relevance_cross_entropy]
 GAINS = ["reciprocal_rank", "softmax", "exponential"]
 SCHEMES = ["ndcg_loss2pp", "ndcg_loss2", "lambdarank"]
 TIED = (

@@ -4,6 +4,7 @@ import re
 import pytest
 
 from raydistill.errors import ConfigError
+from raydistill.evaluation.perturbed import perturbed_rows
 from raydistill.evaluation.plots import Curve, comparison_png, comparison_svg, curves_svg
 from raydistill.evaluation.report import write_report
 from raydistill.evaluation.table import (
@@ -160,6 +161,23 @@ def test_report_leaves_out_what_is_absent(tmp_path):
     body = page[page.index("<body>") :]
     for trace in ("<figure", "<table", "<dl", "<details", "None", 'class="notes"', 'class="bar"'):
         assert trace not in body
+
+
+def test_changed_texts_stand_beside_the_texts_as_they_are(tmp_path):
+    """A figure that is only in metrics.json is not compared with anything."""
+    assert perturbed_rows({"test/accuracy": 0.8}) is None
+    metrics = {
+        "test/accuracy": 0.8, "test/nll": 0.5, "test/macro_f1": 0.7, "test/teachers/a/accuracy": 0.9,
+        "test/perturbed/typos/accuracy": 0.7, "test/perturbed/typos/nll": 0.6,
+        "test/perturbed/gaps/accuracy": 0.75, "test/perturbed/gaps/nll": 0.55,
+    }  # fmt: skip
+    headers, rows = perturbed_rows(metrics)
+    assert headers == ["Texts", "accuracy", "nll"]
+    assert [row[:2] for row in rows] == [["as they are", ".8000"], ["gaps", ".7500"], ["typos", ".7000"]]  # fmt: skip
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    page = write_report(tmp_path).read_text()
+    assert "Changed texts" in page
+    assert ">.7500<" in page
 
 
 def test_report_without_summary_takes_models_from_metrics(tmp_path):

@@ -330,7 +330,7 @@ def faults_of(**changes: Any) -> list[str]:
         ({"tasks__a.b": {"data": {"folder": "d"}, "losses": [{"kind": "cross_entropy"}]}}, "tasks.a.b must begin with a letter"),
         ({"tasks__mood": 3}, "tasks.mood must be a mapping of settings"),
         ({"tasks": {}}, "tasks must be a mapping of names to tasks"),
-        ({"tasks__mood__stages": [{"name": "s", "share": 1.0, "losses": [0, 1]}]}, "tasks.mood.stages are not possible"),
+        ({"tasks__mood__stages": [{"name": "s", "share": 1.0, "losses": [0, 1]}]}, "tasks.mood.stages must be left out"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_by_its_place(changes: dict[str, Any], expected: str) -> None:

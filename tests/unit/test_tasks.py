@@ -1,7 +1,7 @@
 """Kinds of tasks: what may be written with which, and what a batch holds."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
@@ -9,8 +9,8 @@ import torch
 
 from raydistill.alignment import independent_columns, output_columns
 from raydistill.config import parse_config
-from raydistill.config.losses import HardLoss, SoftLoss
-from raydistill.config.task import LABEL_LOSSES, LOGIT_LOSSES
+from raydistill.config.losses import GroupLoss, HardLoss, SoftLoss
+from raydistill.config.task import LABEL_LOSSES, LOGIT_LOSSES, TaskKind
 from raydistill.tasks import Regression, task_of
 from tests.unit.objectives import make_tokenizer
 
@@ -34,10 +34,9 @@ def lines(**sections: Any) -> list[str]:
 
 def test_every_loss_on_labels_and_logits_has_a_task() -> None:
     """A loss that no table names is refused everywhere."""
-    from typing import get_args
-
     kinds = {
-        get_args(one.model_fields["kind"].annotation)[0] for one in get_args(HardLoss | SoftLoss)
+        get_args(one.model_fields["kind"].annotation)[0]
+        for one in get_args(HardLoss | SoftLoss | GroupLoss)
     }
     named = {*LABEL_LOSSES.values(), *(name for names in LOGIT_LOSSES.values() for name in names)}
     assert kinds == named
@@ -114,8 +113,7 @@ def test_the_metric_that_chooses_follows_the_task() -> None:
 def test_unknown_kinds_and_columns_are_named() -> None:
     """A union that complains once for each branch hides what is wrong."""
     assert lines(task={"kind": "regresion"}) == [
-        "task.kind 'regresion' is not known. Known: multi_label_classification, regression, "
-        "text_classification. Did you mean 'regression'?"
+        f"task.kind 'regresion' is not known. Known: {', '.join(sorted(get_args(TaskKind)))}. Did you mean 'regression'?"
     ]
     assert lines(task={**MULTI, "seperator": ";"}) == [
         "task.seperator is not known. Known: kind, label, labels, separator, text, text_pair. "

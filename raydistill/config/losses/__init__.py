@@ -23,6 +23,7 @@ from raydistill.config.losses.logits import (
     SoftCrossEntropyLoss,
     SoftLoss,
 )
+from raydistill.config.losses.ranking import GroupLoss
 
 __all__ = [
     "AttentionLoss",
@@ -32,6 +33,7 @@ __all__ = [
     "FSPLoss",
     "FeatureLoss",
     "ForwardKLLoss",
+    "GroupLoss",
     "HardLoss",
     "HiddenMSELoss",
     "LayerAttentionLoss",
@@ -41,10 +43,21 @@ __all__ = [
     "SoftCrossEntropyLoss",
     "SoftLoss",
     "StatesLoss",
+    "on_labels",
 ]
 
 LossSection = Annotated[
-    HardLoss | SoftLoss | FeatureLoss | CustomLoss,
+    HardLoss | SoftLoss | GroupLoss | FeatureLoss | CustomLoss,
     Field(discriminator="kind"),
 ]
 """One term."""
+
+
+def on_labels(loss: LossBase) -> bool:
+    """Whether a term compares the student with labels, and needs no teacher.
+
+    Example:
+        >>> on_labels(CrossEntropyLoss(kind="cross_entropy"))
+        True
+    """
+    return isinstance(loss, HardLoss) or getattr(loss, "against", "teachers") == "labels"

@@ -31,7 +31,7 @@ class CustomLoss(LossBase):
     raydistill.losses. It must be importable where workers run."""
     needs: Literal["logits", "hidden"] = "logits"
     """What it compares: logits [rows, classes] -> [rows], or hidden states [positions, width] ->
-    [positions]."""
+    [positions]. Of tagging words are rows and positions."""
     options: dict[str, Any] = {}
     """Keyword arguments of the function."""
     layers: Layers | None = None

@@ -45,7 +45,8 @@ class _OfLayers(LossBase):
 class _States(_OfLayers):
     positions: Literal["all", "first", "mean"] = "all"
     """all: every token (both sides must tokenize alike). first: the first token. mean: the mean
-    over the text's tokens. The latter two work across tokenizers and send one vector a row."""
+    over the text's tokens. The latter two work across tokenizers and send one vector a row. Of tagging all
+    is every word, the mean over its pieces, whatever the tokenizers."""
     projection: ProjectionSetting = None
     """A learned map from the student's width to the teacher's; needed where widths differ."""
 

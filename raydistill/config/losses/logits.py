@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from raydistill.config.base import NonNegative
+from raydistill.config.base import Fraction, NonNegative, Positive
 from raydistill.config.losses.base import LossBase
 from raydistill.config.schedules import TemperatureSetting
 
@@ -22,6 +22,7 @@ __all__ = [
     "MSELoss",
     "ReverseKLLoss",
     "SoftCrossEntropyLoss",
+    "SoftLabelLoss",
     "SoftLoss",
     "TotalVariationLoss",
 ]
@@ -162,6 +163,23 @@ class DistLoss(_Softened):
     """Of the correlation over rows, in groups of training.group_rows."""
 
 
+class SoftLabelLoss(LossBase):
+    """Cross-entropy with the teachers' sharpened distribution, in rows of which they are sure."""
+
+    kind: Literal["soft_label"]
+    """Which loss this is."""
+    standardize: bool = False
+    """Give the logits of both sides mean 0 and deviation 1 first, so that their range does not count."""
+    probability_shift: bool = False
+    """In labelled rows swap each teacher's largest logit with that of the label, so that its mistakes
+    are not learnt."""
+    threshold: Fraction = 0.8
+    """Least probability of the teachers' best class; rows of which they are less sure add nothing."""
+    sharpening: Positive = 0.5
+    """Below 1 makes the teachers surer than they are, above 1 less sure; near 0 only their best class
+    counts."""
+
+
 HardLoss = CrossEntropyLoss | BinaryCrossEntropyLoss | MSELoss
 """Those that compare the student with labels."""
 SoftLoss = (
@@ -173,6 +191,7 @@ SoftLoss = (
     | LogitMSELoss
     | DecoupledKDLoss
     | DistLoss
+    | SoftLabelLoss
     | BinarySoftCrossEntropyLoss
     | BinaryForwardKLLoss
 )

@@ -24,7 +24,9 @@ __all__ = [
 
 BOM = b"\xef\xbb\xbf"
 
-Wanted = dict[str, str]  # role (text, text_pair, label, labels.0, route) -> name of its column
+Wanted = dict[
+    str, str
+]  # role (text, text_pair, label, labels.0, route, words, tags) -> name of its column
 Cells = Literal["class", "list", "number"]
 """What a column of labels holds: one class (or a yes or no), a list of classes, a number."""
 
@@ -112,7 +114,7 @@ def column_faults(
 
 def is_name(role: str) -> bool:
     """Whether its cells may be numbers, too."""
-    return role.startswith("label") or role == "route"
+    return role.startswith("label") or role in ("route", "words", "tags")
 
 
 def cells_of(role: str, cells: Cells) -> Cells:

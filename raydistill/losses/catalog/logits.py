@@ -5,6 +5,7 @@ from raydistill.losses.binary import (
     binary_forward_kl,
     binary_soft_cross_entropy,
 )
+from raydistill.losses.confidence import soft_label
 from raydistill.losses.correlation import dist
 from raydistill.losses.decoupled import decoupled_kd
 from raydistill.losses.divergence import (
@@ -14,7 +15,16 @@ from raydistill.losses.divergence import (
     soft_cross_entropy,
     total_variation,
 )
-from raydistill.losses.entry import LossEntry, Peer, between, flag, non_negative, temperature
+from raydistill.losses.entry import (
+    LossEntry,
+    Peer,
+    between,
+    flag,
+    non_negative,
+    positive,
+    share,
+    temperature,
+)
 from raydistill.losses.hard_label import cross_entropy
 from raydistill.losses.regression import logit_mse, mse
 
@@ -94,6 +104,14 @@ LOGITS = (
         cost=_COST,
         over="rows",
         options={"inter_weight": non_negative, "intra_weight": non_negative, **_SOFTENED},
+    ),
+    LossEntry(
+        name="soft_label",
+        function=soft_label,
+        needs=frozenset({"logits"}),
+        cost=_COST,
+        options={"threshold": share, "sharpening": positive},
+        aliases=("sld",),
     ),
     LossEntry(
         name="binary_cross_entropy",

@@ -7,7 +7,12 @@ from torch import Tensor
 from raydistill.losses.embedding import embedding_cos, embedding_l2, embedding_mse
 from raydistill.losses.entry import LossEntry, Peer, flag, one_of, positive, temperature
 from raydistill.losses.lambda_loss import GAINS, SCHEMES, lambda_loss, weighted_pairs
-from raydistill.losses.ranking import listnet, ranked_pairs, ranknet
+from raydistill.losses.ranking import (
+    listnet,
+    ranked_pairs,
+    ranknet,
+    relevance_cross_entropy,
+)
 from raydistill.losses.reduction import masked_mean
 from raydistill.losses.scores import margin_mse, score_kl
 
@@ -61,6 +66,15 @@ def _lambda_loss_of_preferred(
 
 
 RANKING: tuple[LossEntry, ...] = (
+    LossEntry(
+        name="relevance_cross_entropy",
+        function=relevance_cross_entropy,
+        needs=frozenset({"scores"}),
+        cost=_SCORES,
+        over="sequences",
+        units=_rows,
+        tail=0,
+    ),
     LossEntry(
         name="ranknet",
         function=ranknet,

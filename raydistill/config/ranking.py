@@ -1,0 +1,123 @@
+"""Queries with candidates: which columns hold them, and how groups to train on are made of them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from raydistill.config.base import PositiveInt, Section, WholeNonNegative
+
+__all__ = [
+    "SCORE",
+    "BM25Negatives",
+    "ListedNegatives",
+    "NegativesSection",
+    "RankingColumns",
+    "RerankingTask",
+]
+
+SCORE = "score"
+"""What the one output of a student is called, and the label of a teacher that means relevant."""
+
+
+class RankingColumns(Section):
+    """Columns of all files; which of them a file has says what its rows are.
+
+    `passage`: a pair of query and passage with its `label`. `positives` and `negatives`: a query with the
+    texts of its passages. `positive_ids` and `negative_ids`: the same with ids of `data.corpus`.
+    `candidates`: a query with ids of passages in the order of a first stage, judged by `data.qrels`.
+    `query_id` and `doc_id`: a pair of ids with its `relevance`. Names of BEIR's files (`_id`, `query-id`,
+    `corpus-id`, `score`, `text` of a query) are known, too, where ids are.
+    """
+
+    query: str = "query"
+    """Text of a query. Without it the text comes from `data.queries`, by `query_id`."""
+    query_id: str = "query_id"
+    """Id of a query."""
+    passage: str = "passage"
+    """Text of one passage."""
+    label: str = "label"
+    """How relevant it is: 0 not at all, larger more. Empty: not known."""
+    positives: str = "positives"
+    """List of the texts of relevant passages."""
+    negatives: str = "negatives"
+    """List of the texts of passages that are not relevant."""
+    positive_ids: str = "positive_ids"
+    """List of the ids of relevant passages."""
+    negative_ids: str = "negative_ids"
+    """List of the ids of passages that are not relevant."""
+    candidates: str = "doc_ids"
+    """List of ids of passages, the best of the first stage first."""
+    doc_id: str = "doc_id"
+    """Id of a passage, in `data.corpus` and `data.qrels`."""
+    title: str = "title"
+    """In `data.corpus`: stands before the text, where there is one."""
+    text: str = "text"
+    """In `data.corpus`: text of a passage."""
+    relevance: str = "relevance"
+    """In `data.qrels`: how relevant a passage is for a query; what is not there is not relevant."""
+
+
+class ListedNegatives(Section):
+    """Those that the files name."""
+
+    kind: Literal["listed"] = "listed"
+    """No others."""
+
+
+class BM25Negatives(Section):
+    """Beside those that files name, passages that BM25 finds for a query and that are not its own.
+
+    They are looked for among `data.corpus`, or among all passages of the training rows, whenever the data is
+    read.
+    """
+
+    kind: Literal["bm25"]
+    """By words in common."""
+    count: PositiveInt = 7
+    """How many for each query."""
+    skip: WholeNonNegative = 0
+    """So many of the best are passed over: the first may be relevant and only not known to be."""
+
+
+NegativesSection = Annotated[ListedNegatives | BM25Negatives, Field(discriminator="kind")]
+"""Where training rows get passages that are not relevant."""
+
+
+class RerankingTask(Section):
+    """A score for a query and a passage, which says where the passage stands among others.
+
+    Models read the pair and have one output. A step has groups of a query's candidates, `training.group_rows`
+    each, drawn anew in every epoch.
+    """
+
+    kind: Literal["reranking"]
+    """Candidates of a query are put in order."""
+    columns: RankingColumns = RankingColumns()
+    """Where things stand in the files."""
+    negatives: NegativesSection = ListedNegatives()
+    """Where training rows get passages that are not relevant."""
+    max_positives: PositiveInt = 1
+    """Relevant passages in a group, at most; the others of the group are not relevant."""
+    max_candidates: PositiveInt | None = None
+    """Of each query of validation and test only so many, the first, are put in order. Relevant ones behind them
+    count as not found. Null: all."""
+
+    @property
+    def text(self) -> str:
+        """What the first text of a pair is."""
+        return "query"
+
+    @property
+    def text_pair(self) -> str:
+        """What the second text of a pair is."""
+        return "passage"
+
+    @property
+    def label(self) -> str:
+        """The name of the output."""
+        return SCORE
+
+    @property
+    def labels(self) -> None:
+        """Nothing to be named."""
+        return None

@@ -1,0 +1,195 @@
+"""Queries with their candidates, from files to checked tables: a row is a pair, the pairs of a query are a group.
+
+Reading order: :func:`load_groups` for a whole configuration, ``ranking_reader`` for one file.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from raydistill.data.files import SPLIT_NAMES, DataFile, find_files
+from raydistill.data.fingerprint import fingerprint_of
+from raydistill.data.judged import Judged, read_judged
+from raydistill.data.matrix import as_lists
+from raydistill.data.negatives import Mined, mine_negatives
+from raydistill.data.ranking_reader import TRAINED, Group, GroupReader
+from raydistill.data.sources import Split
+from raydistill.errors import ConfigError, Fault
+
+__all__ = ["RankingFiles", "load_groups"]
+
+
+@dataclass(frozen=True)
+class RankingFiles:
+    """What a configuration names.
+
+    Attributes:
+        splits: Split name to its files.
+        columns: Names of columns, by what they hold.
+        corpus: Files of passages by id.
+        queries: Files of queries by id.
+        qrels: Files of judgements.
+        mined: How training rows get negatives that no file names; None: they do not.
+        max_candidates: Of each query of the measured splits.
+        label: Name of the one output.
+    """
+
+    splits: Mapping[str, Sequence[str | Path]]
+    columns: Mapping[str, str]
+    corpus: Sequence[str | Path] = ()
+    queries: Sequence[str | Path] = ()
+    qrels: Sequence[str | Path] = ()
+    mined: Mined | None = None
+    max_candidates: int | None = None
+    label: str = "score"
+
+
+def load_groups(files: RankingFiles) -> dict[str, Split]:
+    """Reads and checks all splits of a configuration.
+
+    Returns:
+        Splits by name, with the columns ``text`` (query), ``text_pair`` (passage), ``label`` (a list of one
+        number), ``row_id`` and ``group`` (int32, number of the query); of the measured splits ``missed`` (a
+        list in the first row of a group) and ``ordered`` too.
+
+    Raises:
+        ConfigError: Every fault of every file.
+    """
+    faults: list[Fault] = []
+    sound = {
+        name: _found(getattr(files, name), f"data.{name}", faults)
+        for name in ("corpus", "queries", "qrels")
+    }
+    judged, wrong = read_judged(sound["corpus"], sound["queries"], sound["qrels"], files.columns)
+    faults += wrong
+    broken = frozenset(fault.path.removeprefix("data.") for fault in faults)
+    groups: dict[str, list[Group]] = {}
+    notes: dict[str, list[str]] = {}
+    origins: dict[str, tuple[str, ...]] = {}
+    for name in [name for name in SPLIT_NAMES if name in files.splits]:
+        reader = GroupReader(name, files.columns, judged, broken)
+        absent: list[Fault] = []
+        found = _found(files.splits[name], f"data.{name}", absent)
+        for file in found if not absent else ():
+            reader.read(file)
+        faults += absent or reader.done()
+        origins[name] = tuple(file.shown for file in found)
+        groups[name], notes[name] = reader.groups, reader.notes
+    if faults:
+        raise ConfigError(faults)
+    if files.mined is not None:
+        notes["train"] += _mine(groups["train"], files.mined, judged)
+    splits: dict[str, Split] = {}
+    first_row = first_group = 0
+    for name, read in groups.items():
+        trained = name in TRAINED
+        begin = (first_row, first_group) if trained else (0, 0)
+        table = _table(name, read, files.max_candidates, *begin)
+        if trained:
+            first_row, first_group = first_row + table.num_rows, first_group + len(read)
+        sizes = [len(group.passages[: None if trained else files.max_candidates]) for group in read]
+        said = f"{len(read):,} queries with {min(sizes)} to {max(sizes)} candidates."
+        splits[name] = Split(
+            name,
+            table,
+            (files.label,),
+            _digest(table),
+            origins[name],
+            (said, *notes[name], *_overlap(name, groups)),
+        )
+    return splits
+
+
+def _found(
+    written: Sequence[str | Path], path_in_config: str, faults: list[Fault]
+) -> list[DataFile]:
+    """The files that paths, URIs and patterns name; adds to the faults."""
+    files: list[DataFile] = []
+    for one in written:
+        try:
+            files += find_files(one, path_in_config=path_in_config)
+        except ConfigError as error:
+            faults += error.faults
+    return files
+
+
+def _mine(groups: Sequence[Group], mined: Mined, judged: Judged) -> list[str]:
+    """Negatives for training groups; what should be known."""
+    corpus: Sequence[str]
+    if judged.passages is not None:
+        corpus = list(dict.fromkeys(judged.passages.values()))
+    else:
+        corpus = list(dict.fromkeys(text for group in groups for text in group.passages))
+    found = mine_negatives(
+        [group.query for group in groups], [group.passages for group in groups], corpus, mined
+    )
+    for group, texts in zip(groups, found, strict=True):
+        group.passages += texts
+        group.grades += [0.0] * len(texts)
+    short = sum(len(texts) < mined.count for texts in found)
+    notes = [f"{sum(map(len, found)):,} negatives by BM25 from {len(corpus):,} passages."]
+    if short:
+        notes.append(f"BM25 finds fewer than {mined.count} passages for {short} queries.")
+    return notes
+
+
+def _table(
+    name: str,
+    groups: Sequence[Group],
+    max_candidates: int | None,
+    first_row: int,
+    first_group: int,
+) -> pa.Table:
+    """A row for each candidate."""
+    measured = name not in TRAINED
+    most = max_candidates if measured else None
+    kept = [group.passages[:most] for group in groups]
+    sizes = np.array([len(passages) for passages in kept])
+    grades = np.array([grade for group in groups for grade in group.grades[:most]], np.float64)
+    number = int(sizes.sum())
+    of = np.repeat(np.arange(len(groups), dtype=np.int32), sizes)
+    queries = pa.array([group.query for group in groups], pa.large_string())
+    columns = {
+        "text": queries.take(pa.array(of)),
+        "text_pair": pa.array([text for texts in kept for text in texts], pa.large_string()),
+        "label": as_lists(grades.reshape(-1, 1)),
+        "row_id": pa.array(np.arange(first_row, first_row + number, dtype=np.int64)),
+        "group": pa.array(of + first_group, pa.int32()),
+    }
+    if measured:
+        behind = [
+            [*group.missed, *(g for g in group.grades[len(texts) :] if g > 0)]
+            for group, texts in zip(groups, kept, strict=True)
+        ]
+        rows: list[list[float]] = [[] for _ in range(number)]
+        for place, missed in zip(np.cumsum(sizes) - sizes, behind, strict=True):
+            rows[place] = missed
+        columns["missed"] = pa.array(rows, pa.list_(pa.float64()))
+        columns["ordered"] = pa.array([all(group.ordered for group in groups)] * number)
+    return pa.table({key: pa.chunked_array([value]) for key, value in columns.items()})
+
+
+def _digest(table: pa.Table) -> str:
+    """SHA-256 of texts, labels, groups, and what was missed."""
+    whole = hashlib.sha256(fingerprint_of(table.select(["text", "text_pair", "label"])).encode())
+    whole.update(table["group"].to_numpy().astype("<i4").tobytes())
+    if "missed" in table.column_names:
+        missed = table["missed"].combine_chunks()
+        whole.update(missed.offsets.to_numpy().astype("<i4").tobytes())
+        whole.update(missed.flatten().to_numpy().astype("<f8").tobytes())
+    return whole.hexdigest()
+
+
+def _overlap(name: str, groups: Mapping[str, Sequence[Group]]) -> list[str]:
+    """A note on queries that are trained on and measured."""
+    if name in TRAINED:
+        return []
+    trained = {group.query for one in TRAINED for group in groups.get(one, ())}
+    again = sum(group.query in trained for group in groups[name])
+    if not again:
+        return []
+    return [f"{again} of {len(groups[name])} queries are trained on, too: figures may be too good."]

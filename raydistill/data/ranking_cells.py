@@ -1,0 +1,158 @@
+"""Columns of files about queries and passages, cell by cell."""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
+from itertools import islice
+from typing import TextIO
+
+import pyarrow.parquet as pq
+
+from raydistill.data.files import DataFile
+from raydistill.data.readers import read_columns
+from raydistill.errors import ConfigError, Fault
+from raydistill.filesystems import PLACE_ERRORS
+
+__all__ = ["file_columns", "grade_of", "list_of", "named_columns", "ranking_rows"]
+
+_PEEK_ROWS = 1000
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_MOST = 1e6
+_TEXTS = frozenset({"query", "passage", "title", "text"})
+"""Columns that hold text; the others may hold numbers, too."""
+_BEIR = {
+    "doc_id": ("corpus-id", "_id"),
+    "query_id": ("query-id", "_id"),
+    "query": ("text",),
+    "relevance": ("score",),
+}
+"""What the files of BEIR's data sets have in place of the names that are usual here."""
+_LISTS = frozenset({"positives", "negatives", "positive_ids", "negative_ids", "candidates"})
+
+
+def named_columns(
+    columns: Mapping[str, str], there: Sequence[str], names: Sequence[str]
+) -> dict[str, str]:
+    """What columns are called in one file: as written, or as BEIR calls them if that is not there.
+
+    Args:
+        columns: Names of columns, by what they hold.
+        there: Those of the file.
+        names: Whose names are wanted.
+
+    Example:
+        >>> named_columns({"doc_id": "doc_id", "text": "text"}, ["_id", "text"], ["doc_id", "text"])
+        {'doc_id': '_id', 'text': 'text'}
+    """
+    found = {}
+    for name in names:
+        tried = (columns[name], *_BEIR.get(name, ()))
+        found[name] = next((one for one in tried if one in there), columns[name])
+    return found
+
+
+def file_columns(file: DataFile) -> list[str]:
+    """Names of the columns, as far as the first rows tell; none of a file that cannot be read."""
+    try:
+        if file.suffix == ".parquet":
+            with file.open_anywhere() as content:
+                return list(pq.read_schema(content).names)
+        with TextIOWrapper(file.open(), encoding="utf-8-sig", newline="") as lines:
+            if file.suffix in (".csv", ".tsv"):
+                mark = "," if file.suffix == ".csv" else "\t"
+                return next((row for row in csv.reader(lines, delimiter=mark) if row), [])
+            return _json_columns(lines)
+    except (*PLACE_ERRORS, ValueError, csv.Error):
+        return []
+
+
+def _json_columns(lines: TextIO) -> list[str]:
+    found: dict[str, None] = {}
+    text = lines.readline()
+    while text and not text.strip():
+        text = lines.readline()
+    if text.lstrip().startswith("["):
+        rows = json.loads(text + lines.read())[:_PEEK_ROWS]
+    else:
+        first = [text, *islice(lines, _PEEK_ROWS)]
+        rows = [json.loads(line) for line in first if line.strip()]
+    for row in rows:
+        found.update(dict.fromkeys(row))
+    return list(found)
+
+
+def ranking_rows(
+    file: DataFile, columns: Mapping[str, str], *, path_in_config: str
+) -> list[dict[str, str | None]]:
+    """The cells of a file as text, row by row; a list is JSON.
+
+    Args:
+        file: What is read.
+        columns: What is wanted, to its name there.
+        path_in_config: The subject of faults.
+
+    Raises:
+        ConfigError: Every fault of the file.
+    """
+    found: dict[str, list[str | None]] = {}
+    faults: list[Fault] = []
+    for cells, names in (
+        ("class", [name for name in columns if name not in _LISTS]),
+        ("list", [name for name in columns if name in _LISTS]),
+    ):
+        roles = {n: f"{'text' if n in _TEXTS else 'label'}:columns.{n}" for n in names}
+        if not roles:
+            continue
+        try:
+            read = read_columns(
+                file,
+                {roles[name]: columns[name] for name in names},
+                path_in_config=path_in_config,
+                cells=cells,  # type: ignore[arg-type]
+            )
+        except ConfigError as error:
+            faults += [fault for fault in error.faults if fault not in faults]
+            continue
+        found |= {name: read[roles[name]].to_pylist() for name in names}
+    if faults:
+        raise ConfigError(faults)
+    each = zip(*(found[name] for name in columns), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in each]
+
+
+def list_of(cell: str | None) -> list[str]:
+    """Items of a cell; a text that is no list is one item.
+
+    Example:
+        >>> list_of('["a", 2]'), list_of("a"), list_of(None)
+        (['a', '2'], ['a'], [])
+    """
+    if cell is None or not cell.strip():
+        return []
+    if cell.lstrip().startswith("["):
+        try:
+            items = json.loads(cell)
+        except ValueError:
+            return [cell]
+        if isinstance(items, list) and all(isinstance(i, str | int | float) for i in items):
+            return [str(item) for item in items]
+    return [cell]
+
+
+def grade_of(cell: str | None) -> float | None:
+    """How relevant: a number of 0 or more, NaN where nothing is written, None for what is neither.
+
+    Example:
+        >>> grade_of("2"), grade_of("-1"), grade_of("yes")
+        (2.0, None, None)
+    """
+    if cell is None or not cell.strip():
+        return math.nan
+    text = {"true": "1", "false": "0"}.get(cell.strip().casefold(), cell.strip())
+    if not _NUMBER.fullmatch(text):
+        return None
+    value = float(text)
+    return value if 0 <= value <= _MOST else None

@@ -1,0 +1,149 @@
+r"""Terms over the candidates of a query: scores beside each other, against teachers or relevance.
+
+Dimensions: B rows of a batch, G queries in it, N candidates of the query that has most, M teachers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from raydistill.config.schedules import CosineTemperature, LinearTemperature
+from raydistill.ensemble import combine_log_p
+from raydistill.errors import SignalError
+from raydistill.losses import LossEntry
+from raydistill.schedules import scheduled_temperature
+from raydistill.tasks import Batch
+from raydistill.terms.view import View
+
+__all__ = ["GroupMatch", "count_groups", "group_sum"]
+
+_NUMBERS = frozenset({"margin_mse"})
+"""Losses that keep the teachers' scale: of several the target is the mean of scores, not of distributions."""
+
+
+@dataclass(frozen=True)
+class GroupMatch:
+    """A term on scores of a query's candidates.
+
+    Attributes:
+        entry: The loss.
+        options: Of its function, without temperature.
+        temperature: A number, or how it changes over the run; for losses that have one.
+        against: What the student's scores are compared with.
+    """
+
+    entry: LossEntry
+    options: Mapping[str, Any] = field(default_factory=dict)
+    temperature: float | LinearTemperature | CosineTemperature = 1.0
+    against: Literal["teachers", "labels"] = "teachers"
+
+
+class _Groups:
+    """Rows of a batch as a matrix with a row for each query.
+
+    Args:
+        group: Number of each row's query, rising, ``[B]``.
+        counted: Rows that count, ``[B]``.
+    """
+
+    def __init__(self, group: Tensor, counted: Tensor) -> None:
+        number = int(group[-1]) + 1
+        sizes = torch.bincount(group, minlength=number)
+        places = torch.arange(len(group), device=group.device)
+        self._group, self._place = group, places - (sizes.cumsum(0) - sizes)[group]
+        self._shape = number, int(sizes.max())
+        self.mask = self.matrix(counted)
+
+    def matrix(self, values: Tensor) -> Tensor:
+        """``[..., B]`` as ``[..., G, N]``, 0 where a query has no more candidates."""
+        out = values.new_zeros((*values.shape[:-1], *self._shape))
+        out[..., self._group, self._place] = values
+        return out
+
+
+def count_groups(match: GroupMatch, batch: Batch, heard: Tensor) -> Tensor:
+    """How many values of a term count in a batch, a scalar.
+
+    Args:
+        match: The term.
+        batch: The rows.
+        heard: Rows that count and that any teacher says something about, ``[B]``.
+    """
+    groups = _groups(batch, heard if match.against == "teachers" else batch.counts)
+    assert match.entry.units is not None, "all losses on scores have units"
+    return match.entry.units(_counted(match, groups, batch))
+
+
+def group_sum(
+    match: GroupMatch,
+    view: View,
+    *,
+    combine: Literal["probabilities", "logits", "log_probabilities", "best", "losses"],
+    progress: float,
+) -> Tensor:
+    r"""A term summed over what counts, a scalar.
+
+    Of several teachers the target is :math:`\tau \log p` with p their common distribution over the candidates,
+    so every loss takes several as it takes one; where the scale of scores matters it is their weighted mean.
+    With ``losses`` it is :math:`\sum_i w_i \ell_i`.
+
+    Args:
+        match: The term.
+        view: Student and teachers.
+        combine: How several teachers become one.
+        progress: Share of the run that is done.
+    """
+    batch, entry = view.batch, match.entry
+    options = dict(match.options)
+    if "temperature" in entry.options:
+        options["temperature"] = scheduled_temperature(match.temperature, progress)
+    if match.against not in view.laid_out:
+        counted = view.heard if match.against == "teachers" else batch.counts
+        view.laid_out[match.against] = _groups(batch, counted)
+    groups: _Groups = view.laid_out[match.against]
+    mask = _counted(match, groups, batch)
+    student = groups.matrix(view.student.logits[:, 0])
+
+    def summed(target: Tensor) -> Tensor:
+        return entry.function(student, target, mask=mask, **options).sum()
+
+    if match.against == "labels":
+        return summed(groups.matrix(batch.labels[:, 0]))
+    teachers = groups.matrix(view.teacher_logits(standardize=False, shift=False)[..., 0])
+    weights = view.weights
+    assert not isinstance(weights, Tensor), "the candidates of a query have the same teachers"
+    if len(teachers) == 1:
+        return summed(teachers[0])
+    if combine == "losses":
+        return torch.stack(
+            [w * summed(one) for w, one in zip(weights, teachers, strict=True)]
+        ).sum()
+    if entry.name in _NUMBERS or combine in ("logits", "log_probabilities"):
+        return summed(torch.einsum("m,mgn->gn", teachers.new_tensor(weights), teachers))
+    own = options.get("teacher_temperature") or options.get("temperature", 1.0)
+    ruled_out = ~mask & mask.any(
+        -1, keepdim=True
+    )  # a query that does not count keeps a distribution
+    log_p = combine_log_p(
+        teachers.masked_fill(ruled_out, -torch.inf), weights, temperature=own, space=combine
+    )
+    return summed((own * log_p).masked_fill(~mask, 0.0))
+
+
+def _groups(batch: Batch, counted: Tensor) -> _Groups:
+    if batch.group is None:
+        raise SignalError("a loss over the candidates of a query needs rows in groups.")
+    return _Groups(batch.group, counted)
+
+
+def _counted(match: GroupMatch, groups: _Groups, batch: Batch) -> Tensor:
+    """Which candidates count, ``[G, N]``; against labels those that are judged, beside a relevant one."""
+    if match.against == "teachers":
+        return groups.mask
+    labels = batch.labels[:, 0]
+    known = groups.mask & groups.matrix(~labels.isnan())
+    relevant = groups.matrix(labels > 0) & known
+    return known & relevant.any(-1, keepdim=True)

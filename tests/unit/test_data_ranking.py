@@ -1,0 +1,262 @@
+"""Queries and passages: the same groups from every form of file, and every odd row named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raydistill.config.ranking import RankingColumns
+from raydistill.data import Split, label_matrix
+from raydistill.data.drawing import draw_group
+from raydistill.data.negatives import Mined, mine_negatives
+from raydistill.data.ranking import RankingFiles, load_groups
+from raydistill.errors import ConfigError
+
+COLUMNS = RankingColumns().model_dump()
+CORPUS = [
+    {"doc_id": "a", "title": "", "text": "red apples"},
+    {"doc_id": "b", "title": "Fruit", "text": "green pears"},
+    {"doc_id": "c", "title": "", "text": "blue stones"},
+]
+BY_IDS = [
+    {"query_id": 1, "query": "apples", "positive_ids": ["a"], "negative_ids": ["c", "b"]},
+    {"query_id": 2, "query": "pears", "positive_ids": ["b"], "negative_ids": ["a"]},
+]
+BY_TEXTS = [
+    {"query": "apples", "positives": ["red apples"], "negatives": ["blue stones", "Fruit green pears"]},
+    {"query": "pears", "positives": "Fruit green pears", "negatives": ["red apples"]},
+]  # fmt: skip
+BY_PAIRS = [
+    {"query": "apples", "passage": "red apples", "label": 1},
+    {"query": "pears", "passage": "Fruit green pears", "label": 1},
+    {"query": "apples", "passage": "blue stones", "label": 0},
+    {"query": "apples", "passage": "Fruit green pears", "label": 0},
+    {"query": "pears", "passage": "red apples", "label": 0},
+]
+CANDIDATES = [{"query_id": "2", "doc_ids": ["c", "b"], "bm25": [2.0, 1.0]}]
+QUERIES = [{"query_id": 2, "query": "pears"}]
+QRELS = [
+    {"query_id": "2", "doc_id": "b", "relevance": 2},
+    {"query_id": "2", "doc_id": "a", "relevance": 1},
+]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".csv":
+        lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def load(folder: Path, train: Any = None, form: str = "jsonl", **more: Any) -> dict[str, Split]:
+    """Splits from rows; ``more`` has other splits, files beside them, and settings."""
+    rows = {"train": train, **{k: v for k, v in more.items() if isinstance(v, list)}}
+    paths = {
+        name: write(folder / f"{name}.{form}", some)
+        for name, some in rows.items()
+        if some is not None
+    }
+    beside = {name: [paths.pop(name)] for name in ("corpus", "queries", "qrels") if name in paths}
+    settings = {k: v for k, v in more.items() if not isinstance(v, list)}
+    splits = {name: [path] for name, path in paths.items()}
+    return load_groups(RankingFiles(splits=splits, columns=COLUMNS, **beside, **settings))
+
+
+def faults_of(folder: Path, *args: Any, **more: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(folder, *args, **more)
+    return "\n".join(str(fault) for fault in caught.value.faults)
+
+
+def rows_of(split: Split) -> list[tuple[str, str, float, int]]:
+    table = split.table
+    grades = label_matrix(table["label"])[:, 0].tolist()
+    columns = [table[name].to_pylist() for name in ("text", "text_pair", "group")]
+    return [(q, p, g, n) for q, p, n, g in zip(*columns, grades, strict=True)]
+
+
+EXPECTED = [
+    ("apples", "red apples", 1.0, 0),
+    ("apples", "blue stones", 0.0, 0),
+    ("apples", "Fruit green pears", 0.0, 0),
+    ("pears", "Fruit green pears", 1.0, 1),
+    ("pears", "red apples", 0.0, 1),
+]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_groups_are_the_same_from_ids_texts_and_pairs(tmp_path: Path, form: str) -> None:
+    """A form that means something else trains another student from the same data."""
+    texts = [{**row, "positives": [row["positives"]]} if isinstance(row["positives"], str) else row for row in BY_TEXTS]  # fmt: skip
+    found = [
+        load(tmp_path, BY_IDS, form, corpus=CORPUS),
+        load(tmp_path, texts if form == "parquet" else BY_TEXTS, form),
+        load(tmp_path, BY_PAIRS, form),
+    ]
+    assert [rows_of(one["train"]) for one in found] == [EXPECTED] * 3
+    assert len({one["train"].fingerprint for one in found}) == 1
+    assert found[0]["train"].table["row_id"].to_pylist() == list(range(5))
+
+
+def test_pairs_of_csv_are_groups(tmp_path: Path) -> None:
+    """Spreadsheets have a pair a row, in any order."""
+    assert rows_of(load(tmp_path, BY_PAIRS, "csv")["train"]) == EXPECTED
+
+
+def test_files_of_beir_are_read_as_they_are(tmp_path: Path) -> None:
+    """Whoever has to rename columns of a public data set looks for another tool."""
+    corpus = [{"_id": row["doc_id"], **{k: row[k] for k in ("title", "text")}} for row in CORPUS]
+    queries = [{"_id": "1", "text": "apples"}, {"_id": "2", "text": "pears"}]
+    judged = [("1", "a", 1), ("2", "b", 1), ("1", "c", 0), ("1", "b", 0), ("2", "a", 0)]
+    train = tmp_path / "train.tsv"
+    lines = ["query-id\tcorpus-id\tscore", *("\t".join(map(str, row)) for row in judged)]
+    train.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files = {name: [write(tmp_path / f"{name}.jsonl", rows)] for name, rows in (("corpus", corpus), ("queries", queries))}  # fmt: skip
+    split = load_groups(RankingFiles(splits={"train": [train]}, columns=COLUMNS, **files))["train"]
+    assert sorted(rows_of(split)) == sorted(EXPECTED)
+    train.write_text("\n".join([*lines, "1\ta\t1", "7\ta\t1", "1\tz\t1"]) + "\n")
+    with pytest.raises(ConfigError) as caught:
+        load_groups(RankingFiles(splits={"train": [train]}, columns=COLUMNS, **files))
+    said = str(caught.value)
+    for what in ("every passage of a query once, got 'a' twice", "the id '7'", "the id 'z'"):
+        assert what in said
+
+
+def test_candidates_are_judged_and_cut(tmp_path: Path) -> None:
+    """A relevant passage that nobody can find belongs into the ideal order all the same."""
+    beside = {"corpus": CORPUS, "queries": QUERIES, "qrels": QRELS, "validation": CANDIDATES}
+    split = load(tmp_path, BY_IDS, **beside)["validation"]
+    assert rows_of(split) == [("pears", "blue stones", 0.0, 0), ("pears", "Fruit green pears", 2.0, 0)]  # fmt: skip
+    assert split.table["missed"].to_pylist() == [[1.0], []]
+    assert split.table["ordered"].to_pylist() == [True, True]
+    cut = load(tmp_path, BY_IDS, max_candidates=1, **beside)["validation"]
+    assert cut.num_rows == 1
+    assert sorted(cut.table["missed"].to_pylist()[0]) == [1.0, 2.0]
+    assert cut.fingerprint != split.fingerprint
+    assert "1 of 1 queries are trained on" in " ".join(split.notes)
+
+
+def test_measured_queries_without_text_are_left_out(tmp_path: Path) -> None:
+    """Nobody can answer them, and who publishes them cannot be asked."""
+    blank = {"query_id": "3", "doc_ids": ["a"]}
+    beside = {"corpus": CORPUS, "queries": [*QUERIES, {"query_id": "3", "query": ""}], "qrels": QRELS}  # fmt: skip
+    split = load(tmp_path, BY_IDS, test=[*CANDIDATES, blank], **beside)["test"]
+    assert set(split.table["text"].to_pylist()) == {"pears"}
+    assert "1 queries have no text (row 2) and are left out." in split.notes
+    trained = {"query_id": "3", "positive_ids": ["a"]}
+    assert "a query in every row, got an empty one" in faults_of(tmp_path, [trained], **beside)
+
+
+def test_unlabelled_rows_go_on_with_the_numbers_of_training(tmp_path: Path) -> None:
+    """Two queries of one number would be one group."""
+    found = load(tmp_path, BY_TEXTS, unlabelled=BY_PAIRS)
+    assert found["unlabelled"].table["group"].to_pylist() == [2, 2, 2, 3, 3]
+    assert found["unlabelled"].table["row_id"].to_pylist() == list(range(5, 10))
+    assert np.isnan(label_matrix(found["unlabelled"].table["label"])).all()
+
+
+BAD = {
+    "no positive": ([{"query": "q", "positives": [], "negatives": ["x"]}], {}, "a relevant passage for every query"),
+    "empty group": ([{"query": "q", "positives": [], "negatives": []}], {}, "at least one passage for every query"),
+    "not in the corpus": ([{**BY_IDS[0], "positive_ids": ["z"]}], {"corpus": CORPUS}, "data.corpus, got the id 'z'"),
+    "passage twice": ([{**BY_IDS[0], "negative_ids": ["a"]}], {"corpus": CORPUS}, "every passage of a query once, got 'a' twice"),
+    "query twice": ([BY_IDS[0], BY_IDS[0]], {"corpus": CORPUS}, "every query once, got an id twice"),
+    "document twice": (BY_IDS, {"corpus": [*CORPUS, CORPUS[0]]}, "every id once, got an id twice"),
+    "document without text": (BY_IDS, {"corpus": [*CORPUS, {"doc_id": "d", "title": "", "text": " "}]}, "text in every row"),
+    "no corpus": (BY_IDS, {}, "hold texts, or name data.corpus"),
+    "negative label": ([{**BY_PAIRS[0], "label": -1}], {}, "numbers of 0 or more in column 'label' (task.columns.label), got '-1'"),
+    "no number": ([{**BY_PAIRS[0], "label": "yes"}], {}, "got 'yes'"),
+    "two judgements": ([*BY_PAIRS, {**BY_PAIRS[0], "label": 0}], {}, "two judgements that differ"),
+    "empty query": ([{**BY_PAIRS[0], "query": " "}], {}, "a query and a passage in every row"),
+    "none of the columns": ([{"q": "x", "p": "y"}], {}, "one of the columns 'doc_ids'"),
+    "no queries": ([{"query_id": "1", "positive_ids": ["a"]}], {"corpus": CORPUS}, "or name data.queries"),
+    "unknown query": ([{"query_id": "7", "positive_ids": ["a"]}], {"corpus": CORPUS, "queries": QUERIES}, "the id '7'"),
+    "half a grade": (BY_IDS, {"corpus": CORPUS, "qrels": [{**QRELS[0], "relevance": 0.5}]}, "whole numbers of 0 or more"),
+    "no judgements": (BY_IDS, {"corpus": CORPUS, "queries": QUERIES, "test": CANDIDATES}, "be judged by data.qrels"),
+    "half a label": (BY_TEXTS, {"validation": [{**BY_PAIRS[0], "label": 0.5}]}, "data.validation must hold whole numbers in column 'label'"),
+    "no column of ids": (BY_IDS, {"corpus": [{"id": "a", "text": "x"}]}, "a column 'doc_id' (task.columns.doc_id)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(BAD))
+def test_bad_rows_are_named(tmp_path: Path, case: str) -> None:
+    """One line that says which row, and what of it."""
+    train, beside, expected = BAD[case]
+    assert expected in faults_of(tmp_path, train, **beside)
+
+
+def test_all_bad_rows_are_named_at_once(tmp_path: Path) -> None:
+    """Fixing one file after the other takes a day."""
+    said = faults_of(
+        tmp_path,
+        [BY_IDS[0], {**BY_IDS[1], "positive_ids": []}],
+        corpus=CORPUS,
+        qrels=[{**QRELS[0], "relevance": -1}],
+        test=[{"query_id": "9", "doc_ids": []}],
+    )
+    assert [line.split()[0] for line in said.splitlines()] == ["data.qrels", "data.train", "data.test"]  # fmt: skip
+
+
+def test_mined_negatives_share_words_and_are_nobodys_own(tmp_path: Path) -> None:
+    """A passage that is relevant and taught as not relevant unteaches the student."""
+    corpus = ["green pears and apples", "red apples", "apples of gold", "stones", "red apples and red cars"]  # fmt: skip
+    found = mine_negatives(["red apples"], [["red apples"]], corpus, Mined(2))
+    assert found == [["red apples and red cars", "apples of gold"]]
+    assert mine_negatives(["red apples"], [["red apples"]], corpus, Mined(2, skip=1))[0][0] == "apples of gold"  # fmt: skip
+    assert mine_negatives(["nothing there"], [[]], corpus, Mined(2)) == [[]]
+    chinese = ["战国无双的角色", "声优的工作", "战国时代"]
+    assert mine_negatives(["战国无双"], [[chinese[0]]], chinese, Mined(1)) == [["战国时代"]]
+    only_pairs = [{"query": "pears", "positives": ["green pears"]}, {"query": "apples", "positives": ["red apples and pears"]}]  # fmt: skip
+    split = load(tmp_path, only_pairs, mined=Mined(1))["train"]
+    assert rows_of(split)[1] == ("pears", "red apples and pears", 0.0, 0)
+    assert "BM25 finds fewer than 1 passages for 1 queries." in split.notes
+
+
+def test_drawn_groups_hold_one_relevant_candidate_first() -> None:
+    """A loss that takes the first for the relevant one would learn the wrong order."""
+    grades = np.array([0.0, 1.0, 0.0, 3.0, 0.0, np.nan, 0.0])
+    seen: set[int] = set()
+    for epoch in range(20):
+        places = draw_group(grades, most=4, positives=1, seed=3, epoch=epoch, group=5)
+        assert len(set(places.tolist())) == 4
+        assert grades[places[0]] > 0
+        assert not (grades[places[1:]] > 0).any()
+        seen |= set(places.tolist())
+    assert seen == set(range(7)), "every candidate has its turn"
+    both = draw_group(grades, most=4, positives=2, seed=3, epoch=0, group=5)
+    assert grades[both[:2]].tolist() == [3.0, 1.0]
+    few = draw_group(grades[:2], most=4, positives=1, seed=3, epoch=0, group=5)
+    assert few.tolist() == [1, 0]
+
+
+def test_drawn_groups_are_a_matter_of_seed_epoch_and_query() -> None:
+    """Draws that hang together show every query's same negatives in every epoch."""
+    grades = np.array([1.0, *[0.0] * 9])
+
+    def drawn(**changes: int) -> list[int]:
+        options = {"seed": 1, "epoch": 0, "group": 0, **changes}
+        return draw_group(grades, most=4, positives=1, **options).tolist()
+
+    assert drawn() == drawn() == [0, 6, 8, 9]
+    assert len({tuple(drawn(**{name: 1 + (name == "seed")})) for name in ("seed", "epoch", "group")} | {tuple(drawn())}) == 4  # fmt: skip
+
+
+def test_pairs_of_a_query_are_one_group_whatever_file_they_are_in(tmp_path: Path) -> None:
+    """A query cut by files would be two orders, one of them without a relevant passage."""
+    paths = [write(tmp_path / f"{i}.jsonl", BY_PAIRS[i::2]) for i in range(2)]
+    split = load_groups(RankingFiles(splits={"train": paths}, columns=COLUMNS))["train"]
+    assert sorted(rows_of(split)) == sorted(EXPECTED)
+
+
+def test_all_queries_without_a_relevant_passage_are_counted(tmp_path: Path) -> None:
+    """One a run takes as many runs as there are."""
+    rows = [{"query": f"q{i}", "positives": [], "negatives": ["x"]} for i in range(5)]
+    assert "got none in train.jsonl, row 1, train.jsonl, row 2, train.jsonl, row 3 and 2 more." in faults_of(tmp_path, rows)  # fmt: skip
