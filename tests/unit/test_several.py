@@ -450,3 +450,21 @@ def test_objectives_count_and_learn_for_themselves(tiny: dict[str, Path]) -> Non
     groups = build_optimizer(students, make_training(projection_learning_rate=0.5)).param_groups
     held = [parameter for group in groups for parameter in group["params"]]
     assert len(held) == len(set(held)) == len(list(students.parameters()))
+
+
+@pytest.mark.parametrize("owner", ["texts", "words"])
+def test_texts_and_words_share_an_encoder_that_serves_both(
+    owner: str, tiny: dict[str, Path]
+) -> None:
+    """A student of words is made without the pooled vector that a head for texts needs."""
+    source = ModelSource("student", str(tiny["student"]), str(tiny["student"]))
+    plan = replace(make_plan(LOSSES[:2]))
+    plans = {
+        "texts": (StudentPlan(source, ("negative", "positive"), 16, 0.0), plan),
+        "words": (StudentPlan(source, ("O", "B-x", "I-x"), 16, 0.0, head="words"), plan),
+    }
+    tokenizer = make_tokenizer(tiny["student"])
+    students = make_tasks(plans, {"texts": 1.0, "words": 1.0}, tokenizer, owner=owner)
+    inputs = tokenizer(["good film"], return_tensors="pt")
+    shapes = {n: tuple(students.part(n).student(**inputs).logits.shape) for n in plans}
+    assert shapes == {"texts": (1, 2), "words": (1, 4, 3)}
