@@ -123,7 +123,11 @@ def cache(config: Config, settings: Settings = None, output: Output = None) -> N
     from raydistill.config import TasksConfig
 
     with _continued("what was written is in the store; the same command goes on"):
-        for one in parsed.views.values() if isinstance(parsed, TasksConfig) else [parsed]:
+        runs = [parsed]
+        if isinstance(parsed, TasksConfig):
+            views = parsed.views.values()
+            runs = [view for view in views if view.teachers] or list(views)
+        for one in runs:
             fill(one)
 
 

@@ -208,6 +208,7 @@ def _run(prepared: PreparedTasks, folder: OutputFolder, *, resume: bool, ui: Ui)
                 one,
                 task,
                 folder=folder,
+                select_by=prepared.config.training.select_by,
                 trained=trained,
                 figures=figures[task],
                 descriptions=descriptions,
@@ -291,6 +292,7 @@ def _finish_task(
     task: str,
     *,
     folder: OutputFolder,
+    select_by: str,
     trained: Trained,
     figures: FinalFigures,
     descriptions: Mapping[str, Any],
@@ -302,7 +304,10 @@ def _finish_task(
     alone = replace(trained, metrics={n: v for n, v in own.items() if n is not None})
     stats = {name: served.stats() for name, served in one.teachers.items()}
     metrics = run.flat_metrics(alone, figures, stats, one.measured) | dict(one.prepared.counted)
-    write_atomically(one.folder.config, to_yaml(one.prepared.config))
+    config = one.prepared.config
+    chosen = {"select_by": select_by.removeprefix(f"{task}/")}
+    shown = config.model_copy(update={"training": config.training.model_copy(update=chosen)})
+    write_atomically(one.folder.config, to_yaml(shown))
     write_summary(
         one.folder,
         one.prepared,
@@ -330,6 +335,8 @@ def _of_one(name: str, task: str) -> str | None:
         if name.startswith(before):
             return after + name.removeprefix(before)
     by_task = ("teachers/", "train/losses/", "train/teacher_weight/")
+    if name == MEAN:  # what chose
+        return name
     return name if name.startswith(_OF_THE_RUN) and not name.startswith(by_task) else None
 
 

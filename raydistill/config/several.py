@@ -52,6 +52,8 @@ _OWN = ("data", "task", "teachers", "ensemble", "losses", "adversarial", "balanc
 _ALONE = ("augmentation", "stages")
 """Sections that only a task alone may have."""
 
+_RESERVED = ("train", "validation", "test", "store", "teachers")
+
 TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """Appears in metrics and names of folders: letters, digits, `_` and `-`."""
 
@@ -148,23 +150,30 @@ def of_task(fault: Fault, name: str) -> Fault:
     """A fault of a view, by its place in the configuration of all tasks."""
 
     def place(path: str) -> str:
-        first = path.partition(".")[0]
-        own = first.isidentifier() and first not in SHARED
-        return f"tasks.{name}.{path}" if own else path
+        return f"tasks.{name}.{path}" if _is_own(path) else path
 
+    shared_for_one = not _is_own(fault.path) and any(map(_is_own, fault.rests_on))
     return replace(
         fault,
         path=place(fault.path),
+        message=f"{fault.message} This is of tasks.{name}." if shared_for_one else fault.message,
         rests_on=tuple(place(path) for path in fault.rests_on),
         doubts=tuple(place(path) for path in fault.doubts),
     )
 
 
+def _is_own(path: str) -> bool:
+    """Whether a path of a view stands under the task."""
+    first = path.partition(".")[0]
+    return first.isidentifier() and first not in SHARED
+
+
 def new_faults(found: Iterable[Fault], name: str, known: Sequence[Fault]) -> list[Fault]:
-    """Faults of a view by their place; what is shared by all is said once."""
-    said = {fault.path for fault in known if fault.path.partition(".")[0] in SHARED}
+    """Faults of a view by their place; what is the same for all tasks is said once."""
+    said = {fault.path for fault in known if not any(map(_is_own, fault.rests_on))}
     placed = [of_task(fault, name) for fault in found]
-    return without_echoes([fault for fault in placed if fault.path not in said], known)
+    again = [f for f in placed if f.path in said and not any(map(_is_own, f.rests_on))]
+    return without_echoes([fault for fault in placed if fault not in again], known)
 
 
 def parse_any(settings: Mapping[str, Any]) -> tuple[AnyConfig | None, list[Fault]]:
@@ -233,6 +242,9 @@ def _root_faults(raw: Mapping[str, Any]) -> list[Fault]:
         elif key not in known:
             faults.append(Fault(key, f"is not known. {nearest(key, known)}"))
     for name, task in raw["tasks"].items():
+        if name in _RESERVED:
+            message = f"must have another name: metrics of the run begin with {name}/."
+            faults.append(Fault(f"tasks.{name}", message))
         for key in task if isinstance(task, dict) else ():
             if key in SHARED:
                 message = f"must be left out: it is shared by all tasks and stands as {key}."
@@ -265,7 +277,8 @@ def _lender_faults(raw: Mapping[str, Any]) -> list[Fault]:
         return []
     names = f"Known: {', '.join(known)}." if known else "There are none."
     message = f"names the teacher '{teacher}', which no task has. {names}"
-    return [Fault("student.from_teacher.teacher", message)]
+    path = "student.from_teacher"
+    return [Fault(f"{path}.teacher", message, doubts=(path,))]
 
 
 def _refused(view: DistillConfig, name: str) -> list[Fault]:

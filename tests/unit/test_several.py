@@ -40,6 +40,26 @@ from tests.unit.test_step import step
 CPU = torch.device("cpu")
 
 
+def settings() -> dict[str, Any]:
+    """A sound configuration of two tasks, without files."""
+    return {
+        "run": {"name": "x"},
+        "tasks": {
+            "mood": {
+                "data": {"folder": "mood"},
+                "teachers": {"wide": {"model": "wide"}},
+                "losses": [{"kind": "cross_entropy"}, {"kind": "forward_kl"}],
+            },
+            "stars": {
+                "data": {"folder": "stars"},
+                "task": {"kind": "regression"},
+                "losses": [{"kind": "mse"}],
+            },
+        },
+        "student": {"model": "small"},
+    }
+
+
 # --- whose turn it is
 
 
@@ -280,26 +300,6 @@ def test_the_mean_over_tasks_turns_errors_round() -> None:
 # --- what is refused
 
 
-def settings() -> dict[str, Any]:
-    """A sound configuration of two tasks, without files."""
-    return {
-        "run": {"name": "x"},
-        "tasks": {
-            "mood": {
-                "data": {"folder": "mood"},
-                "teachers": {"wide": {"model": "wide"}},
-                "losses": [{"kind": "cross_entropy"}, {"kind": "forward_kl"}],
-            },
-            "stars": {
-                "data": {"folder": "stars"},
-                "task": {"kind": "regression"},
-                "losses": [{"kind": "mse"}],
-            },
-        },
-        "student": {"model": "small"},
-    }
-
-
 def faults_of(**changes: Any) -> list[str]:
     """Faults of the sound configuration with changes at paths, `tasks__mood__weight=0`."""
     raw = settings()
@@ -317,6 +317,7 @@ def faults_of(**changes: Any) -> list[str]:
     [
         ({"tasks__mood__losses__1__kind": "forward_k"}, "tasks.mood.losses.1.kind 'forward_k' is not known."),
         ({"tasks__stars__losses__0__kind": "cross_entropy"}, "tasks.stars.losses.0"),
+        ({"tasks__mood__losses__0": {"kind": "contrastive"}, "training__micro_batch_rows": 5}, "training.micro_batch_rows must be a multiple of training.group_rows = 16, since losses.0 compares rows with each other, got 5. This is of tasks.mood."),
         ({"tasks__mood__weight": 0}, "tasks.mood.weight must be a positive finite number, got 0."),
         ({"task_power": -1}, "task_power must be a finite number, zero or more, got -1."),
         ({"losses": []}, "losses must be left out beside tasks"),
@@ -328,6 +329,9 @@ def faults_of(**changes: Any) -> list[str]:
         ({"training__sharding": "full"}, "training.sharding must be none with several tasks."),
         ({"student": {"from_teacher": {"teacher": "deep", "layers": [0]}}}, "student.from_teacher.teacher names the teacher 'deep'"),
         ({"tasks__a.b": {"data": {"folder": "d"}, "losses": [{"kind": "cross_entropy"}]}}, "tasks.a.b must begin with a letter"),
+        ({"tasks__test": settings()["tasks"]["mood"]}, "tasks.test must have another name"),
+        ({"tasks__stars__task__kind": "reranking"}, "tasks.stars.task.kind is reranking"),
+        ({"tasks__mood__augmentation": {"operations": [{"kind": "delete"}]}}, "tasks.mood.augmentation must be left out"),
         ({"tasks__mood": 3}, "tasks.mood must be a mapping of settings"),
         ({"tasks": {}}, "tasks must be a mapping of names to tasks"),
         ({"tasks__mood__stages": [{"name": "s", "share": 1.0, "losses": [0, 1]}]}, "tasks.mood.stages must be left out"),
