@@ -36,6 +36,7 @@ bench: $(READY)
 
 schema: $(READY)
 	$(BIN)/raydistill schema > jobs/configs/schema.json
+	$(BIN)/raydistill schema --tasks > jobs/configs/schema_tasks.json
 
 catalogue: $(READY)
 	$(BIN)/raydistill losses --markdown > docs/LOSSES.md

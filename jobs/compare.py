@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 from raydistill.cli import run
-from raydistill.config import load_config
+from raydistill.config import TasksConfig, load_config
 from raydistill.output import OutputFolder
 from raydistill.prepare import needed_resources
-from raydistill.run import distill
 from raydistill.runtime import connect_ray
+from raydistill.several import distill
 from raydistill.ui import Ui
 
 
@@ -28,12 +28,10 @@ def compare(options: argparse.Namespace) -> None:
             overrides = [*options.settings, f"run.seed={seed}", f"run.output_dir={folder}"]
             config = load_config(path, overrides)
             ui.say(f"— {path}, seed {seed}")
-            with connect_ray(config.run, needed_resources(config)):
-                results.append(
-                    distill(
-                        config, resume=OutputFolder.of(config).read_manifest() is not None, ui=ui
-                    ).metrics
-                )
+            joint = config.joint if isinstance(config, TasksConfig) else config
+            begun = OutputFolder.of(joint).read_manifest() is not None
+            with connect_ray(config.run, needed_resources(joint)):
+                results.append(distill(config, resume=begun, ui=ui).metrics)
         values = [metrics[options.metric] for metrics in results]
         spread = statistics.stdev(values) if len(values) > 1 else float("nan")
         each = " ".join(f"{value:.4f}" for value in values)

@@ -13,7 +13,8 @@ from raydistill.version import __version__
 
 if TYPE_CHECKING:
     from raydistill.config import DistillConfig, load_config
-    from raydistill.run import DistillResult, distill
+    from raydistill.run import DistillResult
+    from raydistill.several import distill
 
 __all__ = ["DistillConfig", "DistillResult", "__version__", "distill", "load_config"]
 
@@ -21,7 +22,7 @@ _HOMES = {
     "DistillConfig": "raydistill.config",
     "load_config": "raydistill.config",
     "DistillResult": "raydistill.run",
-    "distill": "raydistill.run",
+    "distill": "raydistill.several",
 }
 
 

@@ -62,12 +62,12 @@ def _overrides(settings: list[str] | None, output: Path | None = None) -> list[s
 
 def _sound(config: Path, overrides: list[str], *, resume: bool = False, output: bool = True) -> Any:
     """The configuration; every fault of it, its files and models at once if it cannot run."""
-    from raydistill.config import parse_config, read_settings
+    from raydistill.config import parse_any, read_settings
 
-    parsed, faults = parse_config(read_settings(config, overrides))
+    parsed, faults = parse_any(read_settings(config, overrides))
     if faults:
         if parsed is not None:
-            from raydistill.run import check
+            from raydistill.several import check
 
             check(parsed, faults, resume=resume, output=output)
         raise ConfigError(faults)
@@ -83,7 +83,7 @@ def train(
 ) -> None:
     """Distil: train a student from its teachers."""
     parsed = _sound(config, _overrides(settings, output), resume=resume)
-    from raydistill.run import distill
+    from raydistill.several import distill
 
     with _continued("continue with --resume"):
         _show(distill(parsed, resume=resume).output_dir)
@@ -97,7 +97,7 @@ def teach(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
 ) -> None:
     """Fine-tune a teacher on the labelled rows, and register it."""
-    parsed = _sound(config, _overrides(settings, output), resume=resume)
+    parsed = _one_task(_sound(config, _overrides(settings, output), resume=resume), "teach")
     from raydistill.teach import teach as fine_tune
 
     with _continued("continue with --resume"):
@@ -109,7 +109,7 @@ def check(config: Config, settings: Settings = None, output: Output = None) -> N
     """Validate, load models' configurations, and print the plan; nothing is started or written."""
     parsed = _sound(config, _overrides(settings, output))
     from raydistill.plan import plan_lines
-    from raydistill.run import check as check_all
+    from raydistill.several import check as check_all
 
     for line in plan_lines(check_all(parsed)):
         typer.echo(line)
@@ -120,9 +120,15 @@ def cache(config: Config, settings: Settings = None, output: Output = None) -> N
     """Fill the signal store: all teachers answer all rows of a run; nothing is trained."""
     parsed = _sound(config, _overrides(settings, output), output=False)
     from raydistill.cache import cache as fill
+    from raydistill.config import TasksConfig
 
     with _continued("what was written is in the store; the same command goes on"):
-        fill(parsed)
+        runs = [parsed]
+        if isinstance(parsed, TasksConfig):
+            views = parsed.views.values()
+            runs = [view for view in views if view.teachers] or list(views)
+        for one in runs:
+            fill(one)
 
 
 @app.command()
@@ -135,12 +141,15 @@ def evaluate(
         ),
     ],
     split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
+    task: Annotated[
+        str | None, typer.Option("--task", help="Of several tasks, which.", show_default=False)
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Metrics of any model on a split of the configuration's data, as JSON on standard output."""
     import json
 
-    parsed = _sound_data(config, _overrides(settings))
+    parsed = _one_task(_sound_data(config, _overrides(settings)), "evaluate", task)
     from raydistill.evaluate import evaluate_model
 
     typer.echo(json.dumps(evaluate_model(parsed, model, split, Ui()), indent=1))
@@ -150,6 +159,23 @@ def _sound_data(config: Path, overrides: list[str]) -> Any:
     from raydistill.config import load_config
 
     return load_config(config, overrides)
+
+
+def _one_task(config: Any, command: str, task: str | None = None) -> Any:
+    """A configuration of one task, or the named one of several."""
+    from raydistill.config import TasksConfig
+
+    if not isinstance(config, TasksConfig):
+        if task is not None:
+            raise ConfigError.of("--task", f"is {task}, but the configuration has no tasks.")
+        return config
+    names = ", ".join(config.tasks)
+    if command == "teach":
+        raise ConfigError.of("tasks", "must be left out: teach trains one teacher for one task.")
+    if task not in config.tasks:
+        got = "is missing" if task is None else f"is {task}"
+        raise ConfigError.of("--task", f"{got}; it must be one of {names}.")
+    return config.view(task)
 
 
 @app.command()
@@ -163,11 +189,15 @@ def report(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    tasks: Annotated[
+        bool, typer.Option("--tasks", help="Of configurations with several tasks.")
+    ] = False,
+) -> None:
     """Print the JSON Schema of configurations, for editors."""
     from raydistill.config.schema import schema_text
 
-    typer.echo(schema_text(), nl=False)
+    typer.echo(schema_text(several=tasks), nl=False)
 
 
 @app.command()

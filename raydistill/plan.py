@@ -3,14 +3,16 @@
 from raydistill.data import Split
 from raydistill.evaluation.table import format_bytes
 from raydistill.output import OutputFolder
-from raydistill.prepare import Prepared, needed_resources
+from raydistill.prepare import Prepared, PreparedTasks, needed_resources
 from raydistill.terms import FeatureMatch
 
 __all__ = ["plan_lines"]
 
 
-def plan_lines(prepared: Prepared) -> list[str]:
+def plan_lines(prepared: Prepared | PreparedTasks) -> list[str]:
     """Sentences, one a line."""
+    if isinstance(prepared, PreparedTasks):
+        return _lines_of_tasks(prepared)
     config, steps = prepared.config, prepared.steps
     training = config.training
     lines = [
@@ -63,6 +65,27 @@ def plan_lines(prepared: Prepared) -> list[str]:
     lines.append(f"needs     {need.cpus:g} CPUs, {need.gpus:g} GPUs")
     lines += [f"note      {note}" for note in prepared.notes]
     return lines
+
+
+def _lines_of_tasks(prepared: PreparedTasks) -> list[str]:
+    """What all share, and then what each has of its own."""
+    plans = {name: plan_lines(one) for name, one in prepared.tasks.items()}
+    owner = plans[prepared.owner]
+
+    def parts(lines: list[str], *kinds: str) -> list[str]:
+        return [line for line in lines if line.split()[0] in kinds]
+
+    lines = parts(owner, "run", "student")
+    for name, plan in plans.items():
+        weight = prepared.config.tasks[name].weight
+        lines.append(
+            f"task      {name}: {prepared.shares[name]:.0%} of the steps, weight {weight:g}"
+        )
+        lines += [f"  {line}" for line in parts(plan, "data", "labels", "teacher", "loss")]
+    lines += parts(owner, "steps")
+    need = needed_resources(prepared.joint)
+    lines.append(f"needs     {need.cpus:g} CPUs, {need.gpus:g} GPUs")
+    return lines + [f"note      {note}" for note in prepared.notes]
 
 
 def _rows(split: Split) -> str:

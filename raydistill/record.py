@@ -9,7 +9,7 @@ from raydistill.config.task import RerankingTask
 from raydistill.errors import RaydistillError
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.output import OutputFolder
-from raydistill.prepare import Prepared, flatten
+from raydistill.prepare import Prepared, PreparedTasks, flatten
 from raydistill.teachers.teacher import TeacherDescription
 from raydistill.tracking import (
     DATA_TAG,
@@ -38,7 +38,9 @@ class RunRecord:
         ui: Where sentences go.
     """
 
-    def __init__(self, prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> None:
+    def __init__(
+        self, prepared: Prepared | PreparedTasks, folder: OutputFolder, *, resume: bool, ui: Ui
+    ) -> None:
         self._prepared, self._folder, self._resume, self._ui = prepared, folder, resume, ui
         self._tracker: Tracker | None = None
         self._fingerprints: dict[str, str] = {}
@@ -51,6 +53,7 @@ class RunRecord:
 
     def __enter__(self) -> Self:
         config = self._prepared.config
+        views = views_of(self._prepared)
         self._history = self._folder.history.open("a", encoding="utf-8")
         if not config.tracking.enabled:
             return self
@@ -67,13 +70,14 @@ class RunRecord:
         self._tracker.log_params(flatten(config.model_dump(mode="json")))
         self._tracker.log_datasets(
             DatasetUse(
-                name=name,
+                name=before + name,
                 digest=split.fingerprint[:36],
                 source=split.origins[0],
                 context="training" if name in ("train", "unlabelled") else name,
                 num_rows=split.num_rows,
             )
-            for name, split in self._prepared.splits.items()
+            for before, one in views.items()
+            for name, split in one.splits.items()
         )
         self._tracker.log_artifact(self._folder.config)
         return self
@@ -140,44 +144,78 @@ class RunRecord:
             tracker.log_artifact(path)
         if config.tracking.registered_model is None:
             return None
-        there = self._prepared.splits["train"].table.column_names
+        uris = [
+            self._register(tracker, one, before, metrics)
+            for before, one in views_of(self._prepared).items()
+        ]
+        return ", ".join(uri for uri in uris if uri) or None
+
+    def _register(
+        self, tracker: Tracker, prepared: Prepared, before: str, metrics: Mapping[str, float]
+    ) -> str | None:
+        """A version of a student.
+
+        Args:
+            tracker: Of the run.
+            prepared: Of the student.
+            before: What stands before its names in metrics, and of its teachers.
+            metrics: Of the run.
+        """
+        config, task = prepared.config, before.rstrip("/")
+        assert config.tracking.registered_model is not None
+        there = prepared.splits["train"].table.column_names
         columns = [name for name in ("text", "text_pair", "words") if name in there]
-        first = self._prepared.splits["train"].table.slice(0, 1).to_pylist()[0]
+        first = prepared.splits["train"].table.slice(0, 1).to_pylist()[0]
         if isinstance(config.task, RerankingTask):  # whose columns are not those of a file
             columns = [config.task.text, config.task.text_pair]
             first = {columns[0]: first["text"], columns[1]: first["text_pair"]}
-        with self._ui.doing("registering the student"):
+        own = {n.removeprefix(before): v for n, v in metrics.items() if n.startswith(before)}
+        fingerprints = {
+            name.removeprefix(before): value
+            for name, value in self._fingerprints.items()
+            if name.startswith(before)
+        }
+        with self._ui.doing(f"registering the student{task and f' of {task}'}"):
             save_model_folder(
-                self._folder.student,
-                self._folder.model,
+                self._folder.student / task,
+                self._folder.model / task,
                 task_kind=config.task.kind,
-                labels=self._prepared.labels,
+                labels=prepared.labels,
                 text_columns=columns,
                 example={column: first[column] for column in columns},
             )
             uri = tracker.register(
-                self._folder.model,
+                self._folder.model / task,
                 config.tracking.registered_model,
                 tags={
                     VERSION_TAG: __version__,
-                    DATA_TAG: self._data_tag(),
-                    TEACHERS_TAG: json.dumps(self._fingerprints),
+                    DATA_TAG: _data_tag(prepared),
+                    TEACHERS_TAG: json.dumps(fingerprints),
                     **{
                         f"metric.{name}": value
-                        for name, value in metrics.items()
+                        for name, value in own.items()
                         if name.count("/") == 1 and name.startswith(("validation/", "test/"))
                     },
                 },
                 alias=config.tracking.alias,
                 metric_name=config.tracking.champion_metric,
-                metric_value=metrics[config.tracking.champion_metric],
+                metric_value=own[config.tracking.champion_metric],
                 greater_is_better=greater_is_better(config.tracking.champion_metric),
+                folder=f"model/{task}" if task else "model",
             )
         if uri:
             self._ui.say(f"registered {uri}")
         return uri
 
-    def _data_tag(self) -> str:
-        """What the champion metric was measured on: versions are compared on the same rows only."""
-        split = self._prepared.config.tracking.champion_metric.split("/")[0]
-        return self._prepared.splits[split].fingerprint
+
+def views_of(prepared: Prepared | PreparedTasks) -> dict[str, Prepared]:
+    """The tasks of a run, by what stands before their names; nothing if there is but one."""
+    if isinstance(prepared, Prepared):
+        return {"": prepared}
+    return {f"{name}/": one for name, one in prepared.tasks.items()}
+
+
+def _data_tag(prepared: Prepared) -> str:
+    """What the champion metric was measured on: versions are compared on the same rows only."""
+    split = prepared.config.tracking.champion_metric.split("/")[0]
+    return prepared.splits[split].fingerprint

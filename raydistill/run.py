@@ -51,7 +51,17 @@ from raydistill.training.trainer import Trained, train
 from raydistill.training.worker import WorkerJob
 from raydistill.ui import Ui
 
-__all__ = ["DistillResult", "check", "distill"]
+__all__ = [
+    "DistillResult",
+    "check",
+    "connect_if_cluster",
+    "distill",
+    "flat_metrics",
+    "lacking_resources",
+    "measure_models",
+    "share_tables",
+    "worker_job",
+]
 
 
 @dataclass(frozen=True)
@@ -101,12 +111,7 @@ def check(
         found += without_echoes(OutputFolder.of(config).faults(resume=resume), found)
         if prepared is not None and not found:
             found += cached_faults(prepared)
-    if embedded(config.run):
-        lacking = resource_faults(config, machine_resources(), embedded=True)
-    else:
-        with connect_ray(config.run, needed_resources(config)):
-            lacking = resource_faults(config, cluster_resources(), embedded=False)
-    found += without_echoes(lacking, found)
+    found += without_echoes(lacking_resources(config), found)
     if prepared is not None and resume:
         OutputFolder.of(config).read_weights()  # before anything starts
         before = OutputFolder.of(config).read_manifest()
@@ -115,6 +120,14 @@ def check(
     if found or prepared is None:
         raise ConfigError(in_order(found))
     return prepared
+
+
+def lacking_resources(config: DistillConfig) -> list[Fault]:
+    """What this machine, or the cluster, has not."""
+    if embedded(config.run):
+        return resource_faults(config, machine_resources(), embedded=True)
+    with connect_ray(config.run, needed_resources(config)):
+        return resource_faults(config, cluster_resources(), embedded=False)
 
 
 def distill(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None) -> DistillResult:
@@ -182,10 +195,10 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
         descriptions = {n: t.description for n, t in teachers.items() if t.description is not None}
         lines = {name: teacher.line for name, teacher in teachers.items()}
         record.teachers(descriptions)
-        tables = _share_tables(prepared)
+        tables = share_tables(prepared)
         with ui.doing("scoring teachers") if config.measures_teachers else nullcontext():
             prepared, measured = weigh_teachers(prepared, folder, lines, tables, ui.say)
-        job = _worker_job(prepared, lines, tables)
+        job = worker_job(prepared, lines, tables, start_recorder())
         with ui.training(prepared.steps.total, config.run.name) as bar:
 
             def on_events(events: list[dict[str, Any]]) -> None:
@@ -210,9 +223,9 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
         with ui.doing("measuring student and teachers"):
             num_parameters = export_student(prepared, trained.checkpoint, folder.student)
             now = {name: teacher.line_now() for name, teacher in teachers.items()}
-            figures = _measure(prepared, now, tables, folder)
+            figures = measure_models(prepared, now, tables, folder)
         stats = {name: teacher.stats() for name, teacher in teachers.items()}
-        metrics = _metrics(trained, figures, stats, measured) | dict(prepared.counted)
+        metrics = flat_metrics(trained, figures, stats, measured) | dict(prepared.counted)
         write_summary(
             folder,
             prepared,
@@ -232,7 +245,7 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
     return DistillResult(metrics, folder.student, folder.path, record.run_id, model_uri)
 
 
-def _share_tables(prepared: Prepared) -> dict[str, Any]:
+def share_tables(prepared: Prepared) -> dict[str, Any]:
     """Rows, and first embeddings, in the object store: each node fetches them once, workers read them in place.
 
     A stream travels as it is: it only says where the rows are.
@@ -255,9 +268,13 @@ def _share_tables(prepared: Prepared) -> dict[str, Any]:
     return tables
 
 
-def _worker_job(
-    prepared: Prepared, lines: Mapping[str, TeacherLine], tables: Mapping[str, Any]
+def worker_job(
+    prepared: Prepared,
+    lines: Mapping[str, TeacherLine],
+    tables: Mapping[str, Any],
+    recorder: Any,
 ) -> WorkerJob:
+    """What workers do, with references to what they need."""
     config = prepared.config
     limit = config.pipeline.max_bytes_ahead
     if limit == "auto":
@@ -280,18 +297,19 @@ def _worker_job(
         group_rows=group_rows(config),
         eval_rows=config.evaluation.batch_rows,
         manifest=dict(prepared.manifest),
-        recorder=start_recorder(),
+        recorder=recorder,
         embeddings=tables.get("embeddings"),
         max_positives=config.task.max_positives if isinstance(config.task, RerankingTask) else 1,
     )
 
 
-def _measure(
+def measure_models(
     prepared: Prepared,
     lines: Mapping[str, TeacherLine],
     tables: Mapping[str, Any],
     folder: OutputFolder,
 ) -> FinalFigures:
+    """Final figures of the exported student, its teachers and their ensemble."""
     config = prepared.config
     job = FinalJob(
         student=TeacherSettings(
@@ -324,7 +342,7 @@ def _perturbed(prepared: Prepared) -> dict[str, Any]:
     return perturbed(prepared.config, prepared.operations, prepared.splits[splits[-1]].table)
 
 
-def _metrics(
+def flat_metrics(
     trained: Trained,
     figures: FinalFigures,
     stats: Mapping[str, Mapping[str, float]],

@@ -119,9 +119,9 @@ class TrainingBar:
             if "train/loss" in values:
                 self._note = f"loss {values['train/loss']:.4f}, waiting for teachers {values['train/teacher_wait_fraction']:.0%}"
             measured = {
-                name.partition("/")[2].replace("_", " "): value
+                name.replace("validation/", "", 1).replace("_", " "): value
                 for name, value in values.items()
-                if name.startswith("validation/")
+                if "validation/" in name
             }
             if measured:
                 first = ", ".join(f"{n} {value:.4f}" for n, value in list(measured.items())[:3])

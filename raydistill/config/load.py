@@ -6,20 +6,20 @@ files and models, see the sound part, and everything is reported together. What 
 cut gets a stand-in; complaints that rest on a stand-in are echoes and left out.
 """
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from raydistill.config.base import Section
 from raydistill.config.faults import fault_of, in_order, without_echoes
 from raydistill.config.presets import with_preset
 from raydistill.config.root import DistillConfig, cross_faults
 from raydistill.config.settings import plain, read_settings
 from raydistill.errors import ConfigError, Fault
 
-__all__ = ["load_config", "parse_config", "read_settings", "to_yaml"]
+__all__ = ["parse_config", "read_settings", "to_yaml"]
 
 _NOT_GIVEN = "./not given"  # no folder, and no Hugging Face id that somebody would look up
 _STAND_INS: Mapping[str, Any] = {
@@ -64,22 +64,7 @@ def parse_config(settings: Mapping[str, Any]) -> tuple[DistillConfig | None, lis
     return None, in_order(faults)
 
 
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> DistillConfig:
-    """Read, override and validate a configuration.
-
-    Raises:
-        ConfigError: With every fault that the configuration by itself shows.
-
-    Example:
-        load_config("config.yaml", overrides=["losses.1.temperature=2"])
-    """
-    config, faults = parse_config(read_settings(path, overrides))
-    if faults or config is None:
-        raise ConfigError(faults)
-    return config
-
-
-def to_yaml(config: DistillConfig) -> str:
+def to_yaml(config: Section) -> str:
     """The resolved configuration, every default written out."""
     return yaml.safe_dump(
         config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100

@@ -5,7 +5,7 @@
 a row, or numbers), ``routes`` (cells -> teachers) and ``checks`` (what must hold, and how it is said);
 ``sources`` does it for one split. ``tagging`` does the same for words with tags, from ``conll`` files too,
 in one of ``schemes``. ``stream`` gives rows while they are used. ``order`` is pure arithmetic
-on row numbers.
+on row numbers, ``turns`` on steps of several tasks.
 """
 
 from raydistill.data.checks import overlap_notes, unseen_label_notes
@@ -22,6 +22,7 @@ from raydistill.data.splits import load_splits
 from raydistill.data.stream import Stream
 from raydistill.data.tagging import TAGGED_SUFFIXES, TaggedColumns, load_tagged_splits
 from raydistill.data.targets import Targets
+from raydistill.data.turns import task_shares, turns
 
 __all__ = [
     "NOT_KNOWN",
@@ -46,6 +47,8 @@ __all__ = [
     "overlap_notes",
     "read_labels",
     "steps_per_epoch",
+    "task_shares",
+    "turns",
     "unseen_label_notes",
     "worker_slice",
 ]

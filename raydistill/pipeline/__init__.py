@@ -4,7 +4,13 @@ from raydistill.pipeline.ahead import copied_ahead
 from raydistill.pipeline.feed import Fed, Feed
 from raydistill.pipeline.fresh import FreshRows
 from raydistill.pipeline.grouped import Drawing, plan_groups
-from raydistill.pipeline.plan import MicroBatch, StepRows, plan_micro_batches, table_steps
+from raydistill.pipeline.plan import (
+    MicroBatch,
+    StepRows,
+    by_turns,
+    plan_micro_batches,
+    table_steps,
+)
 from raydistill.pipeline.streamed import StreamedRows
 from raydistill.pipeline.window import Window
 
@@ -17,6 +23,7 @@ __all__ = [
     "StepRows",
     "StreamedRows",
     "Window",
+    "by_turns",
     "copied_ahead",
     "plan_groups",
     "plan_micro_batches",

@@ -1,7 +1,7 @@
 """Which rows come when: a pure function of the seed, whatever the number of workers."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from raydistill.data.order import (
 )
 from raydistill.tasks import Batch
 
-__all__ = ["MicroBatch", "StepRows", "plan_micro_batches", "table_steps"]
+__all__ = ["MicroBatch", "StepRows", "by_turns", "plan_micro_batches", "table_steps"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,27 @@ def plan_micro_batches(
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
             yield MicroBatch(step.step, step.epoch, batch, last, share if i == 0 else None)
+
+
+def by_turns(
+    turns: Sequence[str], done: int, plan_of: Callable[[str, int, int], Iterable[MicroBatch]]
+) -> Iterator[MicroBatch]:
+    """The micro-batches of several tasks: each goes its own way, a step whenever its turn comes.
+
+    Args:
+        turns: The task of every step of the run.
+        done: Steps done.
+        plan_of: Of a task, its micro-batches from one of its own steps to another.
+    """
+    plans = {
+        task: iter(plan_of(task, turns[:done].count(task), turns.count(task)))
+        for task in dict.fromkeys(turns)
+    }
+    for step, task in enumerate(turns[done:], start=done):
+        for micro in plans[task]:
+            yield replace(micro, step=step)
+            if micro.last:
+                break
 
 
 def _share(rows: Rows, rank: int, world: int, group_rows: int) -> Rows:

@@ -13,12 +13,14 @@ from raydistill.prepare.resources import (
     replicas_need,
     resource_faults,
 )
+from raydistill.prepare.several import PreparedTasks, prepare_tasks
 
 __all__ = [
     "Augmented",
     "Contextual",
     "Operations",
     "Prepared",
+    "PreparedTasks",
     "Resources",
     "changed_settings",
     "flatten",
@@ -27,6 +29,7 @@ __all__ = [
     "perturbed",
     "plan_operations",
     "prepare",
+    "prepare_tasks",
     "replicas_need",
     "resource_faults",
 ]

@@ -127,8 +127,14 @@ class Prepared:
         return self.config.teachers[name].max_tokens or self.config.student.max_tokens
 
 
-def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
+def prepare(
+    config: DistillConfig, *, like: Prepared | None = None
+) -> tuple[Prepared | None, list[Fault]]:
     """Read data and models' configurations, and check all that can be checked.
+
+    Args:
+        config: The run.
+        like: Another task's, whose student's encoder this one has.
 
     Returns:
         What a run needs, None if there are faults; and the faults.
@@ -178,8 +184,11 @@ def prepare(config: DistillConfig) -> tuple[Prepared | None, list[Fault]]:
                 section.max_tokens or config.student.max_tokens,
                 found,
             )
+    known = PlannedStudent(like.student, like.student_traits) if like is not None else None
     student = tried(
-        lambda: plan_student(config, sources=sources, traits=traits, splits=splits, labels=labels)
+        lambda: plan_student(
+            config, sources=sources, traits=traits, splits=splits, labels=labels, like=known
+        )
     )
     if student is not None:
         faults += _too_long("student.max_tokens", config.student.max_tokens, student.traits)

@@ -31,6 +31,7 @@ def plan_student(
     traits: Mapping[str, ModelTraits],
     splits: Mapping[str, Split] | None,
     labels: tuple[str, ...] | None,
+    like: PlannedStudent | None = None,
 ) -> PlannedStudent | None:
     """How the student is made, and its shape.
 
@@ -40,6 +41,7 @@ def plan_student(
         traits: Shapes of those teachers that could be read.
         splits: Rows; None if they could not be read.
         labels: Of the task; None if unknown.
+        like: Another task's, whose encoder it has.
 
     Returns:
         None if it comes from nothing, or from a teacher or rows that could not be read, which is a
@@ -48,6 +50,8 @@ def plan_student(
     Raises:
         ConfigError: It cannot be made.
     """
+    if like is not None:
+        return _with_new_head(like, config, labels)
     section = config.student
     common: dict[str, Any] = {
         "labels": labels or (),
@@ -77,6 +81,20 @@ def plan_student(
     shape = read_traits("student.model", source, inside=needs_inside(config))
     columns = _head_columns(config, shape, labels, None)
     return PlannedStudent(StudentPlan(source=source, head_columns=columns, **common), shape)
+
+
+def _with_new_head(
+    student: PlannedStudent, config: DistillConfig, labels: tuple[str, ...] | None
+) -> PlannedStudent:
+    plan = replace(
+        student.plan,
+        labels=labels or (),
+        head_columns=None,
+        problem_type=PROBLEM_TYPES[config.task.kind],
+        embeddings=None,
+        head=HEADS[config.task.kind],
+    )
+    return PlannedStudent(plan, replace(student.traits, labels=labels or ()))
 
 
 def _of_teacher(

@@ -91,13 +91,14 @@ def apply_registration(
         Changes of the journal's position: the version's URI.
     """
     name, run_id = record["name"], str(journal.position.run_id)
+    folder = record.get("folder", _MODEL_FOLDER)  # records of older versions have none
     version = _find(client, name, record["uuid"])
     if version is None:
-        client.log_artifacts(run_id, str(journal.folder / record["path"]), _MODEL_FOLDER)
+        client.log_artifacts(run_id, str(journal.folder / record["path"]), folder)
         _ensure_model(client, name)
         version = client.create_model_version(
             name,
-            source=f"{client.get_run(run_id).info.artifact_uri}/{_MODEL_FOLDER}",
+            source=f"{client.get_run(run_id).info.artifact_uri}/{folder}",
             run_id=run_id,
             tags={**record["tags"], REGISTRATION_TAG: record["uuid"]},
         )

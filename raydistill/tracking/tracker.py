@@ -139,6 +139,7 @@ class Tracker:
         metric_name: str,
         metric_value: float,
         greater_is_better: bool,
+        folder: str = "model",
     ) -> str | None:
         """Makes a new version of a registered model; waits until it exists or MLflow proves away.
 
@@ -151,6 +152,7 @@ class Tracker:
             metric_name: What is compared; kept with the version.
             metric_value: Of this version.
             greater_is_better: Of that metric.
+            folder: Among the run's artifacts; another one for each model of a run.
 
         Returns:
             ``models:/name/version``; ``None`` when MLflow is away, and the registration waits.
@@ -169,6 +171,7 @@ class Tracker:
                 "alias": alias,
                 "metric_name": metric_name,
                 "greater_is_better": greater_is_better,
+                "folder": folder,
             }
         )
         self.flush()

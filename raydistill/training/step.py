@@ -7,6 +7,8 @@ a count over all of them; so each worker's share is multiplied by the number of 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -25,6 +27,9 @@ from raydistill.terms import StudentOutputs
 from raydistill.training.nearby import again
 from raydistill.training.parallel import core_of, rounds, sync_of, whole
 from raydistill.training.schedule import learning_rate_factor
+
+if TYPE_CHECKING:
+    from raydistill.training.several import TaskStudents
 
 __all__ = [
     "StepMetrics",
@@ -97,6 +102,11 @@ class StudentModule(nn.Module):
             touched = touched + 0.0 * sum(p.sum() for p in self.objective.parameters())
         return terms, loss + touched
 
+    @property
+    def parts(self) -> "tuple[StudentModule, ...]":
+        """A student and its objective each; here only itself."""
+        return (self,)
+
     def _reading(self, tokens: torch.Size) -> AbstractContextManager[Mapping[str, Tensor]]:
         if self._reader is None:
             return nullcontext({})
@@ -138,14 +148,14 @@ class StepMetrics:
     tokens: int
 
 
-def frozen_parameters(module: StudentModule, stage: Stage) -> list[nn.Parameter]:
+def frozen_parameters(module: "StudentModule | TaskStudents", stage: Stage) -> list[nn.Parameter]:
     """Of the student, those that stay as they are in a stage."""
     named = dict(module.student.named_parameters())
     return [named[name] for name in sorted(frozen_names(named, stage.freeze))]
 
 
 def build_optimizer(
-    module: StudentModule, training: TrainingSection, stage: Stage | None = None
+    module: "StudentModule | TaskStudents", training: TrainingSection, stage: Stage | None = None
 ) -> torch.optim.AdamW:
     """AdamW: matrices decay, biases and normalisations do not, what the objective learns has its own rates."""
     rate, decay = training.learning_rate, training.weight_decay
@@ -154,12 +164,14 @@ def build_optimizer(
         rate = stage.learning_rate or rate
         frozen = set(frozen_parameters(module, stage))
     groups: dict[tuple[str, float, float], list[nn.Parameter]] = {}
-    for parameter in module.student.parameters():
-        if parameter in frozen:
-            continue
-        own = decay if parameter.ndim > 1 else 0.0
-        groups.setdefault(("student", rate, own), []).append(parameter)
-    for learned in module.objective.learns(training.projection_learning_rate or rate, decay):
+    seen = set(frozen)
+    for parameter in chain(*(part.student.parameters() for part in module.parts)):
+        if parameter not in seen:
+            seen.add(parameter)
+            own = decay if parameter.ndim > 1 else 0.0
+            groups.setdefault(("student", rate, own), []).append(parameter)
+    beside = training.projection_learning_rate or rate
+    for learned in chain(*(part.objective.learns(beside, decay) for part in module.parts)):
         key = ("objective", learned.learning_rate, learned.weight_decay)
         groups.setdefault(key, []).append(learned.parameter)
     return torch.optim.AdamW(
@@ -208,7 +220,7 @@ def train_step(
     Raises:
         NotFiniteError: The loss, or the gradient of another worker, is not finite; no update is made.
     """
-    core: StudentModule = core_of(module)
+    core: StudentModule | TaskStudents = core_of(module)
     optimizer.zero_grad(set_to_none=True)
     counts = None
     total_terms = torch.zeros(len(core.objective.plan.names), device=device)

@@ -1,5 +1,6 @@
 """How the student is made, plain enough to travel to the workers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,15 @@ from raydistill.models import ModelSource, build_student, load_tokenizer, outlin
 from raydistill.models.embeddings import EmbeddingPlan
 from raydistill.models.words import WordRules, word_tokenizer
 
-__all__ = ["StudentPlan", "WordTokens", "make_student", "make_tokenizer", "parameter_names"]
+__all__ = [
+    "StudentPlan",
+    "WordTokens",
+    "encoder_name",
+    "make_student",
+    "make_tokenizer",
+    "parameter_names",
+    "share_encoder",
+]
 
 
 @dataclass(frozen=True)
@@ -94,3 +103,25 @@ def parameter_names(plan: StudentPlan) -> list[str]:
         plan.source, layers=plan.layers, random_config=plan.random_config, head=plan.head
     )
     return [name for name, _ in model.named_parameters()]
+
+
+def encoder_name(plan: StudentPlan) -> str | None:
+    """Which part of the student is its encoder; None: it has none apart from its head. No weights are read."""
+    model = outline(
+        plan.source, layers=plan.layers, random_config=plan.random_config, head=plan.head
+    )
+    return _encoder_in(model)
+
+
+def _encoder_in(model: nn.Module) -> str | None:
+    name = str(getattr(model, "base_model_prefix", ""))
+    return name if name and isinstance(getattr(model, name, None), nn.Module) else None
+
+
+def share_encoder(students: Sequence[nn.Module]) -> None:
+    """Give all the encoder of the first: from now on they differ in their heads only."""
+    first, *others = students
+    name = _encoder_in(first)
+    assert name is not None, "whoever prepares a run looks for it"
+    for student in others:
+        setattr(student, name, getattr(first, name))

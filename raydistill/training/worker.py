@@ -2,11 +2,11 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,8 +39,10 @@ from raydistill.pipeline import (
     table_steps,
 )
 from raydistill.schedules import stage_at
+from raydistill.signals import Ask
 from raydistill.tasks import Reranking, TextTask, task_of
 from raydistill.teachers.line import TeacherLine, open_source
+from raydistill.terms import Seen
 from raydistill.training import checkpoint
 from raydistill.training.checkpoint import Progress
 from raydistill.training.meter import Meter
@@ -56,7 +58,10 @@ from raydistill.training.step import (
 )
 from raydistill.training.student import StudentPlan, make_student, make_tokenizer
 
-__all__ = ["WorkerJob", "rest_of_step", "run_worker"]
+if TYPE_CHECKING:
+    from raydistill.training.several import TaskStudents
+
+__all__ = ["Worker", "WorkerJob", "rest_of_step", "run_worker"]
 
 _PROGRESS_S = 0.5  # between two signs of life from worker 0
 
@@ -109,15 +114,19 @@ class WorkerJob:
     max_positives: int = 1
     fresh: tuple[Any, ...] = ()
 
+    def worker(self, scratch: Path) -> "Worker":
+        """One that does it, with a folder of its own."""
+        return Worker(self, scratch)
+
 
 def run_worker(config: dict[str, Any]) -> None:
     """Ray Train's entry: train from the latest checkpoint, or the beginning, to the end."""
     job: WorkerJob = config["job"]
     with tempfile.TemporaryDirectory() as scratch:
-        _Worker(job, Path(scratch)).run()
+        job.worker(Path(scratch)).run()
 
 
-class _Worker:
+class Worker:
     """One worker's state."""
 
     def __init__(self, job: WorkerJob, scratch: Path) -> None:
@@ -132,13 +141,10 @@ class _Worker:
             torch.set_num_threads(max(1, int(job.training.cpus_per_worker)))
         self.tokenizer = make_tokenizer(job.student)
         torch.manual_seed(job.seed)  # the same first weights everywhere
-        matrix = None
-        if job.embeddings is not None:  # what Ray gives out cannot be written to
-            matrix = torch.from_numpy(ray.get(job.embeddings).copy())
-        student = make_student(job.student, self.tokenizer, matrix)
-        self.core = StudentModule(student, Objective(job.objective), job.training.precision)
+        self.core = self._make_core()
         self.core.train()
-        self.trainable = [p for p in student.parameters() if p.requires_grad]
+        students = (p for part in self.core.parts for p in part.student.parameters())
+        self.trainable = [p for p in students if p.requires_grad]
         self.module = parallelize(
             self.core,
             device=self.device,
@@ -152,6 +158,30 @@ class _Worker:
         self._last_sign = 0.0
         self.best_file = scratch / "best.safetensors"
         self._restore()
+
+    def _make_core(self) -> "StudentModule | TaskStudents":
+        """What is trained, with its first weights."""
+        job, matrix = self.job, None
+        if job.embeddings is not None:  # what Ray gives out cannot be written to
+            matrix = torch.from_numpy(ray.get(job.embeddings).copy())
+        student = make_student(job.student, self.tokenizer, matrix)
+        return StudentModule(student, Objective(job.objective), job.training.precision)
+
+    def _turn_to(self, step: int) -> Sequence[torch.nn.Parameter]:  # noqa: ARG002 - where there are turns
+        """Make ready for a step; what stays as it is in it."""
+        return self.frozen
+
+    def _term_names(self) -> Sequence[str]:
+        """Of all terms."""
+        return self.job.objective.names
+
+    def _first_term(self) -> int:
+        """Place among them of the first of the present step."""
+        return 0
+
+    def _seen(self) -> Mapping[str, Seen]:
+        """What teachers counted, by what stands before their names."""
+        return {"": self.core.objective.weighting.seen}
 
     def _begin_stage(self, step: int) -> None:
         """A new optimizer for the stage of a step."""
@@ -198,7 +228,7 @@ class _Worker:
         feed = self._feed()
         items = copied_ahead(feed, self.device)
         meter = Meter(
-            job.objective.names,
+            self._term_names(),
             world=self.world,
             device=self.device,
             seconds_before=self.progress.seconds,
@@ -210,6 +240,7 @@ class _Worker:
                 self._begin_stage(done)
             first = next(items)
             stopping = self._agree_to_stop()
+            frozen = self._turn_to(done)
             metrics = train_step(
                 self.module,
                 rest_of_step(first, items),
@@ -218,15 +249,15 @@ class _Worker:
                 max_grad_norm=job.training.max_grad_norm,
                 device=self.device,
                 world=self.world,
-                frozen=self.frozen,
+                frozen=frozen,
             )
             rate = float(self.scheduler.get_last_lr()[0])
             self.scheduler.step()
             done += 1
             self.progress = replace(self.progress, step=done)
-            meter.add(metrics, rate)
+            meter.add(metrics, rate, self._first_term())
             if done % job.training.log_every_steps == 0 or done == steps.total:
-                values = meter.means(feed, self.core.objective.weighting.seen)
+                values = meter.means(feed, self._seen())
                 if self.rank == 0:
                     self.recorder.metrics(done, values)
             self._sign_of_life(feed)
@@ -242,8 +273,7 @@ class _Worker:
             if steps.checkpoint_at(done) or stopping:
                 with meter.paused():
                     self.progress = replace(self.progress, seconds=meter.seconds)
-                    seen = self.core.objective.weighting.seen
-                    self._save(meter.summary(feed, seen) if self.progress.end else {})
+                    self._save(meter.summary(feed, self._seen()) if self.progress.end else {})
         feed.close()
 
     def _sign_of_life(self, feed: Feed) -> None:
@@ -270,10 +300,24 @@ class _Worker:
                 if (said := source.describe()) is not None:
                     self.recorder.described(name, said)
         window = Window(job.pipeline.batches_ahead, job.max_bytes_ahead, job.row_bytes)
+        return Feed(self._plan(), sources, self._asks_at, window)
+
+    def _plan(self) -> Iterator[MicroBatch]:
+        """This worker's micro-batches, from the first step that is left."""
+        job, first, total = self.job, self.progress.step, self.job.steps.total
+        return self._plan_task(job, self.core.objective, first, total)
+
+    def _asks_at(self, step: int) -> Mapping[str, Ask]:
+        return self.job.objective.asks_at(step)
+
+    def _plan_task(
+        self, job: WorkerJob, objective: Objective, first: int, total: int
+    ) -> Iterator[MicroBatch]:
+        """This worker's micro-batches of some steps."""
         if job.objective.task == "reranking":
-            return Feed(self._groups(), sources, job.objective.asks_at, window)
-        data, steps, lengths = self._steps()
-        plan = plan_micro_batches(
+            return self._groups(job, objective, first, total)
+        data, steps, lengths = self._steps(job, first, total)
+        return plan_micro_batches(
             steps,
             micro_batch_rows=job.training.micro_batch_rows,
             rank=self.rank,
@@ -281,15 +325,16 @@ class _Worker:
             make_batch=lambda rows, filler: data.batch(
                 rows, self.tokenizer, job.student.max_tokens, filler=filler
             ),
-            count=self.core.objective.counts,
+            count=objective.counts,
             lengths=lengths,
             group_rows=job.group_rows,
         )
-        return Feed(plan, sources, job.objective.asks_at, window)
 
-    def _groups(self) -> Iterator[MicroBatch]:
+    def _groups(
+        self, job: WorkerJob, objective: Objective, first: int, total: int
+    ) -> Iterator[MicroBatch]:
         """The micro-batches where rows are candidates of queries."""
-        job, training = self.job, self.job.training
+        training = job.training
         task = Reranking(ray.get(job.train), job.labels)
         options = {"most": training.group_rows, "positives": job.max_positives, "seed": job.seed}
         return plan_groups(
@@ -303,22 +348,21 @@ class _Worker:
             seed=job.seed,
             rank=self.rank,
             world=self.world,
-            first_step=self.progress.step,
-            total_steps=job.steps.total,
+            first_step=first,
+            total_steps=total,
             make_batch=lambda rows, filler: task.batch(
                 rows, self.tokenizer, job.student.max_tokens, filler=filler
             ),
-            count=self.core.objective.counts,
+            count=objective.counts,
             lengths=task.lengths(),
         )
 
     def _steps(
-        self,
+        self, job: WorkerJob, first: int, total: int
     ) -> tuple[
         TextTask | FreshRows | StreamedRows, Iterator[StepRows], Callable[[Rows], NDArray[np.int64]]
     ]:
         """The rows to train on, which of them come when, and how long they are."""
-        job, first, total = self.job, self.progress.step, self.job.steps.total
         batch_rows, seed = job.training.batch_rows, job.seed
         if isinstance(job.train, Stream):
             streamed = StreamedRows(
@@ -332,7 +376,7 @@ class _Worker:
         table, teachers = ray.get(job.train), tuple(job.objective.columns)
         if job.fresh:
             fresh = FreshRows(
-                self._task_of_epoch,
+                lambda epoch: self._task_of_epoch(job, epoch),
                 num_rows=table.num_rows + ray.get(job.fresh[0]).num_rows,
                 batch_rows=batch_rows,
                 seed=seed,
@@ -344,9 +388,9 @@ class _Worker:
         )
         return task, steps, task.lengths().__getitem__
 
-    def _task_of_epoch(self, epoch: int) -> TextTask:
+    @staticmethod
+    def _task_of_epoch(job: WorkerJob, epoch: int) -> TextTask:
         """The training rows and those that are added in one epoch."""
-        job = self.job
         table = pa.concat_tables([ray.get(job.train), ray.get(job.fresh[epoch])])
         return task_of(job.objective.task, table, job.labels)
 
@@ -377,7 +421,7 @@ class _Worker:
             places.append(task.places(rows))
             logits.append(answer[: len(places[-1])])
         self.core.train()
-        part = torch.zeros(len(task.places(mine)), len(self.job.labels))
+        part = torch.zeros(len(task.places(mine)), len(task.labels))
         if logits:
             where = torch.cat(places)
             part[where - (where.min() if len(where) else 0)] = torch.cat(logits)
@@ -390,11 +434,7 @@ class _Worker:
     def _evaluate(self) -> bool:
         """Measure on the validation rows, keep the best student; whether to stop early."""
         training = self.job.training
-        metrics: dict[str, float] = {}
-        if self.job.validation is not None:
-            table = ray.get(self.job.validation)
-            task = task_of(self.job.objective.task, table, self.job.labels)
-            metrics = metrics_of(self._predict(task), task, "validation")
+        metrics = self._validate()
         name = training.select_by
         patience = training.early_stopping
         if self.stage.end < self.job.steps.total:
@@ -412,13 +452,27 @@ class _Worker:
         self._log_metrics(metrics)
         return patience is not None and self.progress.since_best >= patience.patience
 
+    def _validate(self) -> dict[str, float]:
+        return self._validate_task(self.job)
+
+    def _validate_task(self, job: WorkerJob) -> dict[str, float]:
+        """Metrics of the validation rows; none, if there are none."""
+        if job.validation is None:
+            return {}
+        task = task_of(job.objective.task, ray.get(job.validation), job.labels)
+        return metrics_of(self._predict(task), task, "validation")
+
     def _log_metrics(self, metrics: Mapping[str, float]) -> None:
         if metrics and self.rank == 0:
             self.recorder.metrics(self.progress.step, metrics)
 
     def _save_best(self) -> None:
         """Keep the student as it is now, in a file of worker 0."""
-        checkpoint.save_module(self.core.student, self.best_file, keep=self.rank == 0)
+        checkpoint.save_module(self._best(), self.best_file, keep=self.rank == 0)
+
+    def _best(self) -> torch.nn.Module:
+        """What is kept of the best."""
+        return self.core.student
 
     def _save(self, summary: Mapping[str, float]) -> None:
         """Report a checkpoint made by all workers together."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from raydistill import errors
-from raydistill.config import parse_config, read_settings
+from raydistill.config import parse_any, read_settings
 from raydistill.config.schema import schema_text
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def test_no_exception_is_forgotten():
 def config_faults(path: Path) -> list[str]:
     """What is wrong with an example, its first line included."""
     first = path.read_text(encoding="utf-8").partition("\n")[0]
-    found = [str(fault) for fault in parse_config(read_settings(path))[1]]
+    found = [str(fault) for fault in parse_any(read_settings(path))[1]]
     schema = first.removeprefix("# yaml-language-server: $schema=")
     if schema == first or not (path.parent / schema).is_file():
         found.append(f"the first line must be `# yaml-language-server: $schema=…`, got {first!r}")
@@ -94,6 +94,8 @@ def test_schema_file_is_what_the_command_prints():
     """Editors would underline new settings, and miss old ones."""
     stored = (CONFIGS / "schema.json").read_text(encoding="utf-8")
     assert stored == schema_text(), "run `make schema`"
+    stored = (CONFIGS / "schema_tasks.json").read_text(encoding="utf-8")
+    assert stored == schema_text(several=True), "run `make schema`"
 
 
 def public_names(path: Path) -> list[str] | None:
