@@ -125,9 +125,9 @@ class World:
         settings = two_teachers(self.folder, self.tmp) | {"losses": list(losses)} | sections
         if all(loss["kind"] in LABEL_LOSSES.values() for loss in losses):
             settings["teachers"] = {}
-        kinds = {kind for kind, loss in LABEL_LOSSES.items() if loss == losses[0]["kind"]}
+        kinds = [kind for kind, loss in LABEL_LOSSES.items() if loss == losses[0]["kind"]]
         if losses[0]["kind"].startswith("binary"):
-            kinds = {"multi_label_classification"}
+            kinds = ["multi_label_classification"]
         settings.setdefault("task", {"kind": next(iter(kinds), "text_classification")})
         settings["training"] = {"group_rows": 4, **settings.get("training", {})}
         config, faults = parse_config(settings)
