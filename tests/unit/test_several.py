@@ -317,7 +317,7 @@ def faults_of(**changes: Any) -> list[str]:
     [
         ({"tasks__mood__losses__1__kind": "forward_k"}, "tasks.mood.losses.1.kind 'forward_k' is not known."),
         ({"tasks__stars__losses__0__kind": "cross_entropy"}, "tasks.stars.losses.0"),
-        ({"tasks__mood__losses__0": {"kind": "contrastive"}, "training__micro_batch_rows": 5}, "training.micro_batch_rows must be a multiple of training.group_rows = 16, since losses.0 compares rows with each other, got 5. This is of tasks.mood."),
+        ({"tasks__mood__losses__0": {"kind": "dist"}, "training__micro_batch_rows": 5}, "training.micro_batch_rows must be a multiple of training.group_rows = 16, since losses.0 compares rows with each other, got 5. This is of tasks.mood."),
         ({"tasks__mood__weight": 0}, "tasks.mood.weight must be a positive finite number, got 0."),
         ({"task_power": -1}, "task_power must be a finite number, zero or more, got -1."),
         ({"losses": []}, "losses must be left out beside tasks"),
