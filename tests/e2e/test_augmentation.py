@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import make_masked_lm
 from tests.e2e.conftest import losses_of, run, settings_of, weights_hash
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 def test_rows_are_made_once_and_teachers_asked_once(

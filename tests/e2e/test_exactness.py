@@ -111,15 +111,19 @@ def test_two_workers_and_four_micro_batches_give_the_losses_of_one(base, tiny, t
     assert_same_losses(tmp_path / "run", base[0])
 
 
-def test_killed_teacher_changes_nothing(undisturbed, tiny, tmp_path):
-    """A lost answer that is skipped or used twice trains another student in silence.
+def test_killed_teacher_and_killed_worker_change_nothing(undisturbed, tiny, tmp_path):
+    """A lost answer that is skipped or used twice, or a forgotten optimizer, trains another student in silence.
 
     Without a store the teachers are asked in every epoch; with it, as in the undisturbed run, once.
     """
     folder = tmp_path / "run"
-    with KillAtStep(folder, "ray::TeacherActor", step=60) as killer:
+    with (
+        KillAtStep(folder, "ray::TeacherActor", step=60) as teacher,
+        KillAtStep(folder, "ray::RayTrainWorker", step=148) as worker,
+    ):
         run(long_run(tiny, folder) | {"store": {"enabled": False}})
-    assert killer.killed
+    assert teacher.killed
+    assert worker.killed
     assert weights_hash(folder) == weights_hash(undisturbed)
     assert losses_of(folder) == losses_of(undisturbed)
 
@@ -149,16 +153,6 @@ def test_a_store_changes_nothing_cold_warm_or_half_filled(base, tiny, tmp_path):
     prepared, _ = prepare(DistillConfig.model_validate(settings))
     assert prepared is not None
     assert cached_faults(prepared) == []
-
-
-def test_killed_worker_changes_nothing(undisturbed, tiny, tmp_path):
-    """A restart that forgets the optimizer or the place in the epoch trains another student."""
-    folder = tmp_path / "run"
-    with KillAtStep(folder, "ray::RayTrainWorker", step=100) as killer:
-        run(long_run(tiny, folder))
-    assert killer.killed
-    assert weights_hash(folder) == weights_hash(undisturbed)
-    assert losses_of(folder) == losses_of(undisturbed)
 
 
 def test_every_stage_has_its_own_terms_and_teachers_are_weighed(undisturbed):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import make_model, make_rows, write_rows
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 NAMES = ("none", "one", "more")
 

@@ -308,7 +308,7 @@ def faults_of(**changes: Any) -> list[str]:
         at: Any = raw
         for part in way:
             at = at[int(part)] if part.isdigit() else at.setdefault(part, {})
-        at[last] = value
+        at[int(last) if last.isdigit() else last] = value
     return [str(fault) for fault in parse_any(raw)[1]]
 
 
