@@ -118,7 +118,7 @@ class TextClassificationTask(_OfTexts):
     """Column of the label: names, or numbers that count into `labels`."""
     labels: Annotated[list[str], Field(min_length=2)] | None = None
     """The label names in order. Null: those of labels.json beside the training file, or of
-    the data set, else what occurs there."""
+    the data set or its Parquet file, else what occurs there."""
 
 
 class MultiLabelClassificationTask(_OfTexts):
@@ -135,7 +135,7 @@ class MultiLabelClassificationTask(_OfTexts):
     list. Null: the text is a list as JSON has it."""
     labels: Annotated[list[str], Field(min_length=1)] | None = None
     """The label names in order. Null: those of labels.json beside the training file, or of
-    the data set, else what occurs there."""
+    the data set or its Parquet file, else what occurs there."""
 
 
 class RegressionTask(_OfTexts):
@@ -170,7 +170,7 @@ class TaggingTask(Section):
     this. bioes: with E- at the end and S- for a single word; BILOU and BMES too."""
     labels: Annotated[list[str], Field(min_length=2)] | None = None
     """The tags in order: O, B-person, I-person and so on, as the files write them. Null: labels.json
-    beside the training file, else what occurs there."""
+    beside the training file, else those that a Parquet file of `datasets` says, else what occurs there."""
 
 
 def _with_kind(task: Any) -> Any:

@@ -19,6 +19,7 @@ from raydistill.data.files import SPLIT_NAMES, SPLIT_STEMS
 from raydistill.data.hub_faults import NoSplitError, as_faults
 from raydistill.data.readers import CHUNK_ROWS, Cells, Chunk, Skip
 from raydistill.data.readers.cells import TEXT, Columns, as_texts, type_faults
+from raydistill.data.readers.parquet import feature_names
 from raydistill.data.readers.reading import Wanted, column_faults
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import first_line
@@ -92,9 +93,7 @@ class DatasetSplit:
 
     def label_names(self, column: str) -> tuple[str, ...] | None:
         """The names of the classes, if the data set says which they are."""
-        feature = self.features.get(column)
-        names = getattr(getattr(feature, "feature", feature), "names", None)  # of a list its items
-        return tuple(names) if names else None
+        return feature_names(self.features.get(column))
 
     @functools.cached_property
     def features(self) -> Any:

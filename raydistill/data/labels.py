@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from raydistill.data.checks import did_you_mean, named_few, row_place
 from raydistill.data.files import DataFile, matching_files
+from raydistill.data.readers.parquet import parquet_names
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import PLACE_ERRORS
 
@@ -40,6 +41,7 @@ def read_labels(
     configured: Sequence[str] | None,
     train_paths: Sequence[str | Path],
     *,
+    column: str | None = None,
     path_in_config: str = "task.labels",
 ) -> tuple[str, ...] | None:
     """The names of the classes, where somebody wrote them down.
@@ -47,7 +49,9 @@ def read_labels(
     Args:
         configured: The list in the configuration, which wins.
         train_paths: The files of the training split; a ``labels.json`` beside the first is read. It
-            holds a list of names, ``{name: id}`` or ``{id: name}``.
+            holds a list of names, ``{name: id}`` or ``{id: name}``. Without one, a Parquet file that
+            `datasets` wrote may say them itself.
+        column: Of the labels, in such a file.
         path_in_config: The subject of faults.
 
     Returns:
@@ -61,7 +65,7 @@ def read_labels(
         return _require_names(list(configured), path_in_config, path_in_config)
     file = _beside(train_paths[0]) if train_paths else None
     if file is None:
-        return None
+        return _in_file(train_paths[0], column) if train_paths and column else None
     form = 'a list of names, {"name": 0, …} or {"0": "name", …}'
     try:
         with file.open() as opened:
@@ -105,6 +109,15 @@ def _beside(path: str | Path) -> DataFile | None:
         return file if file and file.exists() else None
     except PLACE_ERRORS:  # is said where the rows are read
         return None
+
+
+def _in_file(path: str | Path, column: str) -> tuple[str, ...] | None:
+    """What the first file itself says; None: nothing."""
+    try:
+        first = next(iter(matching_files(path)), None)
+    except PLACE_ERRORS:
+        return None
+    return parquet_names(first, column) if first and first.suffix == ".parquet" else None
 
 
 def derive_labels(

@@ -138,4 +138,4 @@ def _written(
     assert column is not None
     if isinstance(first, DatasetSplit):
         return read_labels(labels, ()) or first.label_names(column)
-    return read_labels(labels, [] if first is None else [first])
+    return read_labels(labels, [] if first is None else [first], column=column)

@@ -125,7 +125,7 @@ def _tag_set(
     if isinstance(first, DatasetSplit):
         written = read_labels(columns.labels, ()) or first.label_names(columns.tags)
     else:
-        written = read_labels(columns.labels, [] if first is None else [first])
+        written = read_labels(columns.labels, [] if first is None else [first], column=columns.tags)
     if written is None:
         if train is None:
             raise ConfigError.of(

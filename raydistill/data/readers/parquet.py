@@ -1,16 +1,43 @@
 """Parquet."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raydistill.data.files import DataFile
 from raydistill.data.readers.cells import Columns, as_texts, type_faults
 from raydistill.data.readers.reading import Reading, Skip
 from raydistill.errors import ConfigError
-from raydistill.filesystems import first_line
+from raydistill.filesystems import PLACE_ERRORS, first_line
 
-__all__ = ["parquet_chunks", "parquet_columns"]
+__all__ = ["feature_names", "parquet_chunks", "parquet_columns", "parquet_names"]
+
+_FEATURES = b"huggingface"  # where `datasets` says in a file what its columns are
+
+
+def feature_names(feature: Any) -> tuple[str, ...] | None:
+    """The names of the classes of a column of `datasets`, or of the items of its lists; None: it has none."""
+    names = getattr(getattr(feature, "feature", feature), "names", None)
+    return tuple(names) if names else None
+
+
+def parquet_names(file: DataFile, column: str) -> tuple[str, ...] | None:
+    """The names of a column's classes, if the file was written by `datasets` and says them.
+
+    A file that cannot be read says nothing here; it is refused where its rows are read.
+    """
+    try:
+        with file.open_anywhere() as opened:
+            schema = pq.read_schema(opened)
+    except (pa.ArrowException, *PLACE_ERRORS):
+        return None
+    if _FEATURES not in (schema.metadata or {}) or column not in schema.names:
+        return None
+    from datasets import Features  # takes a second
+
+    return feature_names(Features.from_arrow_schema(schema)[column])
 
 
 def parquet_columns(reading: Reading) -> Columns:
