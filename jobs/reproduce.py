@@ -26,7 +26,6 @@ from raydistill.teach import teach
 from raydistill.ui import Ui
 
 CONFIGS = Path("jobs/configs")
-CHANGED = "evaluation.perturbations={typos: {kind: typo, rate: 0.2}, deletions: {kind: delete, rate: 0.2}, swaps: {kind: swap, rate: 0.2}}"
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class System:
         teachers: Configurations of `raydistill teach`, in order.
         rivals: What it is compared with, by what it is called.
         distilled: The system; its report lies beside it.
+        called: What it is called in the report.
         metrics: What is compared.
-        settings: Changed in all students' runs.
         derived: A data set that is made first, and its folder.
     """
 
@@ -48,7 +47,7 @@ class System:
     rivals: Mapping[str, str]
     distilled: str
     metrics: Sequence[str]
-    settings: Sequence[str] = ()
+    called: str = "distilled"
     derived: tuple[str, str] | None = None
 
 
@@ -74,14 +73,14 @@ SYSTEMS = {
         "scifact_rerank",
         ["test/ndcg_at_10", "test/mrr_at_10", "test/first_stage/ndcg_at_10"],
     ),
-    "reviews_robust": System(
-        "Reviews with slips, BERT-tiny with augmented and adversarial rows",
-        [],
-        {"student alone": "reviews_alone", "distilled, as it is": "reviews_two_teachers"},
-        "reviews_robust",
+    "mr_robust": System(
+        "Film reviews with slips, BERT-tiny with augmented rows",
+        ["mr_teacher_l6", "mr_teacher_sre"],
+        {"student alone": "mr_alone", "distilled, rows as they are": "mr_two_teachers"},
+        "mr_robust",
         ["test/accuracy"]
         + [f"test/perturbed/{name}/accuracy" for name in ("typos", "deletions", "swaps")],
-        [CHANGED],
+        called="distilled, rows augmented",
     ),
     "mr": System(
         "Film reviews, BERT-tiny from two teachers, logits and features",
@@ -108,7 +107,7 @@ SYSTEMS = {
     ),
     "tasks": System(
         "Two tasks in one student",
-        ["mr_teacher", "snli_teacher"],
+        ["mr_teacher_sre", "snli_teacher"],
         {"student alone": "tasks_reviews_snli_alone"},
         "tasks_reviews_snli",
         ["test/mean", "reviews/test/accuracy", "snli/test/accuracy"],
@@ -133,15 +132,12 @@ def reproduce(options: argparse.Namespace) -> None:
         derive(name, Path(folder))
     for name in system.teachers:
         taught(name, ui)
-    students = {**system.rivals, "distilled": system.distilled}
-    if "distilled, as it is" in students:
-        students["distilled, hardened"] = students.pop("distilled")
+    students = {**system.rivals, system.called: system.distilled}
     results = {
         called: over_seeds(
             str(CONFIGS / f"{name}.yaml"),
             options.seeds,
             output=Path(options.output),
-            settings=system.settings,
             ui=ui,
         )
         for called, name in students.items()
