@@ -65,6 +65,7 @@ SYSTEMS = {
         {"student alone": "wnut17_alone"},
         "wnut17_student",
         ["test/f1", "test/precision", "test/recall"],
+        derived=("wnut17-more", "outputs/wnut17/rows"),
     ),
     "scifact_rerank": System(
         "Reranking scientific claims, BERT-tiny from a cross-encoder",

@@ -93,12 +93,17 @@ def weights_hash(folder: Path) -> str:
 
 
 def processes(title: str) -> list[int]:
-    """Processes of Ray with a title, such as ray::TeacherActor."""
+    """Processes with a title, such as ray::TeacherActor, of this process's own Ray: others may run beside it."""
+    import ray
+
+    session = Path(ray._private.worker._global_node.get_session_dir_path()).name
     found = []
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and title in (entry / "cmdline").read_text():
-                found.append(int(entry.name))
+                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                if session in Path(f"/proc/{parent}/cmdline").read_text():
+                    found.append(int(entry.name))
         except OSError:
             continue
     return sorted(found)
