@@ -58,7 +58,7 @@ def map_windows(
     assert isinstance(config.task, QuestionAnsweringTask), "only its rows are windows"
     found = _windows(splits, sides, config.task.overlap)
     for name, side in others.items():
-        if side is None:  # as the student
+        if side is None and not found.faults:  # as the student
             key = f"teachers/{name}/units_unmapped"
             found.counted[key] = sum(found.counted[f"{n}/units_unmapped"] for n in _TRAINED if n in splits)  # fmt: skip
     return found

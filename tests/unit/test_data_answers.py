@@ -161,3 +161,15 @@ def test_rows_without_answers_may_be_measured_on_or_not(tmp_path: Path) -> None:
     assert "of 1 of 4 questions no answer is known" in notes
     assert "1 of 4 questions are empty" in notes
     assert "3 of 4 texts of test also occur in train" in notes
+
+
+def test_data_sets_of_hugging_face_have_answers_too(tmp_path: Path) -> None:
+    """SQuAD is on the hub in this form."""
+    import datasets
+
+    from raydistill.data import find_dataset_splits
+
+    datasets.Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "saved"))
+    parts = find_dataset_splits(str(tmp_path / "saved"), splits={"train": "train"})
+    found = load_question_splits({"train": [parts["train"]]}, columns())["train"]
+    assert found.fingerprint == load(lines(tmp_path / "a.jsonl", ROWS)).fingerprint

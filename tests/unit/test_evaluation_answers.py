@@ -27,7 +27,7 @@ WORDS = ["the", "a", "Nobel", "prize", "nobel", "Prize.", "in", "1,998", "An", "
 INF = float("-inf")
 
 
-@settings(max_examples=150)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.sampled_from(WORDS), max_size=5).map(" ".join),
     st.lists(st.lists(st.sampled_from(WORDS), max_size=4).map(lambda some: " ".join(["in", *some])), min_size=1, max_size=3),
@@ -131,7 +131,7 @@ def test_answers_are_no_longer_than_allowed() -> None:
     assert answer_metrics(logits, questions([0, 0, 1], [None, None])) == {}
 
 
-@settings(max_examples=60)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 6))
 def test_best_answer_is_that_of_trying_all(seed: int, longest: int) -> None:
     """Written a second time, slowly."""

@@ -77,7 +77,9 @@ def test_units_begin_and_end_where_their_pieces_do(name: str, window: str) -> No
     assert set(found.unseen.tolist()) == set(range(len(units))) - {u for _, u in touching}
 
 
-def said(tokenizer: Any, windows: list[str], seed: int = 0) -> tuple[Tensor, dict[str, Tensor], Any]:
+def said(
+    tokenizer: Any, windows: list[str], seed: int = 0
+) -> tuple[Tensor, dict[str, Tensor], Any]:
     """Random logits of pieces, and tokens."""
     inputs, found = tokenize_spans(tokenizer, [[QUESTION] * len(windows), windows], 512)
     draw = torch.Generator().manual_seed(seed)

@@ -1,7 +1,7 @@
 """Units of texts: cut by the text alone, the same in a part as in the whole."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.data import units_of
@@ -35,6 +35,7 @@ def test_text_is_cut_into_units(text: str, expected: list[str]) -> None:
     assert units(text) == expected
 
 
+@settings(deadline=None)
 @given(st.text(SIGNS, max_size=60), st.integers(0, 60), st.integers(0, 60))
 def test_a_part_has_the_units_of_the_whole(text: str, first: int, last: int) -> None:
     """A teacher sees windows alone; its units would be others than those that answers were placed by."""
@@ -46,6 +47,7 @@ def test_a_part_has_the_units_of_the_whole(text: str, first: int, last: int) -> 
     assert (units_of(text[begin:end]) + begin).tolist() == whole[first : last + 1].tolist()
 
 
+@settings(deadline=None)
 @given(st.text(SIGNS, max_size=60))
 def test_units_stand_one_behind_the_other(text: str) -> None:
     """Whatever can be seen is in one unit, and white space in none."""
