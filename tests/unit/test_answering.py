@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.config import DistillConfig, parse_config
+from raydistill.config import DistillConfig, TasksConfig, parse_any, parse_config
 from raydistill.data import units_of
 from raydistill.errors import ConfigError, SignalError
 from raydistill.evaluation.evaluator import metrics_of, predict
@@ -19,7 +19,7 @@ from raydistill.losses import CATALOG
 from raydistill.models.spans import merge_targets
 from raydistill.objective import Moment, Objective
 from raydistill.pipeline import Fed, MicroBatch
-from raydistill.prepare import Prepared, prepare
+from raydistill.prepare import Prepared, prepare, prepare_tasks
 from raydistill.prepare.data import load_data
 from raydistill.prepare.windows import windows_for
 from raydistill.serve import teacher_settings
@@ -29,9 +29,10 @@ from raydistill.store import Codecs
 from raydistill.store.block import encode_signal, read_signal
 from raydistill.tasks import Batch, QuestionAnswering
 from raydistill.teachers import LocalTeacher
+from raydistill.training.several import make_tasks
 from raydistill.training.step import StudentModule, train_step
 from raydistill.training.student import make_student, make_tokenizer
-from tests.conftest import make_model
+from tests.conftest import make_model, make_rows, write_rows
 from tests.unit.windows import (
     answering_settings,
     grams,
@@ -519,3 +520,46 @@ def test_teacher_without_a_head_for_answers_is_refused(
     settings["teachers"] = {"odd": {"model": str(odd)}}
     settings["ensemble"] = {}
     assert any("It has 3 outputs, where a model for answers has two" in line for line in lines(settings))  # fmt: skip
+
+
+def test_answers_may_be_one_of_several_tasks(
+    folders: dict[str, Path], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """One encoder with two heads, of which one reads windows."""
+    data = tmp_path / "mood"
+    data.mkdir()
+    for split in ("train", "validation"):
+        write_rows(data / f"{split}.jsonl", make_rows(12, seed=4))
+    own = {key: settings[key] for key in ("data", "task", "teachers", "losses", "ensemble")}
+    whole = {
+        "run": {"name": "both", "output_dir": str(tmp_path / "out")},
+        "student": settings["student"],
+        "tasks": {
+            "mood": {"data": {"folder": str(data)}, "losses": [{"kind": "cross_entropy"}]},
+            "answers": own,
+        },
+        "training": {"batch_rows": 6},
+        "tracking": {"enabled": False},
+    }
+    config, faults = parse_any(whole)
+    assert faults == []
+    assert isinstance(config, TasksConfig)
+    found, faults = prepare_tasks(config)
+    assert faults == []
+    assert found is not None
+    plans = {name: (one.student, one.objective) for name, one in found.tasks.items()}
+    tasks = make_tasks(
+        plans, dict.fromkeys(plans, 1.0), make_tokenizer(found.student), owner="mood"
+    )
+    run = Run(settings)
+    batch = run.batch([0, 1, 2])
+    counts = run.module.objective.counts(batch).float()
+    tasks.turn_to("answers")
+    signals = {f"answers/{name}": signal for name, signal in run.signals(batch).items()}
+    terms, loss = tasks(batch, signals, NOW, counts)
+    loss.backward()
+    heads = [tasks.part(name).student.get_submodule(head) for name, head in (("answers", "qa_outputs"), ("mood", "classifier"))]  # fmt: skip
+    assert (terms > 0).all()
+    assert heads[0].weight.grad.abs().sum() > 0
+    assert not heads[1].weight.grad.abs().sum()
+    assert tasks.part("mood").student.bert is tasks.part("answers").student.bert
