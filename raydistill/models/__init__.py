@@ -4,7 +4,8 @@ from raydistill.models.build import build_student, load_classifier, load_tokeniz
 from raydistill.models.describe import ModelSource, ModelTraits, read_traits
 from raydistill.models.outputs import pool_hidden, tokenize
 from raydistill.models.pieces import WordPieces, first_pieces, mean_pieces, tokenize_words
-from raydistill.models.spans import SpanPieces, logits_of, tokenize_spans
+from raydistill.models.span_pieces import SpanPieces, tokenize_spans
+from raydistill.models.spans import logits_of
 
 __all__ = [
     "ModelSource",

@@ -10,26 +10,24 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from raydistill.config import DistillConfig
 from raydistill.config.question_answering import QuestionAnsweringTask
-from raydistill.data import Split, units_of
+from raydistill.data import Split
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import ModelSource, ModelTraits
-from raydistill.models.spans import FIRST_UNIT, RowSpans, match_units
+from raydistill.models.spans import FIRST_UNIT
+from raydistill.prepare.cutting import Cutter, Seen, Window
 from raydistill.prepare.planned import PlannedStudent
 from raydistill.prepare.sides import Mapped, Side, is_fast, sides_of
 from raydistill.tasks import UNMAPPED, Answering
 
 __all__ = ["map_windows", "windows_for"]
 
-_ROWS = 1024  # tokenized at once
 _TRAINED = ("train", "unlabelled")
 _MAX_NAMED = 3
 _NO_LABEL = -100
 _NULL = 0
-_SLACK = 2  # tokens that a border within a text may cost, and what is added where it costs more
 
 
 def map_windows(
@@ -126,71 +124,6 @@ def _windows(splits: Mapping[str, Split], sides: Sequence[Side], overlap: float)
     return found
 
 
-@dataclass(frozen=True)
-class _Context:
-    """A context as all tokenizers cut it.
-
-    Attributes:
-        units: ``[N, 2]``.
-        begins: Of each side the first piece that reaches into each unit, ``[N]``.
-        ends: Of each side the pieces up to the end of each unit, ``[N]``.
-    """
-
-    units: NDArray[np.int64]
-    begins: list[NDArray[np.int64]]
-    ends: list[NDArray[np.int64]]
-
-    def until(self, first: int, rooms: Sequence[int]) -> int:
-        """The unit behind the last that fits, from one on."""
-        most = [
-            int(np.searchsorted(ends, begins[first] + room, side="right"))
-            for begins, ends, room in zip(self.begins, self.ends, rooms, strict=True)
-        ]
-        return min(most)
-
-
-@dataclass
-class _Row:
-    """A window.
-
-    Attributes:
-        question: Row of its question.
-        begin: Its first unit in the context.
-        end: The unit behind its last.
-        text: Itself.
-    """
-
-    question: int
-    begin: int
-    end: int
-    text: str
-
-
-@dataclass
-class _Seen:
-    """What the tokenizers make of a window, each in its place.
-
-    Attributes:
-        fits: Whether it fits all.
-        unseen: Units that have no piece.
-        merged: How many have one, but none that begins, or none that ends in them.
-        blind: Whether no unit has a piece.
-    """
-
-    fits: bool = True
-    unseen: list[list[int]] = field(default_factory=list)
-    merged: list[int] = field(default_factory=list)
-    blind: list[bool] = field(default_factory=list)
-
-    def add(self, spans: RowSpans, *, fits: bool) -> None:
-        """Of the next tokenizer."""
-        unseen = spans.unseen.tolist()
-        self.fits &= fits
-        self.unseen.append(unseen)
-        self.merged.append(int(((spans.starts < 0) | (spans.ends < 0)).sum()) - len(unseen))
-        self.blind.append(not len(spans.piece))
-
-
 @dataclass
 class _Made:
     """The windows of a split."""
@@ -198,38 +131,19 @@ class _Made:
     source: Split
     sides: Sequence[Side]
     overlap: float
-    rows: list[_Row] = field(default_factory=list)
+    rows: list[Window] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    seen: list[_Seen] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
     lost: int = 0
-    _contexts: dict[str, _Context] = field(default_factory=dict)
 
     def make(self) -> None:
         """Until every window fits."""
         table = self.source.table
-        self._questions = table["text"].to_pylist()
-        self._texts = table["text_pair"].to_pylist()
-        self._read_contexts()
-        rooms = self._rooms()
-        crowded = [q for q, room in enumerate(rooms) if min(room) < 1]
-        cut = {q: self._cut(q, rooms[q]) for q in range(len(rooms)) if q not in set(crowded)}
-        slack, left = 0, list(cut)
-        seen: dict[int, list[_Seen]] = {}
-        while left:
-            rows = [row for q in left for row in cut[q]]
-            too_long = set[int]()
-            for q in left:
-                seen[q] = []
-            for row, one in zip(rows, self._tried(rows), strict=True):
-                seen[row.question].append(one)
-                too_long |= set() if one.fits else {row.question}
-            left, slack = sorted(too_long), slack + _SLACK
-            for q in left:
-                room = [one - slack for one in rooms[q]]
-                cut[q] = self._cut(q, room) if min(room) >= 1 else []
-        crowded += [q for q, rows in cut.items() if not rows]
+        questions, contexts = table["text"].to_pylist(), table["text_pair"].to_pylist()
+        self._cutter = Cutter(questions, contexts, self.sides, self.overlap)
+        cut, seen, crowded = self._cutter.windows()
         self._refuse(
-            sorted(crowded),
+            crowded,
             "leaves no room for a context beside the question",
             "Shorten these questions, or raise it.",
         )
@@ -241,71 +155,6 @@ class _Made:
             blind = {r.question for r, one in zip(self.rows, self.seen, strict=True) if one.blind[place]}  # fmt: skip
             what = f"has no piece of any unit of a window ({side.who})"
             self._refuse(sorted(blind), what, "Remove them.")
-
-    def _read_contexts(self) -> None:
-        distinct = list(dict.fromkeys(self._texts))
-        pieces: list[list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = [[] for _ in distinct]
-        for side in self.sides:
-            for begin in range(0, len(distinct), _ROWS):
-                encoded = side.tokenizer(
-                    distinct[begin : begin + _ROWS], add_special_tokens=False, verbose=False
-                )
-                for number, encoding in enumerate(encoded.encodings, start=begin):
-                    offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-                    pieces[number].append((offsets[:, 0], offsets[:, 1]))
-        for text, of_sides in zip(distinct, pieces, strict=True):
-            units = units_of(text)
-            self._contexts[text] = _Context(
-                units,
-                [np.searchsorted(np.maximum.accumulate(end), units[:, 0], side="right") for _, end in of_sides],
-                [np.searchsorted(begin, units[:, 1], side="left") for begin, _ in of_sides],
-            )  # fmt: skip
-
-    def _rooms(self) -> list[list[int]]:
-        """Of each question the tokens that are left for a context, by side."""
-        found: list[list[int]] = [[] for _ in self._questions]
-        for side in self.sides:
-            around = side.tokenizer.num_special_tokens_to_add(pair=True)
-            for begin in range(0, len(self._questions), _ROWS):
-                encoded = side.tokenizer(
-                    self._questions[begin : begin + _ROWS], add_special_tokens=False, verbose=False
-                )
-                for number, ids in enumerate(encoded["input_ids"], start=begin):
-                    found[number].append(side.cut - around - len(ids))
-        return found
-
-    def _cut(self, question: int, rooms: Sequence[int]) -> list[_Row]:
-        """Windows of a question; none if a unit does not fit."""
-        text = self._texts[question]
-        context, rows, begin = self._contexts[text], list[_Row](), 0
-        number = len(context.units)
-        while True:
-            end = context.until(begin, rooms)
-            if end <= begin:
-                return []
-            first, last = context.units[begin, 0], context.units[end - 1, 1]
-            rows.append(_Row(question, begin, end, text[first:last]))
-            if end >= number:
-                return rows
-            begin = max(begin + 1, end - int(self.overlap * (end - begin)))
-
-    def _tried(self, rows: Sequence[_Row]) -> list[_Seen]:
-        """What all tokenizers make of windows beside their questions."""
-        found = [_Seen() for _ in rows]
-        for side in self.sides:
-            for begin in range(0, len(rows), _ROWS):
-                some = rows[begin : begin + _ROWS]
-                pairs = [self._questions[row.question] for row in some], [row.text for row in some]
-                encoded = side.tokenizer(*pairs, verbose=False)
-                for number, encoding in enumerate(encoded.encodings):
-                    spans = self._spans(some[number], encoding)
-                    found[begin + number].add(spans, fits=len(encoding.ids) <= side.cut)
-        return found
-
-    def _spans(self, row: _Row, encoding: Any) -> RowSpans:
-        units = self._contexts[self._texts[row.question]].units[row.begin : row.end]
-        begin = units[0, 0] if len(units) else 0
-        return match_units(encoding, 1, units - begin)
 
     def _refuse(self, questions: Sequence[int], what: str, way_out: str) -> None:
         if not questions:
@@ -358,7 +207,7 @@ class _Made:
                 continue
             label = [_NULL, _NULL]
             if answers[q]:
-                units = self._contexts[self._texts[q]].units
+                units = self._cutter.units(q)
                 begin, end = starts[q][0], starts[q][0] + len(answers[q][0])
                 first = int(np.searchsorted(units[:, 1], begin, side="right"))
                 last = int(np.searchsorted(units[:, 0], end, side="left")) - 1

@@ -23,13 +23,8 @@ from raydistill.models.pieces import (
     tokenize_words,
     word_pieces,
 )
-from raydistill.models.spans import (
-    RowSpans,
-    SpanPieces,
-    encode_spans,
-    select_span_parts,
-    span_pieces,
-)
+from raydistill.models.span_pieces import RowSpans, SpanPieces, encode_spans, span_pieces
+from raydistill.models.spans import select_span_parts
 from raydistill.signals import Ask, AttentionAsk, HiddenAsk, Request, TeacherSignal, pack_signal
 from raydistill.signals.ask import Pooling
 from raydistill.signals.signal import CPU, TORCH_DTYPES, vectors_per_row

@@ -9,16 +9,15 @@ from torch import Tensor
 
 from raydistill.data import units_of
 from raydistill.errors import SignalError
+from raydistill.models.span_pieces import encode_spans, tokenize_spans
 from raydistill.models.spans import (
     FIRST_UNIT,
     NEVER,
-    encode_spans,
     lay_out,
     merge,
     merge_targets,
     span_logits,
     span_table,
-    tokenize_spans,
 )
 from tests.unit.windows import CONTEXT, bytes_, grams, pieces
 
