@@ -2,13 +2,14 @@
 
 from raydistill.alignment import in_outputs, output_columns
 from raydistill.config import DistillConfig
-from raydistill.config.task import EXCLUSIVE, HEADS
+from raydistill.config.task import EXCLUSIVE, HEADS, QuestionAnsweringTask
 from raydistill.errors import ConfigError
 from raydistill.evaluation.evaluator import metrics_of, predict
 from raydistill.models import load_tokenizer, read_traits
 from raydistill.prepare import perturbed, plan_operations
 from raydistill.prepare.prepare import load_data
 from raydistill.prepare.sources import head_faults, meaning_faults, resolve_source
+from raydistill.prepare.windows import windows_for
 from raydistill.tasks import task_of
 from raydistill.teachers.teacher import LocalTeacher, TeacherSettings
 from raydistill.ui import Ui
@@ -50,9 +51,14 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
         columns = output_columns(kind, traits.labels, labels, partial=alone)
     except ValueError as error:
         raise ConfigError.of("--model", str(error)) from None
+    rows = splits[split]
+    if isinstance(config.task, QuestionAnsweringTask):
+        rows = windows_for(
+            rows, load_tokenizer(source), config.student.max_tokens, config.task.overlap
+        )
     own = config.model_copy(update={"augmentation": None})  # nothing is trained
     operations = plan_operations(own, lambda: load_tokenizer(source).mask_token)
-    copies = perturbed(own, operations, splits[split].table)
+    copies = perturbed(own, operations, rows.table)
     use_gpu = torch.cuda.is_available()
     loaded = LocalTeacher(
         TeacherSettings(
@@ -66,7 +72,7 @@ def evaluate_model(config: DistillConfig, model: str, split: str, ui: Ui) -> dic
             head=HEADS[kind],
         )
     )
-    task = task_of(kind, splits[split].table, labels)
+    task = task_of(kind, rows.table, labels)
     with ui.doing(f"measuring {model} on {task.num_rows:,} rows"):
         logits = predict(loaded, task, config.evaluation.batch_rows)
     unknown = [label for label, column in zip(labels, columns, strict=True) if column < 0]

@@ -25,6 +25,7 @@ from raydistill.evaluation.measures import agree, measure_each
 from raydistill.evaluation.metrics import ClassMetrics
 from raydistill.evaluation.numbers import TargetMetrics
 from raydistill.evaluation.ranking import first_stage_metrics, rank_together
+from raydistill.evaluation.spans import answers_together, predictions_of
 from raydistill.evaluation.tagging import seen_words
 from raydistill.objective import ObjectivePlan
 from raydistill.tasks import TextRows, task_of
@@ -72,12 +73,14 @@ class FinalFigures:
         latency_ms: By model (``student``, ``teachers/NAME``), then by rows of a batch.
         per_class: Of the student on the last split, or of its numbers if there are several.
         computed: By inline teacher, what was computed for these figures.
+        predictions: Of the student by split, where questions are answered: id to answer.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     latency_ms: dict[str, dict[int, float]] = field(default_factory=dict)
     per_class: Sequence[ClassMetrics | TargetMetrics] = ()
     computed: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    predictions: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def final_figures(job: FinalJob) -> FinalFigures:
@@ -91,6 +94,8 @@ def final_figures(job: FinalJob) -> FinalFigures:
         logits = predict(student, task, job.evaluation.batch_rows)
         found.metrics |= metrics_of(logits, task, name)
         found.metrics |= first_stage_metrics(task, name)
+        if (asked := task.questions()) is not None:
+            found.predictions[name] = predictions_of(logits, asked)
         found.per_class = measure_each(
             kind,
             logits,
@@ -119,15 +124,21 @@ def final_figures(job: FinalJob) -> FinalFigures:
         alone = kind not in EXCLUSIVE
         compared = [i for i, column in enumerate(columns) if column >= 0 or not alone]
         agreement = agree(
-            kind, logits[:, compared], answers[name][:, compared], queries=task.queries()
+            kind,
+            logits[:, compared],
+            answers[name][:, compared],
+            queries=task.queries(),
+            questions=task.questions(),
         )
         found.metrics |= {f"{split}/{key}/{name}": value for key, value in agreement.items()}
         if job.evaluation.latency:
             found.latency_ms |= _teacher_latency(name, line, task)
     plan = job.objective
-    queries = task.queries()
+    queries, questions = task.queries(), task.questions()
     if queries is not None:
         together = rank_together(answers, plan.weights, plan.combine, queries)
+    elif questions is not None:
+        together = answers_together(answers, plan.weights, plan.combine, questions, task.route())
     else:
         together = predict_ensemble(
             answers, plan.weights, plan.combine, task.route(), kind=kind, columns=plan.columns

@@ -13,7 +13,7 @@ weights change during a run and what balances them in :mod:`raydistill.schedules
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ from raydistill.schedules import (
 from raydistill.signals import TeacherSignal
 from raydistill.tasks import Batch
 from raydistill.terms import (
+    CommonClasses,
     FeatureMatch,
     GroupMatch,
     HardMatch,
@@ -55,6 +56,7 @@ from raydistill.terms import (
     answering,
     attention_sum,
     by_position,
+    common_classes,
     count_adversarial,
     count_features,
     count_groups,
@@ -108,8 +110,8 @@ class Objective(nn.Module):
         self._known = None if self._exclusive else known_columns(plan.columns)
         if not self._exclusive:
             self.weighting.seen.unit = "labels"
-        if HEADS[plan.task] == "words":
-            self.weighting.seen.unit = "words"
+        if HEADS[plan.task] != "texts":
+            self.weighting.seen.unit = HEADS[plan.task]
         self._last: tuple[Weighed, Tensor, Batch] | None = None
         self.temperatures = nn.ModuleDict()
         self.learned = nn.ParameterDict()
@@ -205,11 +207,13 @@ class Objective(nn.Module):
         """
         answered = self._answering(batch)
         heard, labelled = self._heard(batch, answered), labelled_rows(batch.labels)
-        logits, weighed = self._teachers(student, batch, signals, answered, moment)
+        common = self._in_common(student.logits, batch, signals)
+        logits = common.teachers
+        weighed = self._weigh(logits, batch, answered, moment)
         self._last = weighed, heard, batch
         view = View(
-            student, batch, heard, signals, logits, weighed.weights, self.plan.group_rows, answered,
-            weighed.by_label, self.plan.task,
+            replace(student, logits=common.student), batch, heard, signals, logits, weighed.weights, self.plan.group_rows, answered,
+            weighed.by_label, self.plan.task, common.number,
         )  # fmt: skip
         values_of = soft_values if self._exclusive else label_values
         sums: list[Tensor] = []
@@ -251,20 +255,17 @@ class Objective(nn.Module):
         key = str(place)
         return self.temperatures[key] if key in self.temperatures else None  # noqa: SIM401 - it has no get
 
-    def _teachers(
-        self,
-        student: StudentOutputs,
-        batch: Batch,
-        signals: Mapping[str, TeacherSignal],
-        answered: Tensor | None,
-        moment: Moment,
-    ) -> tuple[Tensor | None, Weighed]:
-        """Logits of all teachers in the student's classes, ``[M, B, C]``, and what each counts."""
+    def _in_common(
+        self, student: Tensor, batch: Batch, signals: Mapping[str, TeacherSignal]
+    ) -> CommonClasses:
+        """Logits of student and teachers in the same classes: the student's, or of windows those that all have."""
         if not signals:
-            return None, Weighed([])
+            return CommonClasses(student)
+        if batch.spans is not None:
+            return common_classes(student, batch, signals, self.plan.temperatures)
         if batch.words is not None:
             require_like_words(batch, signals)
-        place, missing = student.logits.device, -torch.inf if self._exclusive else 0.0
+        place, missing = student.device, -torch.inf if self._exclusive else 0.0
         logits = torch.stack([
             in_outputs(
                 self.plan.task, signal.logits.to(place).float(), self.plan.columns[name], missing
@@ -272,9 +273,18 @@ class Objective(nn.Module):
             / self.plan.temperatures.get(name, 1.0)
             for name, signal in signals.items()
         ])  # fmt: skip
+        return CommonClasses(student, logits)
+
+    def _weigh(
+        self, logits: Tensor | None, batch: Batch, answered: Tensor | None, moment: Moment
+    ) -> Weighed:
+        """What each teacher counts."""
+        if logits is None:
+            return Weighed([])
         if self._exclusive:
-            return logits, self.weighting(logits, batch.labels, answered, moment.step)
-        return logits, weigh_labels(
+            weighed: Weighed = self.weighting(logits, batch.labels, answered, moment.step)
+            return weighed
+        return weigh_labels(
             self.weighting,
             logits,
             batch.labels,

@@ -82,6 +82,12 @@ class OutputFolder:
         """Keep what was measured, so that a resumed run weighs its teachers as before."""
         write_atomically(self.weights, json.dumps(content, indent=1, ensure_ascii=False))
 
+    def write_predictions(self, predictions: Mapping[str, Mapping[str, str]]) -> None:
+        """Keep what the student answers, a file for each split, as the scripts of SQuAD read it."""
+        for split, answers in predictions.items():
+            content = json.dumps(answers, indent=1, ensure_ascii=False)
+            write_atomically(self.path / f"predictions_{split}.json", content)
+
     def begin(self, config_yaml: str, manifest: Mapping[str, Any]) -> None:
         """Make the folder and write what the run is made of."""
         self.path.mkdir(parents=True, exist_ok=True)

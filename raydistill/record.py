@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
-from raydistill.config.task import RerankingTask
+from raydistill.config.task import QuestionAnsweringTask, RerankingTask
+from raydistill.data import UNIT
 from raydistill.errors import RaydistillError
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.output import OutputFolder
 from raydistill.prepare import Prepared, PreparedTasks, flatten
+from raydistill.tasks import Answering
 from raydistill.teachers.teacher import TeacherDescription
 from raydistill.tracking import (
     DATA_TAG,
@@ -166,7 +169,8 @@ class RunRecord:
         there = prepared.splits["train"].table.column_names
         columns = [name for name in ("text", "text_pair", "words") if name in there]
         first = prepared.splits["train"].table.slice(0, 1).to_pylist()[0]
-        if isinstance(config.task, RerankingTask):  # whose columns are not those of a file
+        pairs = RerankingTask | QuestionAnsweringTask
+        if isinstance(config.task, pairs):  # whose columns are not those of a file
             columns = [config.task.text, config.task.text_pair]
             first = {columns[0]: first["text"], columns[1]: first["text_pair"]}
         own = {n.removeprefix(before): v for n, v in metrics.items() if n.startswith(before)}
@@ -183,6 +187,7 @@ class RunRecord:
                 labels=prepared.labels,
                 text_columns=columns,
                 example={column: first[column] for column in columns},
+                answering=_answering(prepared),
             )
             uri = tracker.register(
                 self._folder.model / task,
@@ -213,6 +218,15 @@ def views_of(prepared: Prepared | PreparedTasks) -> dict[str, Prepared]:
     if isinstance(prepared, Prepared):
         return {"": prepared}
     return {f"{name}/": one for name, one in prepared.tasks.items()}
+
+
+def _answering(prepared: Prepared) -> dict[str, Any] | None:
+    """How a student finds answers where it serves; None of other tasks."""
+    task = prepared.config.task
+    if not isinstance(task, QuestionAnsweringTask):
+        return None
+    said = asdict(Answering.of(prepared.splits["train"].table))
+    return {**said, "overlap": task.overlap, "unit": UNIT}
 
 
 def _data_tag(prepared: Prepared) -> str:

@@ -71,7 +71,7 @@ class DistillResult:
     Attributes:
         metrics: As in ``metrics.json``.
         student_path: A folder that ``AutoModelForSequenceClassification.from_pretrained`` loads, or, of
-            tagging, ``AutoModelForTokenClassification.from_pretrained``.
+            tagging, ``AutoModelForTokenClassification``, of question answering ``AutoModelForQuestionAnswering``.
         output_dir: The run's folder.
         run_id: Of the MLflow run; None if tracking is off or the server was down.
         model_uri: ``models:/name/version``; None if nothing was registered.

@@ -34,7 +34,8 @@ def write_summary(
     begin: float,
     metrics: Mapping[str, float],
 ) -> None:
-    """Write ``metrics.json`` and ``summary.json``."""
+    """Write ``metrics.json`` and ``summary.json``, and what was answered."""
+    folder.write_predictions(figures.predictions)
     config, now = prepared.config, time.time()
     splits = [name for name in config.evaluation.splits if name in prepared.splits]
     split = splits[-1] if splits else None

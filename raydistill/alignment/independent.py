@@ -36,6 +36,8 @@ def output_columns(
     """
     if kind == "tagging":
         return tag_columns(teacher_labels, student_labels, label_map, partial=partial)
+    if kind == "question_answering":
+        return _of_places(teacher_labels)
     if kind in EXCLUSIVE:
         return label_columns(teacher_labels, student_labels, label_map, partial=partial)
     if kind == "reranking":
@@ -43,6 +45,15 @@ def output_columns(
     one = kind == "regression"
     return independent_columns(
         teacher_labels, student_labels, label_map, partial=partial, one_is_one=one
+    )
+
+
+def _of_places(teacher_labels: Sequence[str]) -> tuple[int, ...]:
+    """Start and end, whatever they are called: their order is the same everywhere."""
+    if len(teacher_labels) == 2:  # noqa: PLR2004 - start and end
+        return (0, 1)
+    raise ValueError(
+        f"It has {len(teacher_labels)} outputs, where a model for answers has two, start and end."
     )
 
 

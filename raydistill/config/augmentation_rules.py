@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["augmentation_faults", "operations_of"]
 
-_ROWS = {"tagging": "words with tags", "reranking": "candidates of queries"}
+_ROWS = {
+    "tagging": "words with tags",
+    "reranking": "candidates of queries",
+    "question_answering": "contexts with places of answers",
+}
 
 
 def operations_of(config: "DistillConfig") -> dict[str, Any]:
@@ -65,7 +69,7 @@ def _kind_faults(config: "DistillConfig") -> list[Fault]:
             rests_on=(path, "task.kind"),
         )
         for path, there in given.items()
-        if there and (config.task.kind == "tagging" or path.startswith("evaluation"))
+        if there and (config.task.kind != "reranking" or path.startswith("evaluation"))
     ]
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from raydistill.config.base import Section
+from raydistill.config.question_answering import QuestionAnsweringTask
 from raydistill.config.ranking import RerankingTask
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "PROBLEM_TYPES",
     "Head",
     "MultiLabelClassificationTask",
+    "QuestionAnsweringTask",
     "RegressionTask",
     "RerankingTask",
     "TaggingTask",
@@ -28,13 +30,17 @@ __all__ = [
 ]
 
 TaskKind = Literal[
-    "text_classification", "multi_label_classification", "regression", "tagging", "reranking"
-]
-"""What the outputs of a head mean: exclusive classes, a yes or no each, numbers, classes of words, or a score."""
-Head = Literal["texts", "words"]
-"""What a head gives its outputs for: a whole text, or each of its words."""
+    "text_classification", "multi_label_classification", "regression", "tagging", "reranking",
+    "question_answering",
+]  # fmt: skip
+"""What the outputs of a head mean: exclusive classes, a yes or no each, numbers, classes of words, a score, or where
+an answer starts and ends."""
+Head = Literal["texts", "words", "spans"]
+"""What a head gives its outputs for: a whole text, each of its words, or the places of a text, as its start and end."""
 
-EXCLUSIVE: frozenset[TaskKind] = frozenset({"text_classification", "tagging"})
+EXCLUSIVE: frozenset[TaskKind] = frozenset({
+    "text_classification", "tagging", "question_answering",
+})  # fmt: skip
 """Tasks whose labels exclude each other: one softmax over all of them."""
 HEADS: Mapping[TaskKind, Head] = {
     "text_classification": "texts",
@@ -42,6 +48,7 @@ HEADS: Mapping[TaskKind, Head] = {
     "regression": "texts",
     "tagging": "words",
     "reranking": "texts",
+    "question_answering": "spans",
 }
 """Which head models have."""
 _OF_CLASSES = (
@@ -55,6 +62,7 @@ LABEL_LOSSES: Mapping[TaskKind, str] = {
     "regression": "mse",
     "tagging": "cross_entropy",
     "reranking": "relevance_cross_entropy",
+    "question_answering": "cross_entropy",
 }
 """The loss against labels."""
 MORE_LABEL_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
@@ -70,6 +78,9 @@ LOGIT_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
         "score_kl", "ranknet", "listnet", "lambda_loss", "margin_mse", "logit_mse", "binary_forward_kl",
         "binary_soft_cross_entropy",
     ),
+    "question_answering": (
+        "forward_kl", "soft_cross_entropy", "reverse_kl", "jensen_shannon", "total_variation", "logit_mse",
+    ),
 }  # fmt: skip
 """Losses against the teachers' logits, the usual one first. Those on what is inside fit all tasks."""
 METRICS: Mapping[TaskKind, tuple[str, ...]] = {
@@ -80,6 +91,7 @@ METRICS: Mapping[TaskKind, tuple[str, ...]] = {
     "regression": ("rmse", "mae", "pearson", "spearman", "r2", "mse"),
     "tagging": ("f1", "precision", "recall", "accuracy"),
     "reranking": ("ndcg_at_10", "mrr_at_10", "recall_at_10", "map"),
+    "question_answering": ("f1", "exact_match"),
 }  # fmt: skip
 """What is measured, what chooses the best student first."""
 PROBLEM_TYPES: Mapping[TaskKind, str | None] = {
@@ -88,6 +100,7 @@ PROBLEM_TYPES: Mapping[TaskKind, str | None] = {
     "regression": "regression",
     "tagging": None,  # which only heads for texts have
     "reranking": "regression",
+    "question_answering": None,
 }
 """What transformers calls them, as ``problem_type`` of a model."""
 
@@ -185,7 +198,8 @@ TaskSection = Annotated[
     | MultiLabelClassificationTask
     | RegressionTask
     | TaggingTask
-    | RerankingTask,
+    | RerankingTask
+    | QuestionAnsweringTask,
     Field(discriminator="kind"),
     BeforeValidator(_with_kind),
 ]

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from raydistill.config.answer_rules import answer_faults
 from raydistill.config.losses import CustomLoss, GroupLoss, HardLoss, SoftLoss, on_labels
 from raydistill.config.schedules import CwsmTemperature, FlswTemperature
-from raydistill.config.tagging_rules import tagging_faults
 from raydistill.config.task import (
     EXCLUSIVE,
     LABEL_LOSSES,
@@ -13,6 +13,7 @@ from raydistill.config.task import (
     MultiLabelClassificationTask,
     TaskKind,
 )
+from raydistill.config.unit_rules import unit_faults
 from raydistill.errors import Fault
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _MEANING: dict[TaskKind, str] = {
     "regression": "numbers",
     "tagging": "exactly one tag a word",
     "reranking": "candidates of a query",
+    "question_answering": "a start and an end in a text",
 }
 _BY_PROBABILITY = ("confidence", "label_cross_entropy", "agreement", "gate")
 
@@ -37,9 +39,7 @@ def task_faults(config: "DistillConfig") -> list[Fault]:
         faults += _loss_faults(config, index, loss)
     if config.task.kind == "regression":
         faults += _number_faults(config)
-    if config.task.kind == "tagging":
-        faults += tagging_faults(config)
-    return faults
+    return faults + unit_faults(config) + answer_faults(config)
 
 
 def _column_faults(config: "DistillConfig") -> list[Fault]:

@@ -4,10 +4,12 @@
 ``readers`` (file -> columns), ``labels`` (cells -> ids), ``targets`` and ``cells`` (cells -> several labels
 a row, or numbers), ``routes`` (cells -> teachers) and ``checks`` (what must hold, and how it is said);
 ``sources`` does it for one split. ``tagging`` does the same for words with tags, from ``conll`` files too,
-in one of ``schemes``. ``stream`` gives rows while they are used. ``order`` is pure arithmetic
+in one of ``schemes``; ``answers`` for questions with contexts, nested as in ``squad`` too, and ``units`` cuts
+texts. ``stream`` gives rows while they are used. ``order`` is pure arithmetic
 on row numbers, ``turns`` on steps of several tasks.
 """
 
+from raydistill.data.answers import QuestionColumns, load_question_splits
 from raydistill.data.checks import overlap_notes, unseen_label_notes
 from raydistill.data.files import SPLIT_NAMES
 from raydistill.data.folder import find_splits
@@ -23,12 +25,15 @@ from raydistill.data.stream import Stream
 from raydistill.data.tagging import TAGGED_SUFFIXES, TaggedColumns, load_tagged_splits
 from raydistill.data.targets import Targets
 from raydistill.data.turns import task_shares, turns
+from raydistill.data.units import UNIT, units_of
 
 __all__ = [
     "NOT_KNOWN",
     "SPLIT_NAMES",
     "TAGGED_SUFFIXES",
+    "UNIT",
     "Origin",
+    "QuestionColumns",
     "Routes",
     "Split",
     "Stream",
@@ -40,6 +45,7 @@ __all__ = [
     "find_splits",
     "label_matrix",
     "labels_seen",
+    "load_question_splits",
     "load_split",
     "load_splits",
     "load_tagged_splits",
@@ -49,6 +55,7 @@ __all__ = [
     "steps_per_epoch",
     "task_shares",
     "turns",
+    "units_of",
     "unseen_label_notes",
     "worker_slice",
 ]

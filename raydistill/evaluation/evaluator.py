@@ -14,6 +14,7 @@ from raydistill.ensemble import combine_log_p, fixed_weights, routed
 from raydistill.evaluation.measures import measure
 from raydistill.evaluation.tagging import seen_words
 from raydistill.losses import IGNORED_LABEL
+from raydistill.models.spans import span_table
 from raydistill.signals import Ask, Request, TeacherSignal
 from raydistill.signals.ask import SignalDtype
 from raydistill.tasks import TextRows, TextTask
@@ -46,7 +47,8 @@ def predict(
 ) -> Tensor:
     """Logits of all rows in order, ``[N, C]``, float32, in the model's own order of classes.
 
-    Of rows of words those of all words, ``[U, C]``, -inf throughout for words that the model does not see.
+    Of rows of words those of all words, ``[U, C]``, -inf throughout for words that the model does not see. Of windows
+    those of all places, ``[P, 2]``, see :func:`raydistill.models.spans.span_table`.
     """
     return torch.cat(
         [_logits(model.answer(request)) for request in _requests(task, batch_rows, on_rows)]
@@ -165,6 +167,9 @@ def metrics_of(
             in all rows.
     """
     labels, names = task.hard_labels(), task.labels
+    questions = task.questions()
+    if questions is not None:
+        columns = ()  # start and end are known to all
     if columns and labels.dim() > 1:
         known = [place for place, column in enumerate(columns) if column >= 0]
         logits, labels = logits[:, known], labels[:, known]
@@ -177,6 +182,7 @@ def metrics_of(
         labels,
         label_names=names,
         queries=task.queries(),
+        questions=questions,
         sentences=task.sentences(),
     )
     return {f"{prefix}/{name}": value for name, value in values.items()}
@@ -210,5 +216,7 @@ def _requests(
 
 
 def _logits(signal: TeacherSignal) -> Tensor:
-    logits, mapped = signal.logits.float().clone(), signal.mapped
+    logits, mapped, rest = signal.logits.float().clone(), signal.mapped, signal.rest
+    if rest is not None and mapped is not None:
+        return span_table(logits, rest.float(), mapped[:, :2], signal.lengths.tolist())
     return logits if mapped is None else logits.masked_fill(~mapped.unsqueeze(1), -torch.inf)

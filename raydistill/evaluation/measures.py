@@ -23,8 +23,9 @@ from raydistill.evaluation.numbers import (
     per_target,
 )
 from raydistill.evaluation.ranking import ranking_agreement, ranking_metrics
+from raydistill.evaluation.spans import answer_agreement, answer_metrics
 from raydistill.evaluation.tagging import per_type, tagging_agreement, tagging_metrics
-from raydistill.tasks import QueryGroups
+from raydistill.tasks import QueryGroups, Questions
 
 __all__ = ["agree", "measure", "measure_each"]
 
@@ -56,6 +57,7 @@ def measure(
     *,
     label_names: Sequence[str],
     queries: QueryGroups | None = None,
+    questions: Questions | None = None,
     sentences: Tensor | None = None,
 ) -> dict[str, float]:
     """Figures against labels, see :data:`raydistill.config.task.METRICS`; those that exist.
@@ -66,8 +68,11 @@ def measure(
         labels: As the task has them.
         label_names: Of the C outputs.
         queries: Which rows are candidates of the same query.
+        questions: Which rows are windows of the same question.
         sentences: The row of each label, where a row has several.
     """
+    if questions is not None:
+        return answer_metrics(logits, questions)
     if queries is not None:
         return ranking_metrics(logits[:, 0], labels[:, 0], queries)
     rows = {} if sentences is None else {"sentences": sentences}
@@ -82,17 +87,24 @@ def measure_each(
     label_names: Sequence[str],
     sentences: Tensor | None = None,
 ) -> Sequence[ClassMetrics | TargetMetrics]:
-    """The same for each output alone; nothing of scores."""
-    if kind == "reranking":
+    """The same for each output alone; nothing of scores, and of answers."""
+    if kind not in _EACH:
         return ()
     rows = {} if sentences is None else {"sentences": sentences}
     return _EACH[kind](logits, labels, label_names=label_names, **rows)
 
 
 def agree(
-    kind: TaskKind, student: Tensor, teacher: Tensor, *, queries: QueryGroups | None = None
+    kind: TaskKind,
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    queries: QueryGroups | None = None,
+    questions: Questions | None = None,
 ) -> dict[str, float]:
     """How much a student answers as a teacher does."""
+    if questions is not None:
+        return answer_agreement(student, teacher, questions)
     if queries is not None:
         return ranking_agreement(student[:, 0], teacher[:, 0], queries)
     return _AGREEMENTS[kind](student, teacher)

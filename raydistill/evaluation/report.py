@@ -63,7 +63,7 @@ _SCORES = frozenset(
 )
 _NAMES = {
     "accuracy": "Validation accuracy",
-    "f1": "Validation F1 of spans",
+    "f1": "Validation F1",
     "precision": "Validation precision of spans",
     "recall": "Validation recall of spans",
     "micro_f1": "Validation micro F1",
@@ -81,6 +81,7 @@ _NAMES = {
     "mrr_at_10": "Validation MRR@10",
     "recall_at_10": "Validation recall@10",
     "map": "Validation MAP",
+    "exact_match": "Validation exact match",
 }
 _FIRST = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
 _OUTPUTS = {
@@ -88,6 +89,7 @@ _OUTPUTS = {
     "multi_label_classification": ("Labels", "Label by label"),
     "regression": ("Targets", "Target by target"),
     "reranking": ("Outputs", ""),
+    "question_answering": ("Outputs", ""),
 }
 _SHORT_FINGERPRINT = 12
 _MAX_PER_CLASS_OPEN = 30

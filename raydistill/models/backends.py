@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from raydistill.models.describe import quiet_transformers
 from raydistill.models.inside import INSIDE, InsideReader
+from raydistill.models.spans import logits_of
 from raydistill.signals import Ask
 
 __all__ = ["Backend", "ExportError", "OnnxBackend", "TorchBackend", "output_names"]
@@ -31,7 +32,7 @@ class Backend(Protocol):
             ask: What is wanted.
 
         Returns:
-            By the names of `output_names`: logits ``[B, K]``, or for each token ``[B, S, K]``, hidden states, queries, keys and values
+            By the names of `output_names`: logits ``[B, K]``, or for each token ``[B, S, K]`` (of answers start and end), hidden states, queries, keys and values
             ``[B, S, D]``, maps ``[B, H, S, S]``; those of padding mean nothing.
         """
         ...
@@ -76,7 +77,7 @@ class TorchBackend:
         inside = [name for name in names if name.partition(".")[0] in INSIDE]
         with self._reading(inside, inputs) as read:
             outputs = self.model(**inputs, **wanted)
-        found = {"logits": outputs.logits}
+        found = {"logits": logits_of(outputs)}
         for name in names[1:]:
             kind, _, layer = name.partition(".")
             if kind == "hidden":
@@ -158,7 +159,7 @@ def _export(module: TorchBackend, inputs: Mapping[str, Tensor], ask: Ask, num_th
 
     names, found = list(inputs), output_names(ask)
     free = {name: {0: "rows", 1: "tokens"} for name in names}
-    of_rows = () if ask.logits == "words" else ("logits",)
+    of_rows = ("logits",) if ask.logits == "texts" else ()
     free |= {name: {0: "rows"} if name in of_rows else {0: "rows", 1: "tokens"} for name in found}
     free |= {name: {0: "rows", 2: "tokens", 3: "tokens"} for name in found if "attention." in name}
     options = onnxruntime.SessionOptions()

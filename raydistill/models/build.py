@@ -31,7 +31,7 @@ def load_classifier(
     attention_maps: bool = False,
     head: Head = "texts",
 ) -> nn.Module:
-    """A model that classifies texts, or words, with its own head, from safetensors only.
+    """A model that classifies texts, or words, or finds answers, with its own head, from safetensors only.
 
     Args:
         source: Folder or id.

@@ -9,6 +9,7 @@ from raydistill.config.ensemble import RoutingWeighting
 from raydistill.config.losses import on_labels
 from raydistill.config.task import (
     MultiLabelClassificationTask,
+    QuestionAnsweringTask,
     RegressionTask,
     RerankingTask,
     TaggingTask,
@@ -18,22 +19,25 @@ from raydistill.data import (
     SPLIT_NAMES,
     TAGGED_SUFFIXES,
     Origin,
+    QuestionColumns,
     Routes,
     Split,
     TaggedColumns,
     Targets,
     find_dataset_splits,
     find_splits,
+    load_question_splits,
     load_splits,
     load_tagged_splits,
 )
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import shown_uri
+from raydistill.prepare.answering import with_answering
 from raydistill.prepare.ranking import load_ranking
 
 __all__ = ["load_data", "targets_of"]
 
-_COLUMN = re.compile(r"\(task\.([a-z_]+)(?:\.\d+)?\)")
+_COLUMN = re.compile(r"\(task\.((?:columns\.)?[a-z_]+)(?:\.\d+)?\)")
 
 
 def load_data(config: DistillConfig) -> dict[str, Split]:
@@ -62,6 +66,9 @@ def _load(config: DistillConfig, files: Mapping[str, Sequence[Origin]]) -> dict[
         labels = None if task.labels is None else tuple(task.labels)
         columns = TaggedColumns(task.words, task.tags, task.separator, task.scheme, labels)
         return load_tagged_splits(files, columns, routes=_routes(config))
+    if isinstance(task, QuestionAnsweringTask):
+        named = QuestionColumns(**task.columns.model_dump(), labels=tuple(task.labels))
+        return with_answering(load_question_splits(files, named, routes=_routes(config)), task)
     return load_splits(
         files,
         text=task.text,

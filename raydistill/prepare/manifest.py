@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raydistill.config import DistillConfig
-from raydistill.config.task import RerankingTask
+from raydistill.config.task import QuestionAnsweringTask, RerankingTask, TaskSection
 from raydistill.data import Split
 from raydistill.errors import Fault
 from raydistill.prepare.augmentation import Augmented
@@ -67,11 +67,7 @@ def manifest_of(
         "data": {name: split.fingerprint for name, split in splits.items() if name != "test"}
         | ({"shuffle_rows": config.data.shuffle_rows} if config.data.streaming else {}),
         "task": {"kind": config.task.kind, "labels": list(splits["train"].labels)}
-        | (
-            {"max_positives": config.task.max_positives}
-            if isinstance(config.task, RerankingTask)
-            else {}
-        ),
+        | _of_task(config.task),
         "student": config.student.model_dump(mode="json", exclude={"model"})
         | {"weights": weights.get("student")},
         "teachers": {
@@ -94,6 +90,15 @@ def manifest_of(
     if augmented is not None:
         tree["augmentation"] = augmented.made_of()
     return flatten(tree)
+
+
+def _of_task(task: TaskSection) -> dict[str, Any]:
+    """What decides the rows of a step, or which student is the best, beside the files."""
+    if isinstance(task, RerankingTask):
+        return {"max_positives": task.max_positives}
+    if isinstance(task, QuestionAnsweringTask):
+        return task.model_dump(mode="json", exclude={"kind", "columns"})
+    return {}
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:

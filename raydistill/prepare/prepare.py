@@ -21,6 +21,7 @@ from raydistill.prepare.manifest import manifest_of
 from raydistill.prepare.objective import plan_objective
 from raydistill.prepare.operations import Operations, plan_operations
 from raydistill.prepare.planned import PlannedStudent
+from raydistill.prepare.sides import Mapped
 from raydistill.prepare.sources import (
     head_faults,
     meaning_faults,
@@ -29,6 +30,7 @@ from raydistill.prepare.sources import (
     weights_fingerprint,
 )
 from raydistill.prepare.student import frozen_faults, plan_student, start_of
+from raydistill.prepare.windows import map_windows
 from raydistill.prepare.words import map_words
 from raydistill.schedules import plan_stages
 from raydistill.training.schedule import Steps, plan_steps
@@ -58,7 +60,7 @@ class Prepared:
         notes: What may be meant but should be known.
         operations: What changes texts.
         augmented: Training rows that are made from others; None without any.
-        counted: Of the rows, for metrics.json: words that tokenizers do not see.
+        counted: Of the rows, for metrics.json: words or units that tokenizers do not see, windows.
     """
 
     config: DistillConfig
@@ -109,7 +111,7 @@ class Prepared:
         ask, traits = self.objective.asks[name], self.traits[name]
         size = 4 if ask.dtype == "float32" else 2
         tokens = self.teacher_max_tokens(name)
-        vectors = {"all": tokens, "first": 1, "mean": 1, "words": tokens}
+        vectors = {"all": tokens, "first": 1, "mean": 1, "words": tokens, "units": tokens}
         widths = {"hidden": traits.width}
         if isinstance(traits.inside, Mapping):
             widths |= traits.inside
@@ -119,7 +121,9 @@ class Prepared:
         )
         heads = sum(traits.num_heads if a.heads == "all" else 1 for a in ask.attention)
         maps = heads * tokens * tokens
-        logits = len(traits.labels) if ask.logits == "texts" else tokens * (len(traits.labels) + 1)
+        logits = len(traits.labels)
+        if ask.logits != "texts":  # and what is mapped: of words at all, of units in three ways
+            logits = tokens * (logits + (1 if ask.logits == "words" else 3))
         return size * (logits + hidden + maps)
 
     def teacher_max_tokens(self, name: str) -> int:
@@ -202,18 +206,18 @@ def prepare(
     if faults or splits is None or student is None or labels is None or operations is None:
         return None, in_order(without_echoes(faults, ()))
     plan = student.plan
-    mapped = map_words(config, splits, student=student, sources=sources, traits=traits)
+    mapped = _map_rows(config, splits, student, sources, traits)
     weights = _weights(sources, plan)
     augmented = tried(lambda: plan_augmented(config, splits, operations))
-    if faults:
+    if faults := [*faults, *mapped.faults]:
         return None, faults
-    steps = _steps(config, splits, augmented)
+    steps = _steps(config, mapped.splits, augmented)
     try:
         stages = plan_stages(config.stages, steps.total, len(config.losses))
     except ValueError as error:
         return None, [Fault("stages", f"are more than the run has steps: {error}.")]
     objective = replace(objective, stages=stages)
-    if wrong := [*mapped.faults, *frozen_faults(config, plan)]:
+    if wrong := frozen_faults(config, plan):
         return None, wrong
     notes = [
         *(f"data.{s.name}: {note}" for s in splits.values() for note in s.notes),
@@ -242,6 +246,21 @@ def prepare(
         ),
         [],
     )
+
+
+def _map_rows(
+    config: DistillConfig,
+    splits: Mapping[str, Split],
+    student: PlannedStudent,
+    sources: Mapping[str, ModelSource],
+    traits: Mapping[str, ModelTraits],
+) -> Mapped:
+    """The rows as the tokenizers of the run see them: of texts as they are."""
+    head = HEADS[config.task.kind]
+    if head == "texts":
+        return Mapped(dict(splits), {}, [], [])
+    work = map_words if head == "words" else map_windows
+    return work(config, splits, student=student, sources=sources, traits=traits)
 
 
 def _weights(sources: Mapping[str, ModelSource], plan: StudentPlan) -> dict[str, str]:

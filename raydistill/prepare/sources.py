@@ -23,7 +23,12 @@ __all__ = [
 _PREFIX = "models:/"
 # What is chosen, to the extra that brings it and the packages it needs.
 _EXTRAS = {"onnx": ("onnx", ("onnx", "onnxruntime")), "nixl": ("direct", ("nixl",))}
-_CLASSES = {"texts": "ForSequenceClassification", "words": "ForTokenClassification"}
+_CLASSES = {
+    "texts": "ForSequenceClassification",
+    "words": "ForTokenClassification",
+    "spans": "ForQuestionAnswering",
+}
+_LEARNT = {"texts": "labels", "words": "tags of words", "spans": "answers"}
 _CHUNK = 1 << 22
 _DECISIVE = (".safetensors", ".json", ".txt", ".model", ".spm", ".bpe", ".tiktoken")
 _CHECKPOINT = "checkpoint-"  # folders that a trainer leaves in a model's and removes again
@@ -82,7 +87,7 @@ def head_faults(path: str, source: ModelSource, head: Head = "texts") -> list[Fa
         return []  # its classes are called as they like; nothing is said
     if any(name.endswith(_CLASSES[head]) for name in names):
         return []
-    what = "labels" if head == "texts" else "tags of words"
+    what = _LEARNT[head]
     return [
         Fault(
             path,

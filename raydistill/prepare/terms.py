@@ -15,18 +15,21 @@ from raydistill.config.losses import (
     LossSection,
 )
 from raydistill.config.projection import ProjectionSection
-from raydistill.config.task import HEADS
+from raydistill.config.task import HEADS, Head
 from raydistill.errors import Fault
 from raydistill.losses import CATALOG, LossEntry
 from raydistill.models import ModelTraits
 from raydistill.prepare.custom import custom_entry
 from raydistill.prepare.fit import fit_faults
 from raydistill.prepare.layers import LayerChoice, states_of
+from raydistill.signals.ask import Pooling
 from raydistill.terms import FeatureMatch, GroupMatch, HardMatch, LayerPair, SoftMatch, Term
 
 __all__ = ["TermPlan", "plan_term"]
 
 _MEANS_OF_HEADS = {"attention_ce_mean"}
+_PARTS: Mapping[Head, Pooling] = {"words": "words", "spans": "units"}
+"""What states are compared by, where rows are no texts."""
 
 
 @dataclass
@@ -80,8 +83,7 @@ def plan_term(
         )
         return TermPlan(term(soft), faults=faults)
     positions: Any = "gram" if loss.kind == "nst" else getattr(loss, "positions", "all")
-    if HEADS[config.task.kind] == "words":
-        positions = "words"
+    positions = _PARTS.get(HEADS[config.task.kind], positions)
     projection: ProjectionSection | None = getattr(loss, "projection", None)
     plan = TermPlan(term(HardMatch(entry)), faults=faults)
     pairs: list[LayerPair] = []

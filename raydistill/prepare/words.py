@@ -5,65 +5,26 @@ answer comes; and a row of which nothing is left is better known now than in the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
 from raydistill.config import DistillConfig
-from raydistill.config.task import HEADS
 from raydistill.data import Split
 from raydistill.errors import Fault
-from raydistill.models import ModelSource, ModelTraits, load_tokenizer
+from raydistill.models import ModelSource, ModelTraits
 from raydistill.models.pieces import unmapped_words
 from raydistill.prepare.planned import PlannedStudent
+from raydistill.prepare.sides import Mapped, Side, is_fast, sides_of
 from raydistill.tasks import UNMAPPED
 from raydistill.tasks.rows import word_offsets
-from raydistill.training.student import make_tokenizer
 
-__all__ = ["MappedWords", "map_words"]
+__all__ = ["map_words"]
 
 _ROWS = 4096  # tokenized at once
 _TRAINED = ("train", "unlabelled")
 _MAX_NAMED = 3
-
-
-@dataclass
-class MappedWords:
-    """What was found.
-
-    Attributes:
-        splits: The rows, with a column ``unmapped.NAME`` for teachers whose tokenizer leaves words out that
-            the student's does not.
-        counted: For metrics.json: words without a piece, of the student and of each teacher.
-        notes: What should be known.
-        faults: Rows of which nothing is left.
-    """
-
-    splits: dict[str, Split]
-    counted: dict[str, float]
-    notes: list[str]
-    faults: list[Fault]
-
-
-@dataclass(frozen=True)
-class _Side:
-    """A tokenizer and where it cuts.
-
-    Attributes:
-        who: In sentences.
-        path: Of the model in the configuration.
-        cut: Where rows are cut.
-        cut_path: Where that is written.
-        tokenizer: Itself.
-    """
-
-    who: str
-    path: str
-    cut: int
-    cut_path: str
-    tokenizer: Any
 
 
 def map_words(
@@ -73,8 +34,8 @@ def map_words(
     student: PlannedStudent,
     sources: Mapping[str, ModelSource],
     traits: Mapping[str, ModelTraits],
-) -> MappedWords:
-    """Try all tokenizers on all words that they will meet in training; of texts nothing is done.
+) -> Mapped:
+    """Try all tokenizers on all words that they will meet in training.
 
     Args:
         config: The run.
@@ -83,12 +44,9 @@ def map_words(
         sources: Of the teachers.
         traits: Their shapes.
     """
-    found = MappedWords(dict(splits), {}, [], [])
-    if HEADS[config.task.kind] == "texts":
-        return found
-    cut, tokenizer = config.student.max_tokens, make_tokenizer(student.plan)
-    own = _Side("the student", "student", cut, "student.max_tokens", tokenizer)
-    if not _is_fast(own, found):
+    found = Mapped(dict(splits), {}, [], [])
+    own, others = sides_of(config, student=student, sources=sources, traits=traits)
+    if not is_fast(own, config.task.kind, found):
         return found
     for name, split in splits.items():
         unmapped = _unmapped(own, split)
@@ -96,26 +54,17 @@ def map_words(
         found.faults += _empty_rows(own, split, unmapped, path)
         found.counted[f"{name}/words_unmapped"] = float(sum(map(len, unmapped.values())))
         found.notes += _notes(own, split, unmapped)
-    for name, source in sources.items():
-        section = config.teachers[name]
-        own_cut = section.max_tokens is not None
-        most = section.max_tokens or cut
-        key = (traits[name].tokenizer, most)
-        if key == (student.traits.tokenizer, cut):
+    for name, side in others.items():
+        if side is None:
             found.counted[f"teachers/{name}/words_unmapped"] = sum(
                 found.counted.get(f"{split}/words_unmapped", 0.0) for split in _TRAINED
             )
-            continue
-        cut_path = f"teachers.{name}.max_tokens" if own_cut else "student.max_tokens"
-        side = _Side(
-            f"teachers.{name}", f"teachers.{name}.model", most, cut_path, load_tokenizer(source)
-        )
-        if _is_fast(side, found):
+        elif is_fast(side, config.task.kind, found):
             _map_teacher(side, name, found)
     return found
 
 
-def _map_teacher(side: _Side, name: str, found: MappedWords) -> None:
+def _map_teacher(side: Side, name: str, found: Mapped) -> None:
     """Add the column of a teacher, if there are words that it leaves out."""
     trained = [split for split in _TRAINED if split in found.splits]
     unmapped = {split: _unmapped(side, found.splits[split]) for split in trained}
@@ -134,21 +83,7 @@ def _map_teacher(side: _Side, name: str, found: MappedWords) -> None:
         found.splits[split] = replace(rows, table=table)
 
 
-def _is_fast(side: _Side, found: MappedWords) -> bool:
-    if getattr(side.tokenizer, "is_fast", False):
-        return True
-    found.faults.append(
-        Fault(
-            side.path,
-            "must have a tokenizer of the tokenizers library (tokenizer.json) with task.kind: tagging, got "
-            f"{type(side.tokenizer).__name__}, which does not say which piece is of which word.",
-            rests_on=(side.path, "task.kind"),
-        )
-    )
-    return False
-
-
-def _unmapped(side: _Side, split: Split) -> dict[int, list[int]]:
+def _unmapped(side: Side, split: Split) -> dict[int, list[int]]:
     """Words without a piece, by row; rows where all have one are left out."""
     column = split.table["words"]
     found: dict[int, list[int]] = {}
@@ -160,7 +95,7 @@ def _unmapped(side: _Side, split: Split) -> dict[int, list[int]]:
 
 
 def _empty_rows(
-    side: _Side, split: Split, unmapped: Mapping[int, list[int]], path: str
+    side: Side, split: Split, unmapped: Mapping[int, list[int]], path: str
 ) -> list[Fault]:
     """A fault, if nothing is left of rows."""
     sizes = np.diff(word_offsets(split.table["words"]))
@@ -179,7 +114,7 @@ def _empty_rows(
     ]
 
 
-def _notes(side: _Side, split: Split, unmapped: Mapping[int, list[int]]) -> list[str]:
+def _notes(side: Side, split: Split, unmapped: Mapping[int, list[int]]) -> list[str]:
     total = sum(map(len, unmapped.values()))
     if not total:
         return []

@@ -1,4 +1,4 @@
-"""What a worker asks of a teacher: rows of text or of words, and exactly which parts of the answer."""
+"""What a worker asks of a teacher: rows of text, of words, or questions, and exactly which parts of the answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,9 @@ from raydistill.config.task import Head
 
 __all__ = [
     "MAPPED",
+    "MAPPED_UNITS",
+    "REST",
+    "UNIT_LOGITS",
     "WORD_LOGITS",
     "Ask",
     "AttentionAsk",
@@ -20,7 +23,7 @@ __all__ = [
     "States",
 ]
 
-Pooling = Literal["all", "first", "mean", "gram", "words"]
+Pooling = Literal["all", "first", "mean", "gram", "words", "units"]
 States = Literal["hidden", "query", "key", "value"]
 Heads = Literal["all", "mean"]
 SignalDtype = Literal["float32", "float16", "bfloat16"]
@@ -30,6 +33,13 @@ WORD_LOGITS = "logits.words"
 """Part of an answer to rows of words: logits of each, those of its first piece, ``[W, C]``."""
 MAPPED = "mapped.words"
 """Which words have a piece, ``[W, 1]``: 1, or 0 of those that are cut off or made of nothing visible."""
+
+UNIT_LOGITS = "logits.units"
+"""Part of an answer to questions and windows: logits that an answer starts or ends at each unit, ``[U, 2]``."""
+MAPPED_UNITS = "mapped.units"
+"""Which units have a piece that begins, one that ends, any at all, ``[U, 3]``: 1 or 0."""
+REST = "logits.rest"
+"""What else a row has, ``[R, 4]``: logits of no answer (start, end) and of all other pieces (start, end)."""
 
 
 @dataclass(frozen=True, order=True)
@@ -42,7 +52,7 @@ class HiddenAsk:
         pooling: ``all`` tokens, the ``first`` token, the ``mean`` over the text's tokens, or the ``gram``
             matrix of tokens with tokens, X X^T / D. It happens at the teacher, so that one vector a
             row travels instead of a sequence, or L numbers a token instead of D. Of rows of words
-            ``words``: the mean over the pieces of each.
+            ``words``: the mean over the pieces of each; of windows ``units``: the same.
         states: Which of them. Queries, keys and values are as the block projects them, with the
             heads side by side.
     """
@@ -75,6 +85,13 @@ class AttentionAsk:
         return f"attention.{self.layer}.{self.heads}"
 
 
+_HEADS: dict[Head, tuple[str, ...]] = {
+    "texts": ("logits",),
+    "words": (WORD_LOGITS, MAPPED),
+    "spans": (UNIT_LOGITS, MAPPED_UNITS, REST),
+}
+
+
 @dataclass(frozen=True)
 class Ask:
     """Which parts of a teacher's answer are wanted, and what they travel in.
@@ -84,7 +101,8 @@ class Ask:
         attention: Blocks whose maps are wanted, in order.
         dtype: Of every part in the signal's buffer.
         logits: What they are for: the ``texts``, or each of the ``words``. Then rows are words, and the
-            answer also says which words the teacher's tokenizer made pieces of.
+            answer also says which words the teacher's tokenizer made pieces of. Or the places of ``spans``:
+            then rows are questions and windows, and the answer is about units of the windows.
     """
 
     hidden: tuple[HiddenAsk, ...] = ()
@@ -95,7 +113,7 @@ class Ask:
     @property
     def keys(self) -> tuple[str, ...]:
         """Names of the parts of an answer, in the order of a signal."""
-        heads = ("logits",) if self.logits == "texts" else (WORD_LOGITS, MAPPED)
+        heads = _HEADS[self.logits]
         hidden, maps = (one.key for one in self.hidden), (one.key for one in self.attention)
         return (*heads, *hidden, *maps)
 

@@ -4,7 +4,7 @@ Why one buffer: it crosses processes as a single out-of-band block of shared mem
 and without a copy at the receiver. Tokens of all rows stand one behind the other, ``[T, D]`` with
 ``T`` the sum of lengths; a student's states selected by its attention mask have the same order.
 
-Dimensions: R rows, T tokens of all rows, W words of all rows, C classes, D width, H heads, L tokens of one row.
+Dimensions: R rows, T tokens of all rows, W words or units of all rows, C classes, D width, H heads, L tokens of one row.
 """
 
 import warnings
@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raydistill.errors import SignalError
-from raydistill.signals.ask import MAPPED, WORD_LOGITS, AttentionAsk, HiddenAsk, SignalDtype
+from raydistill.signals.ask import (
+    MAPPED,
+    MAPPED_UNITS,
+    REST,
+    UNIT_LOGITS,
+    WORD_LOGITS,
+    AttentionAsk,
+    HiddenAsk,
+    SignalDtype,
+)
 
 __all__ = [
     "ALIGNMENT",
@@ -58,7 +67,7 @@ class TeacherSignal:
         teacher: Its name.
         row_ids: The rows, in the order of the request.
         lengths: Tokens of each row as this teacher cuts it, ``[R]`` int32; if words were asked about, all
-            words of each row.
+            words of each row, if spans, all units.
         dtype: Of everything in the buffer.
         parts: ``logits``, ``hidden.<layer>.<pooling>`` (or ``query``, ``key``, ``value``),
             ``attention.<layer>.<heads>``.
@@ -86,13 +95,21 @@ class TeacherSignal:
 
     @property
     def logits(self) -> Tensor:
-        """Unnormalised scores, ``[R, C]``, or of words ``[W, C]``, a view in the signal's dtype."""
-        return self.part(WORD_LOGITS if WORD_LOGITS in self.parts else "logits")
+        """Unnormalised scores, ``[R, C]``, of words ``[W, C]``, of units ``[W, 2]``, a view in the signal's dtype."""
+        named = (name for name in (WORD_LOGITS, UNIT_LOGITS) if name in self.parts)
+        return self.part(next(named, "logits"))
 
     @property
     def mapped(self) -> Tensor | None:
-        """Which words have a piece, ``[W]`` bool; None: the answer is about texts."""
+        """Which words have a piece, ``[W]`` bool, of units which kinds, ``[W, 3]``; None: the answer is about texts."""
+        if MAPPED_UNITS in self.parts:
+            return self.part(MAPPED_UNITS) != 0
         return self.part(MAPPED).squeeze(1) != 0 if MAPPED in self.parts else None
+
+    @property
+    def rest(self) -> Tensor | None:
+        """What rows have beside units, ``[R, 4]``, see :data:`raydistill.signals.ask.REST`; None: nothing was asked."""
+        return self.part(REST) if REST in self.parts else None
 
     def hidden(self, ask: HiddenAsk) -> Tensor:
         """Hidden states, queries, keys or values, ``[T, D]`` for all positions, ``[W, D]`` or ``[R, D]`` when pooled; a view."""
@@ -206,7 +223,7 @@ def vectors_per_row(name: str, lengths: NDArray[np.int32], total: int) -> NDArra
     if is_square(name):
         squares = tokens**2
         return squares * (total // max(1, int(squares.sum())))
-    return tokens if name.endswith((".all", ".words")) else np.ones_like(tokens)
+    return tokens if name.endswith((".all", ".words", ".units")) else np.ones_like(tokens)
 
 
 def select_rows(signal: TeacherSignal, begin: int, end: int) -> TeacherSignal:

@@ -7,6 +7,8 @@ from raydistill.tasks.batch import Batch
 from raydistill.tasks.kinds import task_of
 from raydistill.tasks.multi_label import MultiLabelClassification
 from raydistill.tasks.queries import QueryGroups
+from raydistill.tasks.question_answering import QuestionAnswering
+from raydistill.tasks.questions import Answering, Questions
 from raydistill.tasks.regression import Regression
 from raydistill.tasks.reranking import Reranking
 from raydistill.tasks.rows import TextRows
@@ -16,9 +18,12 @@ from raydistill.tasks.text_classification import TextClassification
 
 __all__ = [
     "UNMAPPED",
+    "Answering",
     "Batch",
     "MultiLabelClassification",
     "QueryGroups",
+    "QuestionAnswering",
+    "Questions",
     "Regression",
     "Reranking",
     "Tagging",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raydistill.models import WordPieces
+from raydistill.models import SpanPieces, WordPieces
 from raydistill.signals import Cell
 
 __all__ = ["Batch"]
@@ -29,6 +29,8 @@ class Batch:
         words: Of rows of words, how they are made of tokens. Then labels, counts and route have an entry
             for each of the U words of all rows, and a word without tokens does not count.
         answered: Which teachers' tokenizers made pieces of which words, ``[M, U]`` bool; None: all of all.
+        spans: Of questions with windows, how units are made of tokens. Then labels, counts and route have two
+            entries for each row: the class of the answer's start, and that of its end.
         group: Of candidates of queries, number of the query in this batch, ``[B]`` int64, rising; None: rows are
             no candidates.
     """
@@ -42,10 +44,13 @@ class Batch:
     words: WordPieces | None = None
     answered: Tensor | None = None
     group: Tensor | None = None
+    spans: SpanPieces | None = None
 
     @property
     def row_counts(self) -> Tensor:
         """Bool ``[B]``: rows that count; of words those with any that does."""
+        if self.spans is not None:
+            return self.counts[::2]
         if self.words is None:
             return self.counts
         found = torch.zeros(len(self.row_ids), dtype=torch.bool, device=self.counts.device)
@@ -59,7 +64,9 @@ class Batch:
 
     @property
     def row_of(self) -> Tensor:
-        """The row that each label is of: itself, or that of the word."""
+        """The row that each label is of: itself, or that of the word, or of the side."""
+        if self.spans is not None:
+            return torch.arange(len(self.counts), device=self.counts.device) // 2
         if self.words is None:
             return torch.arange(len(self.row_ids), device=self.counts.device)
         return self.words.row
@@ -75,7 +82,7 @@ class Batch:
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> "Batch":
         """The same rows with every tensor moved."""
-        words = self.words
+        words, spans = self.words, self.spans
         return Batch(
             self.row_ids,
             self.texts,
@@ -86,11 +93,21 @@ class Batch:
             None if words is None else WordPieces(*map(move, words.tensors)),
             None if self.answered is None else move(self.answered),
             None if self.group is None else move(self.group),
+            None if spans is None else SpanPieces.from_tensors([move(t) for t in spans.tensors]),
         )
 
     @property
     def tensors(self) -> list[Tensor]:
         """All that :meth:`moved` moves."""
         of_words = () if self.words is None else self.words.tensors
-        others = (self.labels, self.counts, self.route, self.answered, self.group, *of_words)
+        of_spans = () if self.spans is None else self.spans.tensors
+        others = (
+            self.labels,
+            self.counts,
+            self.route,
+            self.answered,
+            self.group,
+            *of_words,
+            *of_spans,
+        )
         return [*self.inputs.values(), *(tensor for tensor in others if tensor is not None)]

@@ -5,6 +5,7 @@ from typing import Any
 
 from raydistill.config.task import TaskKind
 from raydistill.tasks.multi_label import MultiLabelClassification
+from raydistill.tasks.question_answering import QuestionAnswering
 from raydistill.tasks.regression import Regression
 from raydistill.tasks.reranking import Reranking
 from raydistill.tasks.tagging import Tagging
@@ -15,7 +16,14 @@ __all__ = ["task_of"]
 
 _TASKS: Mapping[TaskKind, type[TextTask]] = {
     one.kind: one
-    for one in (TextClassification, MultiLabelClassification, Regression, Tagging, Reranking)
+    for one in (
+        TextClassification,
+        MultiLabelClassification,
+        Regression,
+        Tagging,
+        Reranking,
+        QuestionAnswering,
+    )
 }
 
 
@@ -28,8 +36,10 @@ def task_of(
         kind: As in the configuration.
         table: Of a split.
         labels: Names of the outputs in order.
-        teachers: Names of all, in order, where batches say which of them see which words.
+        teachers: Names of all, in order, where batches say which of them see which words or units.
     """
     if kind == "tagging":
         return Tagging(table, labels, teachers)
+    if kind == "question_answering":
+        return QuestionAnswering(table, labels, teachers)
     return _TASKS[kind](table, labels)

@@ -1,4 +1,4 @@
-"""Rows of one or two texts, or of words, whatever is learnt from them."""
+"""Rows of one or two texts, or of words, or questions with windows, whatever is learnt from them."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,14 @@ __all__ = ["TextRows", "word_offsets"]
 
 
 class TextRows:
-    """Rows of one or two texts, or of words.
+    """Rows of one or two texts, or of words, or questions with windows.
 
     Args:
-        table: Columns ``text``, ``text_pair`` (optional), or ``words``; ``row_id``; others are not read.
+        table: Columns ``text``, ``text_pair`` (optional), or ``words``; ``row_id``; ``question``, if ``text_pair`` is a
+            window with an answer; others are not read.
 
     Attributes:
-        head: What must be asked of a teacher about them: logits of texts, or of words.
+        head: What must be asked of a teacher about them: logits of texts, of words, or of places in windows.
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -29,6 +30,8 @@ class TextRows:
         ]
         self._table = table.combine_chunks()
         self.head: Head = "words" if "words" in self._columns else "texts"
+        if "question" in table.column_names:
+            self.head = "spans"
 
     @property
     def num_rows(self) -> int:

@@ -12,6 +12,7 @@ from raydistill.config.task import TaskKind
 from raydistill.models import tokenize
 from raydistill.tasks.batch import Batch
 from raydistill.tasks.queries import QueryGroups
+from raydistill.tasks.questions import Questions
 from raydistill.tasks.rows import TextRows
 
 __all__ = ["TextTask"]
@@ -71,6 +72,10 @@ class TextTask(TextRows):
 
     def queries(self) -> QueryGroups | None:
         """Which rows are candidates of the same query; None: rows are no candidates."""
+        return None
+
+    def questions(self) -> Questions | None:
+        """Which rows are windows of the same question; None: rows are no windows."""
         return None
 
     @abstractmethod

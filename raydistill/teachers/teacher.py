@@ -23,7 +23,10 @@ from raydistill.models.pieces import (
     tokenize_words,
     word_pieces,
 )
+from raydistill.models.span_pieces import RowSpans, SpanPieces, encode_spans, span_pieces
+from raydistill.models.spans import select_span_parts
 from raydistill.signals import Ask, AttentionAsk, HiddenAsk, Request, TeacherSignal, pack_signal
+from raydistill.signals.ask import Pooling
 from raydistill.signals.signal import CPU, TORCH_DTYPES, vectors_per_row
 from raydistill.teachers.fingerprint import deciding_settings, fingerprint
 from raydistill.teachers.shapes import STEP, Pass, plan_full_passes, plan_passes
@@ -39,6 +42,7 @@ __all__ = [
 ]
 
 _CPU_TOKENS = 4096  # of a forward pass
+_POOLINGS: dict[Head, Pooling] = {"texts": "all", "words": "words", "spans": "units"}
 _NO_SOURCE = ModelSource("", "", "")
 _LOGITS = Ask()
 _STEADY: dict[str, bool] = {}
@@ -96,7 +100,7 @@ class TeacherSettings:
         attention_maps: Whether maps will be asked for.
         backend: What computes; ``onnx`` only in float32 on the CPU.
         keep_on_device: Whether answers stay in the memory of the device that computed them.
-        head: What it classifies, and so what rows it is asked about: texts or words.
+        head: What it classifies, and so what rows it is asked about: texts, words, or questions with windows.
     """
 
     name: str
@@ -113,7 +117,7 @@ class TeacherSettings:
 
 
 class LocalTeacher:
-    """A frozen Hugging Face model that classifies texts, or words, in this process."""
+    """A frozen Hugging Face model that classifies texts, or words, or finds answers, in this process."""
 
     def __init__(self, settings: TeacherSettings) -> None:
         self.settings = settings
@@ -154,8 +158,7 @@ class LocalTeacher:
             device=str(self._device),
             steady=False,
         )
-        of_words = settings.head == "words"
-        last = HiddenAsk(traits.num_layers, "words" if of_words else "all")
+        last = HiddenAsk(traits.num_layers, _POOLINGS[settings.head])
         self._last_layer = Ask((last,), logits=settings.head)
         self._backend: Backend = TorchBackend(model, self._device)
         if settings.backend == "onnx":
@@ -260,6 +263,9 @@ class LocalTeacher:
             rows = _of_words(request)
             inputs, word_ids = encode_words(self._tokenizer, rows, cut)
             return _Encoded(inputs, [len(row) for row in rows], word_ids)
+        if request.ask.logits == "spans":
+            inputs, spans = encode_spans(self._tokenizer, _of_texts(request), cut, request.row_ids)
+            return _Encoded(inputs, [len(row.starts) for row in spans], spans=spans)
         found = self._tokenizer(
             *[list(column) for column in request.texts], truncation=True, max_length=cut
         )
@@ -290,6 +296,10 @@ class LocalTeacher:
             )
             pieces = WordPieces(*(tensor.to(self._device) for tensor in pieces.tensors))
             return select_word_parts(found, pieces, request.ask, len(one.rows))
+        if encoded.spans is not None:
+            matched = span_pieces([encoded.spans[row] for row in one.rows], mask)
+            matched = SpanPieces.from_tensors([t.to(self._device) for t in matched.tensors])
+            return select_span_parts(found, mask.to(self._device), matched, request.ask)
         return select_parts(found, mask.to(self._device), request.ask)
 
     @torch.inference_mode()
@@ -327,19 +337,26 @@ class _Encoded:
 
     Attributes:
         inputs: By name, a list for each row.
-        lengths: Tokens of each row, or words.
+        lengths: Tokens of each row, or words, or units.
         word_ids: Of rows of words the word of each token, None of special ones.
+        spans: Of questions and windows how units are made of tokens.
     """
 
     inputs: dict[str, Any]
     lengths: list[int]
     word_ids: list[list[int | None]] | None = None
+    spans: list[RowSpans] | None = None
 
 
 def _of_words(request: Request) -> list[tuple[str, ...]]:
     """The only column of a request about words; a text, as probes are, is cut at its spaces."""
     (column,) = request.texts
     return [cell if isinstance(cell, tuple) else tuple(cell.split()) for cell in column]
+
+
+def _of_texts(request: Request) -> list[list[str]]:
+    """The columns of a request about texts."""
+    return [[cell for cell in column if isinstance(cell, str)] for column in request.texts]
 
 
 def rows_not_finite(key: str, part: Tensor, lengths: NDArray[np.int32]) -> list[int]:

@@ -4,7 +4,7 @@ Reading order: ``view.py`` (what there is to look at), ``hard.py`` and ``soft.py
 labels and logits; ``by_label.py`` where labels do not exclude each other), ``features.py``
 (terms on hidden states and attention maps), ``groups.py`` (terms on scores of a query's candidates),
 ``adversarial.py`` and ``attack.py`` (the term on examples made against the student), ``weighting.py`` (what each
-teacher counts), ``plan.py`` (all of it, resolved).
+teacher counts), ``words.py`` and ``spans.py`` (words and units of both sides), ``plan.py`` (all of it, resolved).
 """
 
 from raydistill.terms.adversarial import adversarial_sum, count_adversarial
@@ -29,6 +29,7 @@ from raydistill.terms.groups import GroupMatch, count_groups, group_sum
 from raydistill.terms.hard import HardMatch, count_labels, hard_sum, labelled_rows
 from raydistill.terms.plan import AdversarialMatch, Moment, ObjectivePlan, Term
 from raydistill.terms.soft import SoftMatch, soft_values, temperature_of
+from raydistill.terms.spans import CommonClasses, common_classes
 from raydistill.terms.view import Nearby, StudentOutputs, View
 from raydistill.terms.weighting import (
     Seen,
@@ -41,6 +42,7 @@ from raydistill.terms.words import require_like_words
 
 __all__ = [
     "AdversarialMatch",
+    "CommonClasses",
     "FeatureMatch",
     "GroupMatch",
     "HardMatch",
@@ -61,6 +63,7 @@ __all__ = [
     "asked_of",
     "attention_sum",
     "by_position",
+    "common_classes",
     "count_adversarial",
     "count_features",
     "count_groups",

@@ -133,6 +133,9 @@ def count_features(match: FeatureMatch, batch: Batch, heard: Tensor) -> Tensor:
     """How many values of a term count in a batch, a scalar."""
     if match.positions == "words":
         return heard.sum()
+    if match.positions == "units":
+        assert batch.spans is not None, "units are compared where rows are windows"
+        return (heard[::2][batch.spans.units.row] & batch.spans.shared).sum()
     tokens = batch.token_mask & heard.unsqueeze(1)
     if (match.on_maps or match.by_tokens) and match.entry.units is not None:
         return match.entry.units(tokens)
@@ -210,7 +213,7 @@ def _weighted(  # noqa: PLR0917 - what one pair is
     else:
         values = function(own[0], theirs[0], **options)
     weight = view.weight_of(place, match.positions)
-    return masked_sum(values * weight, view.spread(view.heard, match.positions))
+    return masked_sum(values * weight, view.counted(match.positions))
 
 
 def _by_rows(view: View, values: Tensor, place: int) -> Tensor:
@@ -225,7 +228,7 @@ def _fused(
     match: FeatureMatch, view: View, projections: Projections, names: Sequence[str]
 ) -> Tensor:
     """Mean squared errors of all teachers of a layer in one pass: the dearest term beside the models."""
-    counts = view.spread(view.heard, match.positions)
+    counts = view.counted(match.positions)
     grouped: dict[tuple[int, str | None], list[LayerPair]] = {}
     for pair in match.pairs:
         grouped.setdefault((pair.student[0], pair.projection), []).append(pair)

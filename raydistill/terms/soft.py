@@ -163,7 +163,11 @@ def _values(  # noqa: PLR0917 - plain facts
     if "labels" in entry.needs:
         options = {**options, "labels": view.batch.labels}
     if entry.over != "rows":
-        return entry.function(student, target, **options)
+        values = entry.function(student, target, **options)
+        if view.classes is not None and not entry.shift_invariant:
+            # A mean over classes: padding, the same on both sides, has no part in it.
+            values = values * student.shape[-1] / view.classes
+        return values
     by_row = {n: v for n, v in options.items() if isinstance(v, Tensor) and v.dim()}
     others = {name: value for name, value in options.items() if name not in by_row}
 

@@ -1,6 +1,7 @@
 """What the terms of one micro-batch look at, each thing made once however many terms use it.
 
-Where rows are words, B of logits, labels and weights is the number U of words of all rows.
+Where rows are words, B of logits, labels and weights is the number U of words of all rows; where they are
+questions with windows, it is twice the number of rows, and classes are units of the window.
 
 Dimensions: B rows, C classes, M teachers, S tokens with padding, L tokens of one row, T of all rows, D width.
 """
@@ -15,7 +16,7 @@ from torch import Tensor
 from raydistill.config.task import TaskKind
 from raydistill.errors import SignalError
 from raydistill.losses import LossEntry, shift_probability, standardize_logits
-from raydistill.models import mean_pieces, pool_hidden
+from raydistill.models import SpanPieces, mean_pieces, pool_hidden
 from raydistill.signals import AttentionAsk, HiddenAsk, TeacherSignal
 from raydistill.signals.ask import Pooling, States
 from raydistill.tasks import Batch
@@ -73,6 +74,7 @@ class View:
         label_weights: Of the teachers for each label, ``[M, B, C]``, where they differ and labels do not
             exclude each other.
         task: What logits mean.
+        classes: How many of the C classes each row has, ``[B]``; the others are padding. None: all.
     """
 
     student: StudentOutputs
@@ -85,6 +87,7 @@ class View:
     answered: Tensor | None = None
     label_weights: Tensor | None = None
     task: TaskKind = "text_classification"
+    classes: Tensor | None = None
     laid_out: dict[str, Any] = field(default_factory=dict)
     """What :mod:`raydistill.terms.groups` has worked out of the batch, so that the device is asked once."""
     _alike: set[str] = field(default_factory=set)
@@ -109,7 +112,7 @@ class View:
         return self.task == "multi_label_classification" and entry.name != "logit_mse"
 
     def pooled(self, layer: int, positions: Pooling, kind: States = "hidden") -> Tensor:
-        """The student's states of one layer, ``[T, D]``, ``[B, D]`` or, of words, ``[U, D]``."""
+        """The student's states of one layer, ``[T, D]``, ``[B, D]`` or, of words or units, ``[U, D]``."""
         # Once a layer, however many teachers: gathering tokens costs as much as comparing them.
         key = (kind, layer, positions)
         if key not in self._pooled:
@@ -122,6 +125,8 @@ class View:
             if positions == "words":
                 assert self.batch.words is not None, "words are compared where rows are words"
                 self._pooled[key] = mean_pieces(states, self.batch.words)
+            elif positions == "units":
+                self._pooled[key] = mean_pieces(states, self._spans.units)
             else:
                 self._pooled[key] = pool_hidden(states, self.batch.token_mask, positions)
         return self._pooled[key]
@@ -166,13 +171,25 @@ class View:
             )
         self._alike.add(teacher)
 
+    @property
+    def _spans(self) -> SpanPieces:
+        assert self.batch.spans is not None, "units are compared where rows are windows"
+        return self.batch.spans
+
     def spread(self, rows: Tensor, positions: Pooling) -> Tensor:
         """One value a row, ``[B]``, for every position of :meth:`pooled`."""
+        if positions == "units":
+            return rows[::2][self._spans.units.row]  # both sides of a row have the same
         if positions == "all":
             return rows.repeat_interleave(self.batch.token_mask.sum(1))
         if positions == "gram":
             return rows.repeat_interleave(self.batch.token_mask.sum(1) ** 2)
         return rows
+
+    def counted(self, positions: Pooling) -> Tensor:
+        """Which positions of :meth:`pooled` count, bool: those of rows that are heard; units that all have pieces of."""
+        found = self.spread(self.heard, positions)
+        return found & self._spans.shared if positions == "units" else found
 
     def weight_of(self, teacher: int, positions: Pooling = "first") -> float | Tensor:
         """Of one teacher by its place: a number, or one per position."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["save_model_folder"]
 
 _REQUIREMENTS = ("mlflow", "pandas", "safetensors", "tokenizers", "torch", "transformers")
-_SCRIPTS = {"tagging": "serving_words.py"}
+_SCRIPTS = {"tagging": "serving_words.py", "question_answering": "serving_answers.py"}
 _MAX_LENGTH = 512  # where a tokenizer does not know its limit, it says 10^30
 _MAX_BELIEVED = 1_000_000
 
@@ -30,16 +30,18 @@ def save_model_folder(
     labels: Sequence[str],
     text_columns: Sequence[str],
     example: Mapping[str, Any],
+    answering: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes an MLflow model directory around a classifier of texts or words. An older one is replaced.
+    """Writes an MLflow model directory around a student. An older one is replaced.
 
     Args:
         student_dir: With ``config.json``, ``*.safetensors`` and the tokenizer.
         out_dir: Made; copied files and weights go into it.
-        task_kind: What it answers, see ``serving.py`` and ``serving_words.py``; kept in the model's metadata.
+        task_kind: What it answers, see ``serving.py``, ``serving_words.py`` and ``serving_answers.py``; kept in the model's metadata.
         labels: In the order of the outputs.
         text_columns: One column, or two that the model reads as a pair; one of lists of words, for tagging.
         example: One row, by column; stored as the input example.
+        answering: How answers are found, if that is what it does.
 
     Returns:
         ``out_dir``.
@@ -57,6 +59,7 @@ def save_model_folder(
         "labels": list(labels),
         "text_columns": list(text_columns),
         "max_length": _max_length(student_dir),
+        **(answering or {}),
     }
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=".model-") as home, quiet():
@@ -71,7 +74,8 @@ def save_model_folder(
             signature=_signature(task_kind, labels, text_columns),
             input_example=pd.DataFrame([{name: example[name] for name in text_columns}]),
             pip_requirements=[
-                f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS
+                f"{name}=={importlib.metadata.version(name)}"
+                for name in (*_REQUIREMENTS, *(("regex",) if answering else ()))
             ],
             metadata={"raydistill": settings},
         )
@@ -88,6 +92,13 @@ def _signature(
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Array
 
+    if task_kind == "question_answering":
+        kinds = {"answer": DataType.string, "score": DataType.double}
+        places = {"start": DataType.long, "end": DataType.long}
+        return ModelSignature(
+            Schema([ColSpec(DataType.string, name) for name in text_columns]),
+            Schema([ColSpec(kind, name) for name, kind in (kinds | places).items()]),
+        )
     if task_kind == "tagging":
         return _words_signature(text_columns[0])
     # A single column has no name here, because with one MLflow refuses a plain list of texts. The

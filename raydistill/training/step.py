@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from raydistill.config.training import TrainingSection
 from raydistill.errors import NotFiniteError
-from raydistill.models import first_pieces
+from raydistill.models import first_pieces, logits_of
 from raydistill.models.inside import InsideReader
+from raydistill.models.spans import lay_out, span_logits, span_table
 from raydistill.objective import Moment, Objective
 from raydistill.pipeline import Fed
 from raydistill.schedules import Stage, frozen_names
@@ -45,7 +46,7 @@ class StudentModule(nn.Module):
     """What is trained: the student and, in the objective, all that is learned beside it.
 
     Args:
-        student: A Hugging Face model that classifies texts, or words.
+        student: A Hugging Face model that classifies texts, or words, or finds answers.
         objective: What is minimised.
         precision: ``bfloat16`` runs the student's forward pass under autocast.
     """
@@ -85,7 +86,7 @@ class StudentModule(nn.Module):
         ):
             outputs = self.student(**batch.inputs, **self._wanted)
         said = StudentOutputs(
-            _of_units(outputs.logits.float(), batch),
+            _of_units(logits_of(outputs).float(), batch),
             getattr(outputs, "hidden_states", None) or (),
             getattr(outputs, "attentions", None) or (),
             inside,
@@ -113,18 +114,27 @@ class StudentModule(nn.Module):
         return self._reader.reading(self._inside, tokens)
 
     def logits(self, batch: Batch) -> Tensor:
-        """The student's answer alone, in its own precision, ``[B, C]`` float32; of words ``[U, C]``.
+        """The student's answer alone, in its own precision, ``[B, C]`` float32; of words ``[U, C]``, of windows ``[P, 2]``.
 
-        A word that has no token is a row of -inf.
+        A word that has no token is a row of -inf. Places of windows are as of
+        :func:`~raydistill.models.spans.span_table`.
         """
-        answer: Tensor = _of_units(self.student(**batch.inputs).logits.float(), batch)
+        values = logits_of(self.student(**batch.inputs)).float()
+        if batch.spans is not None:
+            units, rest = span_logits(values, batch.token_mask, batch.spans)
+            sizes = torch.bincount(batch.spans.units.row, minlength=len(rest)).tolist()
+            return span_table(units, rest, batch.spans.mapped[:, :2], sizes)
+        answer = _of_units(values, batch)
         if batch.words is None:
             return answer
         return answer.masked_fill(~batch.words.mapped.unsqueeze(1), -torch.inf)
 
 
 def _of_units(logits: Tensor, batch: Batch) -> Tensor:
-    """Logits of the rows, or of their words."""
+    """Logits of the rows, or of their words; of windows those of both sides in the student's own classes."""
+    if batch.spans is not None:
+        units, rest = span_logits(logits, batch.token_mask, batch.spans)
+        return lay_out(units, rest, batch.spans.mapped[:, :2], batch.spans.units.row)[0]
     return logits if batch.words is None else first_pieces(logits, batch.words)
 
 

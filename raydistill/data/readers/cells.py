@@ -76,7 +76,11 @@ def type_faults(
 
 
 def _many(role: str, cells: Cells) -> str:
-    named = {"class": "names or numbers", "list": "lists of names or numbers, or text"}
+    named = {
+        "class": "names or numbers",
+        "list": "lists of names or numbers, or text",
+        "record": "objects with lists, or text",
+    }
     return named.get(cells, "numbers") if is_name(role) else "text"
 
 
@@ -88,6 +92,8 @@ def _readable(kind: pa.DataType, role: str, cells: Cells) -> bool:
     )
     if text or pa.types.is_null(kind) or not is_name(role):
         return bool(text or pa.types.is_null(kind))
+    if cells == "record":
+        return bool(pa.types.is_struct(kind) or _is_list(kind))
     if cells == "list":
         return _is_list(kind) and _readable(kind.value_type, role, "class")
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
@@ -106,8 +112,8 @@ def as_texts(table: pa.Table, wanted: Wanted, cells: Cells) -> Columns:
 
 
 def as_text(column: pa.ChunkedArray, cells: Cells) -> pa.ChunkedArray:
-    """Spelled out: true and false are "1" and "0", a list is JSON, NaN is null unless numbers are wanted."""
-    if _is_list(column.type):
+    """Spelled out: true and false are "1" and "0", a list or an object is JSON, NaN is null unless numbers are wanted."""
+    if _is_list(column.type) or pa.types.is_struct(column.type):
         texts = [None if v is None else spelled(v, cells) for v in column.to_pylist()]
         return pa.chunked_array([pa.array(texts, type=TEXT)], type=TEXT)
     if pa.types.is_dictionary(column.type):
@@ -121,7 +127,7 @@ def as_text(column: pa.ChunkedArray, cells: Cells) -> pa.ChunkedArray:
 
 def spelled(value: Any, cells: Cells) -> str | None:
     """A label as text, as :func:`as_text` spells it."""
-    if isinstance(value, list):
+    if isinstance(value, list | dict):
         return json.dumps(value)
     if isinstance(value, int):
         return str(int(value))

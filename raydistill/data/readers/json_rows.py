@@ -35,13 +35,20 @@ _HOLD: Mapping[Cells, str] = {
     "class": "a name or a number",
     "list": "a list of names or numbers, or text",
     "number": "a number",
+    "record": "an object or a list of objects, or text",
 }
 _KINDS: Mapping[Cells, tuple[type, ...]] = {
     "class": (bool, int, float),
     "list": (list,),
     "number": (int, float),
+    "record": (dict, list),
 }
-_REFUSED: Mapping[Cells, set[type]] = {"class": set(), "list": {int, bool, float}, "number": {bool}}
+_REFUSED: Mapping[Cells, set[type]] = {
+    "class": set(),
+    "list": {int, bool, float},
+    "number": {bool},
+    "record": {int, bool, float},
+}
 
 
 def json_fast(reading: Reading) -> Columns:

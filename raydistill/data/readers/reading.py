@@ -23,12 +23,14 @@ __all__ = [
 ]
 
 BOM = b"\xef\xbb\xbf"
+_SINGLE = ("route", "id", "answer_start")
+_NAMES = (*_SINGLE, "words", "tags", "answers")
 
 Wanted = dict[
     str, str
-]  # role (text, text_pair, label, labels.0, route, words, tags) -> name of its column
-Cells = Literal["class", "list", "number"]
-"""What a column of labels holds: one class (or a yes or no), a list of classes, a number."""
+]  # role (text, text_pair, label, labels.0, route, words, tags, answers) -> name of its column
+Cells = Literal["class", "list", "number", "record"]
+"""What a column of labels holds: one class (or a yes or no), a list of classes, a number; or, of answers, an object."""
 
 
 class NotPlainError(Exception):
@@ -113,13 +115,20 @@ def column_faults(
 
 
 def is_name(role: str) -> bool:
-    """Whether its cells may be numbers, too."""
-    return role.startswith("label") or role in ("route", "words", "tags")
+    """Whether its cells may be something else than text, too."""
+    return role.startswith("label") or _plain(role) in _NAMES
 
 
 def cells_of(role: str, cells: Cells) -> Cells:
     """What the column of a role holds, if those of labels hold ``cells``."""
-    return "class" if role == "route" else cells
+    if _plain(role) == "answers":
+        return "record"
+    return "class" if _plain(role) in _SINGLE else cells
+
+
+def _plain(role: str) -> str:
+    """Without the place where its column is named."""
+    return role.partition(":")[0]
 
 
 def require_utf8(reading: Reading) -> None:

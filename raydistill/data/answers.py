@@ -1,0 +1,379 @@
+"""Questions with contexts and answers, from files to checked tables.
+
+Reading order: :func:`load_question_splits`, then `_Reader`, which reads one split; nested JSON is unfolded by
+:mod:`raydistill.data.squad`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from raydistill.data.checks import RowFaults, overlap_notes
+from raydistill.data.files import SPLIT_NAMES, DataFile
+from raydistill.data.hub import DatasetSplit
+from raydistill.data.labels import NO_LABEL
+from raydistill.data.parts import Origin, Part, find_parts
+from raydistill.data.readers import read_columns
+from raydistill.data.routes import Routes, encode_routes, route_note
+from raydistill.data.sources import Split
+from raydistill.data.squad import Answers, as_answers, unfolded
+from raydistill.data.units import units_of
+from raydistill.errors import ConfigError, Fault
+from raydistill.filesystems import PLACE_ERRORS, first_line
+
+__all__ = ["QUESTION_SCHEMA", "QuestionColumns", "load_question_splits"]
+
+QUESTION_SCHEMA = pa.schema([
+    ("text", pa.large_string()),
+    ("text_pair", pa.large_string()),
+    ("id", pa.large_string()),
+    ("answers", pa.large_list(pa.large_string())),
+    ("starts", pa.large_list(pa.int64())),
+    ("label", pa.int32()),
+    ("row_id", pa.int64()),
+])  # fmt: skip
+"""Of a split: question, context, id, texts and places of its answers; the label is 1 if there is one, 0 if the
+context has none, -100 if nobody says."""
+
+
+@dataclass(frozen=True)
+class QuestionColumns:
+    """Where things stand in the files.
+
+    Attributes:
+        question: Column of the question.
+        context: Column of the context.
+        id: Column of the id; None: rows are numbered.
+        answers: Column of objects with lists of texts and places; None: a single answer in two columns.
+        answer: Column of its text.
+        answer_start: Column of its place.
+        labels: The names of the outputs.
+    """
+
+    question: str
+    context: str
+    id: str | None
+    answers: str | None
+    answer: str
+    answer_start: str
+    labels: tuple[str, ...]
+
+    def wanted(self, *, answered: bool) -> dict[str, str]:
+        """Role to column, of a file with answers or without."""
+        names = {"question": self.question, "context": self.context}
+        if self.id is not None:
+            names["id"] = self.id
+        if answered and self.answers is not None:
+            names["answers"] = self.answers
+        elif answered:
+            names |= {"answer": self.answer, "answer_start": self.answer_start}
+        return {f"{role}:columns.{role}": column for role, column in names.items()}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A question.
+
+    Attributes:
+        where: In messages.
+        id: As written; None: rows are numbered.
+        question: Itself.
+        context: What it is about.
+        answers: None: nobody says.
+    """
+
+    where: str
+    id: str | None
+    question: str
+    context: str
+    answers: Answers | None
+
+
+def load_question_splits(
+    files: Mapping[str, Sequence[Origin]],
+    columns: QuestionColumns,
+    *,
+    routes: Routes | None = None,
+    path_in_config: str = "data",
+) -> dict[str, Split]:
+    """Reads and checks all splits of a configuration, each file once.
+
+    Args:
+        files: Split name to its files or splits of data sets, joined in their order.
+        columns: Where things stand.
+        routes: Which rows go to which teacher; None: every row to all.
+        path_in_config: ``data`` gives faults about ``data.train`` and so on.
+
+    Returns:
+        Splits by name; their tables have the columns of :data:`QUESTION_SCHEMA`, and perhaps ``route``.
+
+    Raises:
+        ConfigError: Every fault of every split.
+    """
+    faults: list[Fault] = []
+    splits: dict[str, Split] = {}
+    for name in [name for name in SPLIT_NAMES if name in files]:
+        first = splits["train"].table.num_rows if name == "unlabelled" and "train" in splits else 0
+        try:
+            splits[name] = _read(
+                name, files[name], columns, routes, f"{path_in_config}.{name}", first
+            )
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(faults)
+    seen = [splits[name] for name in ("train", "unlabelled") if name in splits]
+    for name in ("validation", "test"):
+        if name in splits:
+            notes = (*splits[name].notes, *overlap_notes([*seen, splits[name]]))
+            splits[name] = replace(splits[name], notes=notes)
+    return splits
+
+
+def _read(  # noqa: PLR0917 - private
+    name: str,
+    paths: Sequence[Origin],
+    columns: QuestionColumns,
+    routes: Routes | None,
+    path_in_config: str,
+    first_row_id: int,
+) -> Split:
+    """The rows of a split.
+
+    Raises:
+        ConfigError: What is wrong with files and rows.
+    """
+    parts, faults = find_parts(paths, path_in_config)
+    if faults:
+        raise ConfigError(faults)
+    reader = _Reader(name, columns, routes, path_in_config)
+    for part in parts:
+        try:
+            faults += reader.read(part)
+        except ConfigError as error:
+            faults += error.faults
+        except PLACE_ERRORS as error:
+            why = getattr(error, "strerror", None) or first_line(error)
+            faults.append(Fault(path_in_config, f"must be readable, got {part.shown}: {why}."))
+    if not reader.rows and not faults:
+        listed = ", ".join(part.name for part in parts)
+        faults.append(
+            Fault(path_in_config, f"must hold at least one question, got none in {listed}.")
+        )
+    if faults:
+        raise ConfigError(faults)
+    return reader.split([part.shown for part in parts], first_row_id)
+
+
+class _Reader:
+    """Reads the files of one split."""
+
+    def __init__(
+        self, name: str, columns: QuestionColumns, routes: Routes | None, path_in_config: str
+    ) -> None:
+        self._name, self._columns, self._routes = name, columns, routes
+        self._path_in_config = path_in_config
+        self._answered = name != "unlabelled"
+        self._ids: set[str] = set()
+        self._visible: dict[str, bool] = {}
+        self._places = [np.empty(0, np.int32)]
+        self._faults: list[Fault] = []
+        self.rows: list[_Row] = []
+
+    def read(self, part: Part) -> list[Fault]:
+        """Add the questions of a file, or of a data set; what is wrong with it."""
+        problems = RowFaults(self._path_in_config, part.name)
+        self._faults = []
+        for row in self._rows_of(part, problems):
+            self._check(row, problems)
+            self.rows.append(row)
+        return [*problems.faults(), *self._faults]
+
+    def _rows_of(self, part: Part, problems: RowFaults) -> Iterator[_Row]:
+        if isinstance(part, DataFile) and part.suffix == ".json":
+            with part.here() as local:
+                nested = unfolded(local, problems)
+                if nested is not None:
+                    if self._routes is not None:
+                        raise ConfigError.of(
+                            self._path_in_config,
+                            f"must be a file with columns for ensemble.weighting: routing, got {part.name}.",
+                        )
+                    for one in nested:
+                        answers = one.answers if self._answered else None
+                        yield _Row(one.where, one.id, one.question, one.context, answers)
+                    return
+        yield from self._columned(part, problems)
+
+    def _columned(self, part: Part, problems: RowFaults) -> Iterator[_Row]:
+        roles = self._columns.wanted(answered=self._answered)
+        if self._routes is not None:
+            roles["route"] = self._routes.column
+        if isinstance(part, DatasetSplit):
+            read = part.read(roles, labels=None, path_in_config=self._path_in_config)
+        else:
+            read = read_columns(part, roles, path_in_config=self._path_in_config)
+        found = {role.partition(":")[0]: column for role, column in read.items()}
+        if self._routes is not None:
+            places, wrong = encode_routes(
+                found["route"],
+                self._routes,
+                path_in_config=self._path_in_config,
+                file_name=part.name,
+            )
+            self._places.append(places)
+            self._faults += wrong
+        names = [name for name in found if name != "route"]
+        for number, cells in enumerate(
+            zip(*(found[name].to_pylist() for name in names), strict=True), start=1
+        ):
+            row, where = dict(zip(names, cells, strict=True)), f"row {number}"
+            answers = self._answers(row, where, problems) if self._answered else None
+            key = row.get("id")
+            if "id" in row and not (key or "").strip():
+                problems.add(
+                    f"have an id in column {self._columns.id!r} (task.columns.id) of every row",
+                    "none",
+                    where,
+                    "Write task.columns.id: null to number the rows.",
+                )
+                key = None
+            yield _Row(where, key, row["question"] or "", row["context"] or "", answers)
+
+    def _answers(
+        self, row: Mapping[str, str | None], where: str, problems: RowFaults
+    ) -> Answers | None:
+        """Of a row of columns; None, if nobody says."""
+        if self._columns.answers is None:
+            text, start = row["answer"] or "", (row["answer_start"] or "").strip()
+            if not text:
+                return ()
+            if not start.isdecimal():
+                problems.add(
+                    f"hold whole numbers, 0 or more, in column {self._columns.answer_start!r} "
+                    "(task.columns.answer_start)",
+                    "others",
+                    f"{where} ({start or 'none'})",
+                )
+                return ()
+            return ((text, int(start)),)
+        cell = row["answers"]
+        if cell is None or not cell.strip():
+            return None
+        try:
+            found = as_answers(json.loads(cell))
+        except (ValueError, RecursionError):
+            found = None
+        if found is None:
+            problems.add(
+                f"hold objects with lists text and answer_start of one length in column {self._columns.answers!r} "
+                "(task.columns.answers)",
+                "something else",
+                where,
+            )
+            return ()
+        return found
+
+    def _check(self, row: _Row, problems: RowFaults) -> None:
+        """Add what is wrong with a row."""
+        if not self._is_visible(row.context):
+            problems.add(
+                "have a context with text in every row", "none", row.where, "Remove these rows."
+            )
+            return
+        if row.id is not None:
+            if row.id in self._ids:
+                problems.add(
+                    "have an id of its own for every question",
+                    "some twice",
+                    f"{row.id!r} in {row.where}",
+                )
+            self._ids.add(row.id)
+        if row.answers is None and self._name == "train":
+            problems.add(
+                "have answers in every row",
+                "none",
+                row.where,
+                "Put questions without answers under data.unlabelled; where the context has no answer, the lists are "
+                "empty.",
+            )
+        for text, start in row.answers or ():
+            if not len(units_of(text)):
+                problems.add("have answers with text", "blank ones", row.where)
+            elif not 0 <= start <= len(row.context) - len(text):
+                problems.add(
+                    "have answers inside of their contexts",
+                    "others",
+                    f"{row.where} ({len(text)} characters from {start}, of {len(row.context)})",
+                )
+            elif row.context[start : start + len(text)] != text:
+                there = row.context[start : start + len(text)]
+                problems.add(
+                    "have answers that stand in their contexts at answer_start",
+                    "another text there",
+                    f"{row.where} ({_short(text)}, there {_short(there)})",
+                    "Places count characters, not bytes, from 0.",
+                )
+
+    def _is_visible(self, context: str) -> bool:
+        """Whether a context has a unit; it comes back with other questions."""
+        if context not in self._visible:
+            self._visible[context] = len(units_of(context)) > 0
+        return self._visible[context]
+
+    def split(self, origins: Sequence[str], first_row_id: int) -> Split:
+        """What was read."""
+        rows = self.rows
+        label = [NO_LABEL if row.answers is None else int(bool(row.answers)) for row in rows]
+        table = pa.table(
+            {
+                "text": [row.question for row in rows],
+                "text_pair": [row.context for row in rows],
+                "id": [str(i + 1) if row.id is None else row.id for i, row in enumerate(rows)],
+                "answers": [[text for text, _ in row.answers or ()] for row in rows],
+                "starts": [[start for _, start in row.answers or ()] for row in rows],
+                "label": label,
+                "row_id": np.arange(first_row_id, first_row_id + len(rows), dtype=np.int64),
+            },
+            schema=QUESTION_SCHEMA,
+        )
+        trains, notes = self._name in ("train", "unlabelled"), []
+        unknown = label.count(NO_LABEL)
+        if unknown and self._name != "unlabelled":
+            notes.append(
+                f"{self._name}: of {unknown} of {len(rows)} questions no answer is known; figures leave them out."
+            )
+        blank = sum(not row.question.strip() for row in rows)
+        if blank:
+            notes.append(
+                f"{self._name}: {blank} of {len(rows)} questions are empty; they are asked as they are."
+            )
+        if self._routes is not None:
+            places = np.concatenate(self._places)
+            table = table.append_column("route", pa.array(places, pa.int32()))
+            notes += [route_note(places, self._routes)] if trains else []
+        fingerprint = _fingerprint(rows, table, routes=trains)
+        labels = self._columns.labels
+        return Split(self._name, table, labels, fingerprint, tuple(origins), tuple(notes))
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 20 else f"{text[:20]}…")  # noqa: PLR2004
+
+
+def _fingerprint(rows: Sequence[_Row], table: pa.Table, *, routes: bool) -> str:
+    """SHA-256 over questions, contexts and answers in order, each after its length."""
+    whole = hashlib.sha256(b"raydistill questions 1")
+    for row in rows:
+        numbers = [-1] if row.answers is None else [start for _, start in row.answers]
+        whole.update(np.array([len(numbers), *numbers], "<i8").tobytes())
+        for text in (row.question, row.context, *(text for text, _ in row.answers or ())):
+            content = text.encode("utf-8", "surrogatepass")
+            whole.update(len(content).to_bytes(8, "little") + content)
+    if routes and "route" in table.column_names:
+        whole.update(table["route"].to_numpy().astype("<i4").tobytes())
+    return whole.hexdigest()
