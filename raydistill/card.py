@@ -163,21 +163,26 @@ def stated_license(source: ModelSource | Path) -> str | None:
     Args:
         source: A model, or a folder of data.
     """
-    from huggingface_hub import ModelCard, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
     folder = source if isinstance(source, Path) else Path(source.location)
-    card: Any = folder / _CARD
+    files = [folder / _CARD, folder / "config.json"]
     if not folder.is_dir():
-        card = try_to_load_from_cache(str(folder), _CARD)
+        cached = [try_to_load_from_cache(str(folder), file.name) for file in files]
+        files = [Path(found) for found in cached if isinstance(found, str)]
+    return next((found for file in files if (found := _license_in(file))), None)
+
+
+def _license_in(file: Path) -> str | None:
+    from huggingface_hub import ModelCard
+
     try:
-        if isinstance(card, str | Path) and Path(card).is_file():
-            text = Path(card).read_text(encoding="utf-8")
-            stated: Any = ModelCard(text, ignore_metadata_errors=True).data
-            if found := getattr(stated, "license", None):
-                return str(found)
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        found = settings.get("license")
-    except Exception:  # a card of any kind, of anybody: what cannot be read states nothing
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".json":
+            found = json.loads(text).get("license")
+        else:
+            found = getattr(ModelCard(text, ignore_metadata_errors=True).data, "license", None)
+    except Exception:  # written by anybody: what cannot be read states nothing
         return None
     return str(found) if found else None
 

@@ -39,9 +39,13 @@ def test_from_rows_to_a_student_that_answers(
     """What each part does well by itself may not fit together."""
     import mlflow.pyfunc
     import torch
+    from huggingface_hub import ModelCard
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    from raydistill.config import DistillConfig
+    from raydistill.evaluate import Wanted, evaluate
     from raydistill.tracking import save_model_folder
+    from raydistill.ui import Ui
 
     names = NAMES[kind]
     data = tmp_path / "data"
@@ -79,6 +83,19 @@ def test_from_rows_to_a_student_that_answers(
     assert {"regression": "RMSE"}.get(kind, "Mean AP") in report
     summary = json.loads((done.output_dir / "summary.json").read_text())
     assert [row["label"] for row in summary["per_class"]] == list(names)
+
+    config = DistillConfig.model_validate(settings)
+    wanted = Wanted((str(done.student_path),), teachers=True, ensemble=True, latency=False)
+    again = {one.name: one for one in evaluate(config, wanted, Ui(quiet=True)).figures}
+    assert again[str(done.student_path)].agreement["whole"][likeness] == pytest.approx(
+        metrics[f"test/{likeness}/whole"], abs=1e-4
+    )
+    same = {str(done.student_path): "test", "part": "test/teachers/part", "2 teachers together": "test/ensemble"}  # fmt: skip
+    for name, prefix in same.items():
+        assert again[name].metrics[first] == pytest.approx(metrics[f"{prefix}/{first}"], abs=1e-4)
+    card = ModelCard.load(done.student_path / "README.md")
+    assert {one.dataset_split for one in card.data.eval_results} == {"validation", "test"}
+    assert "| part | `part` |" in card.text
 
     student = AutoModelForSequenceClassification.from_pretrained(done.student_path)
     assert student.config.problem_type == kind

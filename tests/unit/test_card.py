@@ -109,4 +109,4 @@ def test_licences_are_only_what_somebody_wrote(tmp_path: Path) -> None:
     assert stated_license(tmp_path) == "cc-by-4.0"
     for broken in ("no front matter", "---\nlicense: [\n---\n", "---\n- a\n---\n"):
         (tmp_path / "README.md").write_text(broken, encoding="utf-8")
-        assert stated_license(tmp_path) == "apache-2.0" or "[" in broken or "- a" in broken
+        assert stated_license(tmp_path) == "apache-2.0"
