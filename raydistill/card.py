@@ -78,7 +78,7 @@ def write_card(
         base_model=_hub_id(start),
         datasets=_hub_data(config.data.dataset),
         metrics=list(METRICS[kind]) if results else None,
-        tags=["knowledge-distillation", "raydistill"],
+        tags=[*(["knowledge-distillation"] if descriptions else []), "raydistill"],
         eval_results=results or None,
     )
     parts = [
@@ -96,10 +96,7 @@ def write_card(
         _data(prepared),
         *(["## Teachers", _teachers(prepared, descriptions)] if descriptions else []),
         "## Licence",
-        f"- The weights the student began with: {_start(start, license_)}.",
-        *([f"- Teachers: {_licenses(prepared, descriptions)}."] if descriptions else []),
-        f"- Data: {_data_license(config.data.folder)}.",
-        "",
+        _licences(prepared, descriptions, start, license_),
         "Nothing here was checked: these are the terms that configurations and cards beside models and data state.",
     ]
     _write(folder.student, data, parts)
@@ -262,16 +259,21 @@ def _teachers(prepared: Prepared, descriptions: Mapping[str, TeacherDescription]
     return _table(["name", "model", "parameters", "fingerprint", "licence"], rows)
 
 
-def _start(start: ModelSource | None, license_: str | None) -> str:
-    if start is None:
-        return "none, they were random"
-    return f"`{_named(start.name)}`, {license_ or NOT_STATED}"
-
-
-def _licenses(prepared: Prepared, descriptions: Mapping[str, TeacherDescription]) -> str:
-    return ", ".join(
-        f"{name} {stated_license(prepared.sources[name]) or NOT_STATED}" for name in descriptions
-    )
+def _licences(
+    prepared: Prepared,
+    descriptions: Mapping[str, TeacherDescription],
+    start: ModelSource | None,
+    stated: str | None,
+) -> str:
+    began = "none, they were random"
+    if start is not None:
+        began = f"`{_named(start.name)}`, {stated or NOT_STATED}"
+    lines = [f"- The weights the student began with: {began}."]
+    lines += [
+        f"- Teacher {name}: {stated_license(prepared.sources[name]) or NOT_STATED}."
+        for name in descriptions
+    ]
+    return "\n".join([*lines, f"- Data: {_data_license(prepared.config.data.folder)}."])
 
 
 def _data_license(folder: str | None) -> str:

@@ -244,6 +244,7 @@ def _open_session(file: Path, num_threads: int) -> Any:
     """A session of ONNX Runtime."""
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()  # what is computed here is nobody else's business
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
     # Between two passes its threads must not spin: that would take the student's share of the CPU.
