@@ -10,6 +10,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from raydistill.cli_config import Config, Output, Settings
+from raydistill.cli_config import one_task as _one_task
+from raydistill.cli_config import overrides as _overrides
+from raydistill.cli_evaluation import compare, evaluate, export
 from raydistill.cli_import import import_app
 from raydistill.cli_losses import losses
 from raydistill.cli_store import store_app
@@ -33,31 +37,15 @@ app.add_typer(models_app, name="models")
 app.add_typer(store_app, name="store")
 app.add_typer(import_app, name="import")
 app.command()(losses)
+app.command()(evaluate)
+app.command()(compare)
+app.command()(export)
 
 INTERRUPTED = 130
 
-Config = Annotated[Path, typer.Argument(help="Configuration, YAML.", show_default=False)]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="A.B=C", help="Override a setting; may be repeated.", show_default=False
-    ),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", help="Same as --set run.output_dir=DIR.", show_default=False),
-]
 Uri = Annotated[
     str | None, typer.Option("--tracking-uri", help="MLflow tracking URI.", show_default=False)
 ]
-
-
-def _overrides(settings: list[str] | None, output: Path | None = None) -> list[str]:
-    found = list(settings or [])
-    if output is not None:
-        quoted = str(output).replace("'", "''")  # as YAML has it
-        found.append(f"run.output_dir='{quoted}'")
-    return found
 
 
 def _sound(config: Path, overrides: list[str], *, resume: bool = False, output: bool = True) -> Any:
@@ -129,53 +117,6 @@ def cache(config: Config, settings: Settings = None, output: Output = None) -> N
             runs = [view for view in views if view.teachers] or list(views)
         for one in runs:
             fill(one)
-
-
-@app.command()
-def evaluate(
-    config: Config,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", help="Folder, Hugging Face id or models:/name@alias.", show_default=False
-        ),
-    ],
-    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
-    task: Annotated[
-        str | None, typer.Option("--task", help="Of several tasks, which.", show_default=False)
-    ] = None,
-    settings: Settings = None,
-) -> None:
-    """Metrics of any model on a split of the configuration's data, as JSON on standard output."""
-    import json
-
-    parsed = _one_task(_sound_data(config, _overrides(settings)), "evaluate", task)
-    from raydistill.evaluate import evaluate_model
-
-    typer.echo(json.dumps(evaluate_model(parsed, model, split, Ui()), indent=1))
-
-
-def _sound_data(config: Path, overrides: list[str]) -> Any:
-    from raydistill.config import load_config
-
-    return load_config(config, overrides)
-
-
-def _one_task(config: Any, command: str, task: str | None = None) -> Any:
-    """A configuration of one task, or the named one of several."""
-    from raydistill.config import TasksConfig
-
-    if not isinstance(config, TasksConfig):
-        if task is not None:
-            raise ConfigError.of("--task", f"is {task}, but the configuration has no tasks.")
-        return config
-    names = ", ".join(config.tasks)
-    if command == "teach":
-        raise ConfigError.of("tasks", "must be left out: teach trains one teacher for one task.")
-    if task not in config.tasks:
-        got = "is missing" if task is None else f"is {task}"
-        raise ConfigError.of("--task", f"{got}; it must be one of {names}.")
-    return config.view(task)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from raydistill.card import write_card
 from raydistill.config import DistillConfig, to_yaml
 from raydistill.config.faults import in_order, without_echoes
 from raydistill.config.rules import group_rows
@@ -237,6 +238,7 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
             begin=begin,
             metrics=metrics,
         )
+        write_card(folder, prepared, metrics, {name: descriptions[name] for name in teachers})
         write_report(folder.path)
         model_uri = record.finished(metrics)
         folder.finish(metrics, run_id=record.run_id, model_uri=model_uri)

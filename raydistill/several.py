@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from raydistill import run
+from raydistill.card import write_card
 from raydistill.config import AnyConfig, TasksConfig, to_yaml
 from raydistill.config.faults import without_echoes
 from raydistill.config.several import MEAN, of_task
@@ -308,17 +309,19 @@ def _finish_task(
     chosen = {"select_by": select_by.removeprefix(f"{task}/")}
     shown = config.model_copy(update={"training": config.training.model_copy(update=chosen)})
     write_atomically(one.folder.config, to_yaml(shown))
+    own_teachers = {name: descriptions[f"{task}/{name}"] for name in one.teachers}
     write_summary(
         one.folder,
         one.prepared,
         trained=alone,
         figures=figures,
-        descriptions={name: descriptions[f"{task}/{name}"] for name in one.teachers},
+        descriptions=own_teachers,
         stats=stats,
         student_parameters=num_parameters,
         begin=begin,
         metrics=metrics,
     )
+    write_card(one.folder, one.prepared, metrics, own_teachers)
     write_atomically(one.folder.history, _history_of(folder, task))
     return metrics
 

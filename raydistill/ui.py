@@ -12,6 +12,7 @@ from rich.table import Table
 __all__ = ["TrainingBar", "Ui"]
 
 _NAME_COLUMNS = 2  # role and name
+_WIDE = 500  # more than any table where there is no terminal
 _QUIET_LINE_S = 15.0  # between two lines of progress where there is no terminal
 
 
@@ -34,15 +35,12 @@ class Ui:
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table on standard output, names left and numbers right; as wide as it must be."""
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for i, header in enumerate(headers):
-            table.add_column(header, justify="left" if i < _NAME_COLUMNS else "right", no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
-        out = Console(highlight=False)
-        if not out.is_terminal:
-            out.width = 200
-        out.print(table)
+        _print_wide(Console(highlight=False), _table(headers, rows))
+
+    def aside(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """The same where sentences go, since standard output is for a program."""
+        if not self._quiet:
+            _print_wide(Console(stderr=True, highlight=False), _table(headers, rows))
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
@@ -97,6 +95,21 @@ class Ui:
         )
         with progress:
             yield TrainingBar(self, progress, total, name)
+
+
+def _print_wide(out: Console, table: Table) -> None:
+    if not out.is_terminal:
+        out.width = _WIDE
+    out.print(table)
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, header in enumerate(headers):
+        table.add_column(header, justify="left" if i < _NAME_COLUMNS else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 class TrainingBar:

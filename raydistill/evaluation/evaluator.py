@@ -188,9 +188,8 @@ def metrics_of(
     return {f"{prefix}/{name}": value for name, value in values.items()}
 
 
-def timing_requests(task: TextRows, rows: int) -> list[Request]:
-    """Batches of a task to time a model with: two to warm up and ten that count."""
-    wanted = 12
+def timing_requests(task: TextRows, rows: int, wanted: int = 12) -> list[Request]:
+    """Batches of a task to time a model with: two to warm up, the others count."""
     batches = []
     for begin in range(0, wanted * rows, rows):
         ids, texts = task.texts([i % task.num_rows for i in range(begin, begin + rows)])

@@ -14,7 +14,13 @@ from raydistill.errors import SignalError
 from raydistill.evaluation.metrics import require_finite
 from raydistill.tasks import QueryGroups, TextTask
 
-__all__ = ["first_stage_metrics", "rank_together", "ranking_agreement", "ranking_metrics"]
+__all__ = [
+    "each_query",
+    "first_stage_metrics",
+    "rank_together",
+    "ranking_agreement",
+    "ranking_metrics",
+]
 
 _CUT = 10
 _FEWEST = 2  # candidates without which there is no order
@@ -48,6 +54,18 @@ def ranking_metrics(scores: Tensor, grades: Tensor, queries: QueryGroups) -> dic
         >>> round(found["ndcg_at_10"], 4), found["mrr_at_10"]
         (0.6309, 0.5)
     """
+    each = each_query(scores, grades, queries)
+    return {name: sum(values) / len(values) for name, values in each.items()}
+
+
+def each_query(scores: Tensor, grades: Tensor, queries: QueryGroups) -> dict[str, list[float]]:
+    """The figures of each query that has a relevant passage, in order; empty when none has.
+
+    Args:
+        scores: As of :func:`ranking_metrics`.
+        grades: Likewise.
+        queries: Their rows.
+    """
     import pytrec_eval  # few processes measure
 
     _require_rows(scores, grades, queries)
@@ -70,20 +88,17 @@ def ranking_metrics(scores: Tensor, grades: Tensor, queries: QueryGroups) -> dic
         first.append(1 / found[0] if found else 0.0)
     if not run:
         return {}
-    names_of = {
-        "ndcg_at_10": f"ndcg_cut_{_CUT}", "recall_at_10": f"recall_{_CUT}", "map": "map",
-    }  # fmt: skip
     wanted = {f"ndcg_cut.{_CUT}", f"recall.{_CUT}", "map"}
     each = pytrec_eval.RelevanceEvaluator(judged, wanted).evaluate(run)
-    means = {
-        name: sum(one[measure] for one in each.values()) / len(each)
-        for name, measure in names_of.items()
+    of = {
+        measure: [each[number][measure] for number in run]
+        for measure in (f"ndcg_cut_{_CUT}", f"recall_{_CUT}", "map")
     }
     return {
-        "ndcg_at_10": means["ndcg_at_10"],
-        "mrr_at_10": sum(first) / len(first),
-        "recall_at_10": means["recall_at_10"],
-        "map": means["map"],
+        "ndcg_at_10": of[f"ndcg_cut_{_CUT}"],
+        "mrr_at_10": first,
+        "recall_at_10": of[f"recall_{_CUT}"],
+        "map": of["map"],
     }
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "answer_metrics",
     "answers_of",
     "answers_together",
+    "each_answer",
     "predictions_of",
 ]
 
@@ -95,12 +96,7 @@ def answer_metrics(logits: Tensor, questions: Questions) -> dict[str, float]:
         ``f1``, ``exact_match``; where some questions have an answer and some have none also both of each:
         ``answerable_f1``, ``answerable_exact_match``, ``unanswerable_accuracy``. Empty when no answer is known.
     """
-    how = questions.answering.normalisation
-    scored = [
-        (bool(right), overlap_f1(answer.text, right, how), exact_match(answer.text, right, how))
-        for answer, right in zip(answers_of(logits, questions), questions.answers, strict=True)
-        if right is not None
-    ]
+    scored = each_answer(logits, questions)
     if not scored:
         return {}
     found = {
@@ -115,6 +111,21 @@ def answer_metrics(logits: Tensor, questions: Questions) -> dict[str, float]:
             "unanswerable_accuracy": _mean([exact for there, _, exact in scored if not there]),
         }
     return found
+
+
+def each_answer(logits: Tensor, questions: Questions) -> list[tuple[bool, float, float]]:
+    """Of each question whose answer is known: whether there is one, F1 and exact match.
+
+    Args:
+        logits: Of all places, ``[P, 2]``.
+        questions: Whose windows they are of.
+    """
+    how = questions.answering.normalisation
+    return [
+        (bool(right), overlap_f1(answer.text, right, how), exact_match(answer.text, right, how))
+        for answer, right in zip(answers_of(logits, questions), questions.answers, strict=True)
+        if right is not None
+    ]
 
 
 def answer_agreement(student: Tensor, teacher: Tensor, questions: Questions) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import Any
 
 __all__ = [
     "MISSING",
+    "Column",
     "Headline",
     "comparison_rows",
     "format_amount",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 MISSING = "–"
-_ROLES = {"student": 0, "baseline": 1, "teacher": 2, "ensemble": 3}
+_ROLES = {"student": 0, "model": 0, "baseline": 1, "teacher": 2, "ensemble": 3}
 _MINUTE, _HOUR = 60, 3600
 _SCORE_DIGITS = 4
 
@@ -171,35 +172,43 @@ def format_duration(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
+    """Of a table of models.
+
+    Attributes:
+        header: With its unit.
+        key: Of a model's figures.
+        show: As text.
+    """
+
     header: str
     key: str
     show: Callable[[object], str]
 
 
 _COLUMNS = (
-    _Column("F1", "f1", format_score),
-    _Column("Precision", "precision", format_score),
-    _Column("Recall", "recall", format_score),
-    _Column("Accuracy", "accuracy", format_score),
-    _Column("Micro F1", "micro_f1", format_score),
-    _Column("Macro F1", "macro_f1", format_score),
-    _Column("Exact match", "exact_match", format_score),
-    _Column("Mean AP", "mean_average_precision", format_score),
-    _Column("RMSE", "rmse", format_amount),
-    _Column("MAE", "mae", format_amount),
-    _Column("Pearson", "pearson", format_score),
-    _Column("Spearman", "spearman", format_score),
-    _Column("R²", "r2", format_score),
-    _Column("nDCG@10", "ndcg_at_10", format_score),
-    _Column("MRR@10", "mrr_at_10", format_score),
-    _Column("Recall@10", "recall_at_10", format_score),
-    _Column("MAP", "map", format_score),
-    _Column("ECE", "ece", format_score),
-    _Column("Parameters", "parameters", format_count),
-    _Column("On disk (MB)", "disk_bytes", format_megabytes),
-    _Column("Latency, 1 row (ms)", "latency_ms_batch1", format_ms),
-    _Column("Latency, 32 rows (ms)", "latency_ms_batch32", format_ms),
+    Column("F1", "f1", format_score),
+    Column("Precision", "precision", format_score),
+    Column("Recall", "recall", format_score),
+    Column("Accuracy", "accuracy", format_score),
+    Column("Micro F1", "micro_f1", format_score),
+    Column("Macro F1", "macro_f1", format_score),
+    Column("Exact match", "exact_match", format_score),
+    Column("Mean AP", "mean_average_precision", format_score),
+    Column("RMSE", "rmse", format_amount),
+    Column("MAE", "mae", format_amount),
+    Column("Pearson", "pearson", format_score),
+    Column("Spearman", "spearman", format_score),
+    Column("R²", "r2", format_score),
+    Column("nDCG@10", "ndcg_at_10", format_score),
+    Column("MRR@10", "mrr_at_10", format_score),
+    Column("Recall@10", "recall_at_10", format_score),
+    Column("MAP", "map", format_score),
+    Column("ECE", "ece", format_score),
+    Column("Parameters", "parameters", format_count),
+    Column("On disk (MB)", "disk_bytes", format_megabytes),
+    Column("Latency, 1 row (ms)", "latency_ms_batch1", format_ms),
+    Column("Latency, 32 rows (ms)", "latency_ms_batch32", format_ms),
 )
 
 
@@ -257,11 +266,15 @@ def ordered_models(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(models, key=place)
 
 
-def comparison_rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def comparison_rows(
+    summary: Mapping[str, Any], more: Sequence[Column] = (), *, in_order: bool = False
+) -> tuple[list[str], list[list[str]]]:
     """The student beside everything it was measured against.
 
     Args:
         summary: Of a run, as in its ``summary.json``; only ``models`` is read.
+        more: Columns behind the usual ones.
+        in_order: Whether models stay in the order they are in.
 
     Returns:
         Headers with their units, and a row of strings for each model: role and name, then numbers.
@@ -279,10 +292,14 @@ def comparison_rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[st
         >>> rows
         [['student', 'small', '.8750', '–'], ['teacher', 'large', '.9000', '109.0 M']]
     """
-    models = ordered_models(summary)
+    models = list(summary.get("models") or ()) if in_order else ordered_models(summary)
     if not models:
         return [], []
-    columns = [c for c in _COLUMNS if any(number(model.get(c.key)) is not None for model in models)]
+    columns = [
+        column
+        for column in (*_COLUMNS, *more)
+        if any(number(model.get(column.key)) is not None for model in models)
+    ]
     headers = ["Role", "Model", *(column.header for column in columns)]
     rows = [
         [

@@ -18,7 +18,14 @@ from torch import Tensor
 from raydistill.errors import SignalError
 from raydistill.evaluation.metrics import ClassMetrics, agreement_metrics, require_finite
 
-__all__ = ["per_type", "seen_words", "spans_of", "tagging_agreement", "tagging_metrics"]
+__all__ = [
+    "each_sentence",
+    "per_type",
+    "seen_words",
+    "spans_of",
+    "tagging_agreement",
+    "tagging_metrics",
+]
 
 _IGNORED = -100
 _OUTSIDE = "O"
@@ -115,6 +122,34 @@ def per_type(
             )
         )
     return found
+
+
+def each_sentence(
+    logits: Tensor, labels: Tensor, *, label_names: Sequence[str], sentences: Tensor
+) -> NDArray[np.float64]:
+    """What the figures are sums of, sentence by sentence.
+
+    Args:
+        logits: As of :func:`tagging_metrics`.
+        labels: ``[U]``, integers; -100 is ignored.
+        label_names: Names of the C tags in order.
+        sentences: The row of each word, ``[U]``, rising.
+
+    Returns:
+        ``[N, 5]``: spans that are right, given, there; words that are right, that have a tag.
+
+    Raises:
+        SignalError: the shapes do not fit, or a label is not one of the tags.
+        NotFiniteError: NaN or infinity in a word that was seen.
+    """
+    answers, known = _answers(logits, labels, label_names)
+    rows = sentences.numpy()
+    number = int(rows[-1]) + 1 if len(rows) else 0
+    spans = _counted(answers, labels, label_names, sentences)
+    right = ((answers == labels) & known).numpy()
+    of_spans = [np.bincount(rows[found[:, 0]], minlength=number) for found in spans]
+    of_words = [np.bincount(rows[mask], minlength=number) for mask in (right, known.numpy())]
+    return np.stack([*of_spans, *of_words], axis=1).astype(np.float64)
 
 
 def tagging_agreement(student: Tensor, teacher: Tensor) -> dict[str, float]:

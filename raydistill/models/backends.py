@@ -2,8 +2,8 @@
 
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +15,16 @@ from raydistill.models.inside import INSIDE, InsideReader
 from raydistill.models.spans import logits_of
 from raydistill.signals import Ask
 
-__all__ = ["Backend", "ExportError", "OnnxBackend", "TorchBackend", "output_names"]
+__all__ = [
+    "Backend",
+    "ExportError",
+    "OnnxBackend",
+    "OnnxFile",
+    "TorchBackend",
+    "largest_difference",
+    "output_names",
+    "write_onnx",
+]
 
 _OPSET = 17
 _TOLERANCE = 1e-3  # of a part's largest value: an export that went wrong is off by much more
@@ -102,7 +111,27 @@ class ExportError(Exception):
     """A model cannot be exported, or its export computes something else."""
 
 
-class OnnxBackend:
+class OnnxFile:
+    """A model in a file, computed by ONNX Runtime on CPUs.
+
+    Args:
+        file: ONNX.
+        num_threads: Of a pass.
+    """
+
+    def __init__(self, file: Path, num_threads: int) -> None:
+        self._session = _open_session(file, num_threads)
+        # What the model does not need is none of the export's inputs.
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+
+    def run(self, inputs: Mapping[str, Tensor], ask: Ask) -> dict[str, Tensor]:
+        """One forward pass."""
+        names = output_names(ask)
+        arrays = self._session.run(names, {name: inputs[name].numpy() for name in self._inputs})
+        return dict(zip(names, map(torch.from_numpy, arrays), strict=True))
+
+
+class OnnxBackend(OnnxFile):
     """The module exported to ONNX and computed by ONNX Runtime on CPUs.
 
     Args:
@@ -120,24 +149,83 @@ class OnnxBackend:
     def __init__(
         self, model: nn.Module, examples: Sequence[Mapping[str, Tensor]], ask: Ask, num_threads: int
     ) -> None:
-        module = TorchBackend(model, torch.device("cpu"))
-        try:
-            self._session = _export(module, examples[0], ask, num_threads)
-            # What the model does not need is none of the export's inputs.
-            self._inputs = [entry.name for entry in self._session.get_inputs()]
-            for inputs in examples:
-                _refuse_other(self.run(inputs, ask), module, inputs, ask)
-        except ExportError:
-            raise
-        except Exception as error:  # of either library, of any type
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            raise ExportError(f"{type(error).__name__}: {lines[0] if lines else ''}") from error
+        with tempfile.TemporaryDirectory(prefix="raydistill-onnx-") as folder, _told():
+            file = Path(folder) / "model.onnx"  # beside it the weights, if they exceed 2 GB
+            write_onnx(model, examples[0], ask, file)
+            super().__init__(file, num_threads)
+            largest_difference(self, model, examples, ask, tolerance=_TOLERANCE)
 
-    def run(self, inputs: Mapping[str, Tensor], ask: Ask) -> dict[str, Tensor]:
-        """One forward pass."""
-        names = output_names(ask)
-        arrays = self._session.run(names, {name: inputs[name].numpy() for name in self._inputs})
-        return dict(zip(names, map(torch.from_numpy, arrays), strict=True))
+
+def write_onnx(model: nn.Module, inputs: Mapping[str, Tensor], ask: Ask, file: Path) -> None:
+    """Export a model; rows and tokens are free.
+
+    Args:
+        model: A Hugging Face classifier in float32 on the CPU.
+        inputs: An example, ``[B, S]`` each.
+        ask: What it gives out.
+        file: Written.
+
+    Raises:
+        ExportError: With what happened.
+    """
+    module = TorchBackend(model, torch.device("cpu"))
+    names, found = list(inputs), output_names(ask)
+    free = {name: {0: "rows", 1: "tokens"} for name in names}
+    of_rows = ("logits",) if ask.logits == "texts" else ()
+    free |= {name: {0: "rows"} if name in of_rows else {0: "rows", 1: "tokens"} for name in found}
+    free |= {name: {0: "rows", 2: "tokens", 3: "tokens"} for name in found if "attention." in name}
+    with _told(), warnings.catch_warnings(), quiet_transformers():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Positional(module, names, ask).eval(),
+            tuple(inputs.values()),
+            str(file),
+            input_names=names,
+            output_names=found,
+            dynamic_axes=free,
+            opset_version=_OPSET,
+            dynamo=False,  # the newer exporter takes five times as long
+        )
+
+
+def largest_difference(
+    exported: Backend,
+    model: nn.Module,
+    examples: Sequence[Mapping[str, Tensor]],
+    ask: Ask,
+    *,
+    tolerance: float,
+) -> float:
+    """How far an export is from the module on examples of any shape, relative to the largest value, or to 1.
+
+    Args:
+        exported: What is tried.
+        model: What it must compute.
+        examples: Inputs, ``[B, S]`` each.
+        ask: What is compared.
+        tolerance: The largest difference that is let through.
+
+    Raises:
+        ExportError: It computes something else.
+    """
+    module, most = TorchBackend(model, torch.device("cpu")), 0.0
+    with _told():
+        for inputs in examples:
+            found = exported.run(inputs, ask)
+            most = max(most, _difference(found, module, inputs, ask, tolerance))
+    return most
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of either library, of any type, as one that says what happened."""
+    try:
+        yield
+    except ExportError:
+        raise
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise ExportError(f"{type(error).__name__}: {lines[0] if lines else ''}") from error
 
 
 class _Positional(nn.Module):
@@ -153,51 +241,40 @@ class _Positional(nn.Module):
         return tuple(self._module.run(inputs, self._ask).values())
 
 
-def _export(module: TorchBackend, inputs: Mapping[str, Tensor], ask: Ask, num_threads: int) -> Any:
+def _open_session(file: Path, num_threads: int) -> Any:
     """A session of ONNX Runtime."""
     import onnxruntime
 
-    names, found = list(inputs), output_names(ask)
-    free = {name: {0: "rows", 1: "tokens"} for name in names}
-    of_rows = ("logits",) if ask.logits == "texts" else ()
-    free |= {name: {0: "rows"} if name in of_rows else {0: "rows", 1: "tokens"} for name in found}
-    free |= {name: {0: "rows", 2: "tokens", 3: "tokens"} for name in found if "attention." in name}
+    onnxruntime.disable_telemetry_events()  # what is computed here is nobody else's business
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
     # Between two passes its threads must not spin: that would take the student's share of the CPU.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
-    with tempfile.TemporaryDirectory(prefix="raydistill-onnx-") as folder:
-        file = Path(folder) / "model.onnx"  # beside it the weights, if they exceed 2 GB
-        with warnings.catch_warnings(), quiet_transformers():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                _Positional(module, names, ask).eval(),
-                tuple(inputs.values()),
-                str(file),
-                input_names=names,
-                output_names=found,
-                dynamic_axes=free,
-                opset_version=_OPSET,
-                dynamo=False,  # the newer exporter takes five times as long
-            )
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-def _refuse_other(
-    found: Mapping[str, Tensor], module: TorchBackend, inputs: Mapping[str, Tensor], ask: Ask
-) -> None:
+def _difference(
+    found: Mapping[str, Tensor],
+    module: TorchBackend,
+    inputs: Mapping[str, Tensor],
+    ask: Ask,
+    tolerance: float,
+) -> float:
     with torch.inference_mode():
         expected = module.run(inputs, ask)
-    mask = inputs["attention_mask"].bool()
+    mask, most = inputs["attention_mask"].bool(), 0.0
     for name, true in expected.items():
         one, other = _without_padding(found[name], mask), _without_padding(true, mask)
         worst = float((one - other).abs().max())
-        if not worst <= _TOLERANCE * max(1.0, float(other.abs().max())):
+        size = max(1.0, float(other.abs().max()))
+        if not worst <= tolerance * size:
             rows, tokens = mask.shape
             raise ExportError(
                 f"{name} of the export differs by {worst:.2g} on {rows} x {tokens} tokens"
             )
+        most = max(most, worst / size)
+    return most
 
 
 def _without_padding(tensor: Tensor, mask: Tensor) -> Tensor:

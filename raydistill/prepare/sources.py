@@ -22,7 +22,8 @@ __all__ = [
 
 _PREFIX = "models:/"
 # What is chosen, to the extra that brings it and the packages it needs.
-_EXTRAS = {"onnx": ("onnx", ("onnx", "onnxruntime")), "nixl": ("direct", ("nixl",))}
+_ONNX = ("onnx", ("onnx", "onnxruntime"))
+_EXTRAS = {"onnx": _ONNX, "int8": _ONNX, "nixl": ("direct", ("nixl",))}
 _CLASSES = {
     "texts": "ForSequenceClassification",
     "words": "ForTokenClassification",
@@ -125,7 +126,7 @@ def package_faults(path: str, choice: str) -> list[Fault]:
 
     Args:
         path: Where it stands in the configuration.
-        choice: ``onnx``, ``nixl``; others need nothing.
+        choice: ``onnx``, ``int8``, ``nixl``; others need nothing.
     """
     extra, packages = _EXTRAS.get(choice, ("", ()))
     missing = [name for name in packages if find_spec(name) is None]

@@ -6,7 +6,6 @@ where the hungriest tokenizer is full, and the next window begins with the last 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -62,22 +61,21 @@ def map_windows(
     return found
 
 
-def windows_for(split: Split, tokenizer: Any, max_tokens: int, overlap: float) -> Split:
-    """Windows for one model alone.
+def windows_for(split: Split, sides: Sequence[Side], overlap: float) -> Split:
+    """Windows that fit some models, whatever else they are in a run.
 
     Args:
         split: Questions with whole contexts.
-        tokenizer: The model's.
-        max_tokens: Of a row.
+        sides: Tokenizers, and where each cuts.
         overlap: Share of a window that the next begins with.
 
     Raises:
         ConfigError: They cannot be made.
     """
-    side = Side("the model", "--model", max_tokens, "student.max_tokens", tokenizer)
     found = Mapped({}, {}, [], [])
-    if is_fast(side, "question_answering", found):
-        found = _windows({split.name: split}, [side], overlap)
+    fast = [is_fast(side, "question_answering", found) for side in sides]  # each is told
+    if all(fast):
+        found = _windows({split.name: split}, sides, overlap)
     if found.faults:
         raise ConfigError(found.faults)
     return found.splits[split.name]

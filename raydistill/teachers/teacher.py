@@ -168,6 +168,11 @@ class LocalTeacher:
         """Shape, labels, fingerprint; and how passes must be shaped here for rows to have the same bits."""
         return replace(self._description, steady=self._make_steady())
 
+    @property
+    def facts(self) -> TeacherDescription:
+        """The same, but nobody has tried the bits."""
+        return self._description
+
     def _export(self, model: Any) -> OnnxBackend:
         settings, layers = self.settings, range(1, self._description.traits.num_layers + 1)
         # All of it, whatever a run asks for: the answers of every run stand on one shelf.
@@ -302,18 +307,37 @@ class LocalTeacher:
             return select_span_parts(found, mask.to(self._device), matched, request.ask)
         return select_parts(found, mask.to(self._device), request.ask)
 
+    def token_counts(self, request: Request) -> list[int]:
+        """Tokens of each row, after the cut."""
+        encoded = self._encode(request, self.settings.max_tokens)
+        return [len(ids) for ids in encoded.inputs["input_ids"]]
+
     @torch.inference_mode()
-    def run_plainly(self, request: Request) -> Tensor:
+    def run_plainly(self, request: Request, max_tokens: int | None = None) -> Tensor:
         """Logits of the rows as one batch, padded to the longest and no further: for timing.
 
         A single row is not filled up to four here, as it is where equal bits are wanted.
+
+        Args:
+            request: The rows.
+            max_tokens: Longer rows are cut; None: as always.
         """
-        most = self.settings.max_tokens
-        if request.ask.logits == "words":
-            inputs, _ = tokenize_words(self._tokenizer, _of_words(request), most)
-        else:
-            inputs = tokenize(self._tokenizer, request.texts, most)
+        inputs = self.inputs_of(request, max_tokens)
         return self._backend.run(inputs, _LOGITS)["logits"].float().cpu()
+
+    def inputs_of(self, request: Request, max_tokens: int | None = None) -> dict[str, Tensor]:
+        """Token tensors of the rows as one batch, padded to the longest and no further."""
+        most = max_tokens or self.settings.max_tokens
+        if request.ask.logits == "words":
+            return tokenize_words(self._tokenizer, _of_words(request), most)[0]
+        return tokenize(self._tokenizer, request.texts, most)
+
+    @property
+    def parts(self) -> tuple[Any, Any] | None:
+        """Module and tokenizer, for an export; None: torch does not compute it."""
+        if not isinstance(self._backend, TorchBackend):
+            return None
+        return self._backend.model, self._tokenizer
 
     def _refuse_not_finite(
         self, request: Request, parts: dict[str, Tensor], lengths: NDArray[np.int32]

@@ -17,7 +17,7 @@ def test_from_questions_to_a_student_that_answers(local_ray: None, tmp_path: Pat
     from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
     from raydistill.config import DistillConfig
-    from raydistill.evaluate import evaluate_model
+    from raydistill.evaluate import Wanted, evaluate
     from raydistill.ui import Ui
 
     settings = answering_settings(make_answering(tmp_path / "in"), tmp_path / "run")
@@ -45,7 +45,12 @@ def test_from_questions_to_a_student_that_answers(local_ray: None, tmp_path: Pat
     asked = [{"question": row["question"], "context": row["context"]} for row in rows[2:4]]
     assert served.predict(asked)["answer"].map(type).tolist() == [str, str]
     config = DistillConfig.model_validate(settings)
-    found = evaluate_model(config, str(done.student_path), "test", Ui())
-    assert set(found) == {f"test/{name}" for name in (
+    wanted = Wanted((str(done.student_path),), teachers=True, ensemble=True, latency=False)
+    found = evaluate(config, wanted, Ui())
+    assert set(found.figures[0].metrics) == {
         "f1", "exact_match", "answerable_f1", "answerable_exact_match", "unanswerable_accuracy",
-    )}  # fmt: skip
+    }  # fmt: skip
+    assert [one.role for one in found.figures] == ["model", "teacher", "teacher", "ensemble"]
+    # The same windows as in the run, which fit the same three tokenizers.
+    for name in ("f1", "exact_match"):
+        assert found.figures[0].metrics[name] == pytest.approx(metrics[f"test/{name}"])

@@ -30,6 +30,29 @@ def labelled(row: dict[str, str], kind: str) -> dict[str, Any]:
     return {"text": row["text"], "labels": [name for name in there if there[name]]}
 
 
+def found_again(settings: dict[str, Any], done: Any, first: str, likeness: str) -> None:
+    """The figures of the run's end, by evaluate; and the card, by who reads such."""
+    from huggingface_hub import ModelCard
+
+    from raydistill.config import DistillConfig
+    from raydistill.evaluate import Wanted, evaluate
+    from raydistill.ui import Ui
+
+    metrics = done.metrics
+    config = DistillConfig.model_validate(settings)
+    wanted = Wanted((str(done.student_path),), teachers=True, ensemble=True, latency=False)
+    again = {one.name: one for one in evaluate(config, wanted, Ui(quiet=True)).figures}
+    assert again[str(done.student_path)].agreement["whole"][likeness] == pytest.approx(
+        metrics[f"test/{likeness}/whole"], abs=1e-4
+    )
+    same = {str(done.student_path): "test", "part": "test/teachers/part", "2 teachers together": "test/ensemble"}  # fmt: skip
+    for name, prefix in same.items():
+        assert again[name].metrics[first] == pytest.approx(metrics[f"{prefix}/{first}"], abs=1e-4)
+    card = ModelCard.load(done.student_path / "README.md")
+    assert {one.dataset_split for one in card.data.eval_results} == {"validation", "test"}
+    assert "| part | `part` |" in card.text
+
+
 @pytest.mark.parametrize(
     "kind", ["multi_label_classification", pytest.param("regression", marks=pytest.mark.slow)]
 )
@@ -79,6 +102,8 @@ def test_from_rows_to_a_student_that_answers(
     assert {"regression": "RMSE"}.get(kind, "Mean AP") in report
     summary = json.loads((done.output_dir / "summary.json").read_text())
     assert [row["label"] for row in summary["per_class"]] == list(names)
+
+    found_again(settings, done, first, likeness)
 
     student = AutoModelForSequenceClassification.from_pretrained(done.student_path)
     assert student.config.problem_type == kind

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from raydistill.config import DistillConfig, TasksConfig, parse_any, parse_config
-from raydistill.data import units_of
+from raydistill.data import Split, units_of
 from raydistill.errors import ConfigError, SignalError
 from raydistill.evaluation.evaluator import metrics_of, predict
 from raydistill.evaluation.spans import answers_of
@@ -21,6 +21,7 @@ from raydistill.objective import Moment, Objective
 from raydistill.pipeline import Fed, MicroBatch
 from raydistill.prepare import Prepared, prepare, prepare_tasks
 from raydistill.prepare.data import load_data
+from raydistill.prepare.sides import Side
 from raydistill.prepare.windows import windows_for
 from raydistill.serve import teacher_settings
 from raydistill.signals import Request, TeacherSignal, pack_signal
@@ -446,14 +447,17 @@ def test_model_is_measured_on_windows_of_its_own(settings: dict[str, Any]) -> No
     """A model that is compared with published figures reads what fits it, not what fits others."""
     config = DistillConfig.model_validate(settings)
     split = load_data(config)["test"]
-    few = windows_for(split, pieces(), 60, 0.33)
-    many = windows_for(split, pieces(), 34, 0.33)
+
+    def made(cut: int) -> Split:
+        return windows_for(split, [Side("m", "--model", cut, "student.max_tokens", pieces())], 0.33)
+
+    few, many = made(60), made(34)
     assert few.table.num_rows < many.table.num_rows
     assert few.fingerprint == split.fingerprint
     with pytest.raises(
         ConfigError, match="leaves no room for a context beside the question: row 1"
     ):
-        windows_for(split, pieces(), 12, 0.33)
+        made(12)
 
 
 def test_labels_follow_the_students_pieces() -> None:

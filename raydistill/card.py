@@ -1,0 +1,320 @@
+"""README.md of a student's folder: a model card as Hugging Face reads it, written from the run.
+
+It tells what is known and nothing else: no dates and no times, so that equal runs leave equal cards, and
+no path of this machine beyond a folder's and a file's name.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from raydistill.config.task import HEADS, METRICS, Head, TaskKind
+from raydistill.evaluation.table import format_bytes, format_count, format_ms, format_score, number
+from raydistill.models import ModelSource
+from raydistill.models.exported import ExportRecord
+from raydistill.output import OutputFolder, write_atomically
+from raydistill.prepare import Prepared
+from raydistill.subjects import Figures
+from raydistill.teachers.teacher import TeacherDescription
+from raydistill.version import __version__
+
+__all__ = ["export_card", "stated_license", "write_card"]
+
+NOT_STATED = "not stated"
+_CARD = "README.md"
+_PIPELINES: Mapping[TaskKind, str] = {
+    "text_classification": "text-classification",
+    "multi_label_classification": "text-classification",
+    "regression": "text-classification",
+    "tagging": "token-classification",
+    "reranking": "text-ranking",
+    "question_answering": "question-answering",
+}
+_CLASSES: Mapping[Head, str] = {
+    "texts": "AutoModelForSequenceClassification",
+    "words": "AutoModelForTokenClassification",
+    "spans": "AutoModelForQuestionAnswering",
+}
+
+
+def write_card(
+    folder: OutputFolder,
+    prepared: Prepared,
+    metrics: Mapping[str, float],
+    descriptions: Mapping[str, TeacherDescription],
+) -> None:
+    """Write the card of a run's student.
+
+    Args:
+        folder: Of the run, or of one task of it.
+        prepared: The run.
+        metrics: As in ``metrics.json``.
+        descriptions: Of the teachers.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    config, kind = prepared.config, prepared.config.task.kind
+    start = prepared.student.source if prepared.student.random_config is None else None
+    license_ = None if start is None else stated_license(start)
+    data_name = config.data.dataset or _last(config.data.folder) or _last(_first_origin(prepared))
+    splits = [name for name in config.evaluation.splits if name in prepared.splits]
+    results = [
+        EvalResult(
+            task_type=_PIPELINES.get(kind, "other"),
+            dataset_type=config.data.dataset or "local",
+            dataset_name=data_name or "local",
+            dataset_split=split,
+            metric_type=metric,
+            metric_value=round(metrics[f"{split}/{metric}"], 6),
+        )
+        for split in splits
+        for metric in METRICS[kind]
+        if f"{split}/{metric}" in metrics
+    ]
+    data = ModelCardData(
+        model_name=config.run.name,
+        library_name="transformers",
+        pipeline_tag=_PIPELINES.get(kind),
+        license=license_,
+        base_model=_hub_id(start),
+        datasets=_hub_data(config.data.dataset),
+        metrics=list(METRICS[kind]) if results else None,
+        tags=[*(["knowledge-distillation"] if descriptions else []), "raydistill"],
+        eval_results=results or None,
+    )
+    parts = [
+        f"# {config.run.name}",
+        f"A student for {kind.replace('_', ' ')}, distilled by raydistill {__version__} from "
+        f"{_number(len(descriptions), 'teacher')}."
+        if descriptions
+        else f"A model for {kind.replace('_', ' ')}, trained by raydistill {__version__} on labels.",
+        *_about_labels(prepared.labels),
+        "## How to load",
+        _how_to_load(folder.student, HEADS[kind]),
+        "## Figures",
+        _figures(prepared, metrics, descriptions, splits),
+        "## Data",
+        _data(prepared),
+        *(["## Teachers", _teachers(prepared, descriptions)] if descriptions else []),
+        "## Licence",
+        _licences(prepared, descriptions, start, license_),
+        "Nothing here was checked: these are the terms that configurations and cards beside models and data state.",
+    ]
+    _write(folder.student, data, parts)
+
+
+def export_card(
+    folder: Path,
+    record: ExportRecord,
+    kind: TaskKind,
+    split: str,
+    figures: Sequence[Figures],
+) -> None:
+    """Write the card of an export.
+
+    Args:
+        folder: Of the export.
+        record: What it says about itself.
+        kind: Of the task.
+        split: That figures are of.
+        figures: Of the model in torch first, then of its exports.
+    """
+    from huggingface_hub import ModelCardData
+
+    data = ModelCardData(
+        library_name="onnx",
+        pipeline_tag=_PIPELINES.get(kind),
+        tags=["onnx", "raydistill", *(["int8"] if record.form == "int8" else [])],
+    )
+    metric = METRICS[kind][0]
+    rows = [
+        [
+            one.name,
+            format_score(one.metrics.get(metric)),
+            format_bytes(one.disk_bytes),
+            *(format_ms(one.latency[size].p50) for size in sorted(one.latency)),
+        ]
+        for one in figures
+    ]
+    times = [f"p50, {_number(size, 'row')} (ms)" for size in sorted(figures[0].latency)]
+    what = "float32" if record.form == "onnx" else "weights of 8 bits, quantised dynamically"
+    limit = "" if record.tolerance is None else f"; at most {record.tolerance:g} was allowed"
+    parts = [
+        f"# {record.source.rpartition('/')[2]} as ONNX",
+        f"`{record.source}` ({format_count(record.num_parameters)} parameters) for ONNX Runtime: {what}. Rows and "
+        f"tokens are free. Its logits differ from torch's by {record.difference:.1e} of the largest{limit}.",
+        _table(["", metric, "on disk", *times], rows),
+        f"Measured on {split}, on one machine.",
+        "```python\nimport onnxruntime\nfrom transformers import AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
+        'session = onnxruntime.InferenceSession("FOLDER/model.onnx")\n'
+        "wanted = {entry.name for entry in session.get_inputs()}\n"
+        'inputs = tokenizer(["a text"], truncation=True, padding=True, return_tensors="np")\n'
+        'logits = session.run(["logits"], {k: v for k, v in inputs.items() if k in wanted})[0]\n```',
+    ]
+    _write(folder, data, parts)
+
+
+def stated_license(source: ModelSource | Path) -> str | None:
+    """What the card beside a model, or its configuration, says; of an id of the hub, its cached card.
+
+    Args:
+        source: A model, or a folder of data.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    folder = source if isinstance(source, Path) else Path(source.location)
+    files = [folder / _CARD, folder / "config.json"]
+    if not folder.is_dir():
+        cached = [try_to_load_from_cache(str(folder), file.name) for file in files]
+        files = [Path(found) for found in cached if isinstance(found, str)]
+    return next((found for file in files if (found := _license_in(file))), None)
+
+
+def _license_in(file: Path) -> str | None:
+    from huggingface_hub import ModelCard
+
+    try:
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".json":
+            found = json.loads(text).get("license")
+        else:
+            found = getattr(ModelCard(text, ignore_metadata_errors=True).data, "license", None)
+    except Exception:  # written by anybody: what cannot be read states nothing
+        return None
+    return str(found) if found else None
+
+
+def _write(folder: Path, data: Any, parts: Sequence[str]) -> None:
+    body = "\n\n".join(part for part in parts if part)
+    write_atomically(folder / _CARD, f"---\n{data.to_yaml()}\n---\n\n{body}\n")
+
+
+def _about_labels(labels: Sequence[str]) -> list[str]:
+    return [f"Outputs, in order: {', '.join(f'`{label}`' for label in labels)}."] if labels else []
+
+
+def _how_to_load(student: Path, head: Head) -> str:
+    name = _CLASSES.get(head, "AutoModel")
+    settings = json.loads((student / "config.json").read_text(encoding="utf-8"))
+    own = ", trust_remote_code=True" if settings.get("auto_map") else ""
+    words = head == "words"
+    rows = '[["words", "of", "a", "row"]], is_split_into_words=True' if words else '["a text"]'
+    return (
+        f"```python\nfrom transformers import {name}, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
+        f'model = {name}.from_pretrained("FOLDER"{own})\n'
+        f'inputs = tokenizer({rows}, truncation=True, padding=True, return_tensors="pt")\n'
+        "logits = model(**inputs).logits\n```"
+    )
+
+
+def _figures(
+    prepared: Prepared,
+    metrics: Mapping[str, float],
+    descriptions: Mapping[str, TeacherDescription],
+    splits: Sequence[str],
+) -> str:
+    """The student on every split; teachers and ensemble where they were measured."""
+    names = METRICS[prepared.config.task.kind]
+    models = {"student": ""} | {f"teacher {name}": f"/teachers/{name}" for name in descriptions}
+    models |= {"teachers together": "/ensemble"} if len(descriptions) > 1 else {}
+    rows = []
+    for split in splits:
+        for model, part in models.items():
+            values = [metrics.get(f"{split}{part}/{name}") for name in names]
+            if any(value is not None for value in values):
+                rows.append([split, model, *(_digits(value) for value in values)])
+    if not rows:
+        return "Nothing was measured: no row has a label."
+    return _table(["split", "model", *names], rows)
+
+
+def _data(prepared: Prepared) -> str:
+    rows = [
+        [
+            name,
+            ", ".join(_last(origin, 2) for origin in split.origins),
+            "a stream" if split.num_rows is None else f"{split.num_rows:,}",
+            f"`{split.fingerprint[:16]}`",
+        ]
+        for name, split in prepared.splits.items()
+    ]
+    return _table(["split", "from", "rows", "fingerprint"], rows)
+
+
+def _teachers(prepared: Prepared, descriptions: Mapping[str, TeacherDescription]) -> str:
+    rows = []
+    for name, said in descriptions.items():
+        section, source = prepared.config.teachers[name], prepared.sources[name]
+        revision = f" at {section.revision}" if section.revision else ""
+        rows.append(
+            [
+                name,
+                f"`{_named(section.model)}`{revision}",
+                format_count(said.num_parameters),
+                f"`{said.fingerprint[:16]}`",
+                stated_license(source) or NOT_STATED,
+            ]
+        )
+    return _table(["name", "model", "parameters", "fingerprint", "licence"], rows)
+
+
+def _licences(
+    prepared: Prepared,
+    descriptions: Mapping[str, TeacherDescription],
+    start: ModelSource | None,
+    stated: str | None,
+) -> str:
+    began = "none, they were random"
+    if start is not None:
+        began = f"`{_named(start.name)}`, {stated or NOT_STATED}"
+    lines = [f"- The weights the student began with: {began}."]
+    lines += [
+        f"- Teacher {name}: {stated_license(prepared.sources[name]) or NOT_STATED}."
+        for name in descriptions
+    ]
+    return "\n".join([*lines, f"- Data: {_data_license(prepared.config.data.folder)}."])
+
+
+def _data_license(folder: str | None) -> str:
+    found = stated_license(Path(folder)) if folder and Path(folder).is_dir() else None
+    return found or NOT_STATED
+
+
+def _named(model: str) -> str:
+    """Of a folder only its name."""
+    return _last(model) if Path(model).expanduser().is_dir() else model
+
+
+def _last(path: str | None, parts: int = 1) -> str:
+    """The end of a path or URI."""
+    return "/".join((path or "").rstrip("/").split("/")[-parts:])
+
+
+def _first_origin(prepared: Prepared) -> str:
+    return next(iter(prepared.splits["train"].origins), "")
+
+
+def _hub_id(source: ModelSource | None) -> str | None:
+    local = source is None or Path(source.location).is_dir()
+    return None if source is None or local else source.location
+
+
+def _hub_data(dataset: str | None) -> list[str] | None:
+    local = dataset is None or Path(dataset).expanduser().is_dir()
+    return None if dataset is None or local else [dataset]
+
+
+def _digits(value: float | None) -> str:
+    return "–" if number(value) is None else f"{value:.4f}"
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,112 @@
+"""README.md of a student's folder: what Hugging Face reads, and nothing that the run does not know."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from raydistill.card import stated_license, write_card
+from raydistill.config import DistillConfig
+from raydistill.models import ModelSource
+from raydistill.output import OutputFolder
+from raydistill.prepare import Prepared, prepare
+from raydistill.teachers import LocalTeacher, TeacherDescription, TeacherSettings
+from tests.conftest import make_model, two_teachers
+
+METRICS = {
+    "test/accuracy": 0.75, "test/macro_f1": 0.7, "test/nll": 0.5, "test/ece": 0.1,
+    "validation/accuracy": 0.8, "test/teachers/wide/accuracy": 0.9, "test/ensemble/accuracy": 0.95,
+    "train/samples_per_s": 123.4,
+}  # fmt: skip
+
+
+def prepared_run(settings: dict[str, Any]) -> tuple[OutputFolder, Prepared]:
+    config = DistillConfig.model_validate(settings)
+    prepared, faults = prepare(config)
+    assert prepared is not None, faults
+    return OutputFolder.of(config), prepared
+
+
+def description(folder: Path) -> TeacherDescription:
+    source = ModelSource(str(folder), str(folder), str(folder))
+    return LocalTeacher(TeacherSettings("t", source, "float32", max_tokens=16, batch_rows=8)).facts
+
+
+@pytest.fixture
+def card(tiny: dict[str, Path], tmp_path: Path) -> ModelCard:
+    settings = two_teachers(tiny, tmp_path)
+    licensed = make_model(tmp_path / "secret" / "licensed", seed=7)
+    (licensed / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
+    settings["teachers"]["wide"]["model"] = str(licensed)
+    folder, prepared = prepared_run(settings)
+    make_model(folder.student)
+    found = {"wide": description(licensed), "deep": description(tiny["deep"])}
+    write_card(folder, prepared, METRICS, found)
+    before = (folder.student / "README.md").read_bytes()
+    write_card(folder, prepared, METRICS, found)
+    assert (folder.student / "README.md").read_bytes() == before  # equal runs, equal cards
+    return ModelCard.load(folder.student / "README.md")
+
+
+def test_the_front_matter_is_what_hugging_face_reads(card: ModelCard) -> None:
+    """The hub shows figures, and finds a model by its task, only from there."""
+    data = card.data
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "text-classification")
+    assert data.model_name == "tiny"
+    results = {(r.dataset_split, r.metric_type): r.metric_value for r in data.eval_results}
+    assert results == {
+        ("test", "accuracy"): 0.75, ("test", "macro_f1"): 0.7, ("test", "nll"): 0.5, ("test", "ece"): 0.1,
+        ("validation", "accuracy"): 0.8,
+    }  # fmt: skip
+    assert data.license is None  # the student's own weights state none
+
+
+def test_the_text_tells_data_teachers_figures_and_licences(card: ModelCard, tmp_path: Path, tiny: dict[str, Path]) -> None:  # fmt: skip
+    """Who gets the folder must know what it was made of, without learning whose machine that was."""
+    text = card.text
+    assert "| train | data/train.jsonl | 96 |" in text
+    assert "| wide | `licensed` |" in text
+    assert [line.rstrip(" |").rpartition("| ")[2] for line in text.splitlines() if line.startswith(("| wide ", "| deep "))] == ["mit", "not stated"]  # fmt: skip
+    assert "| test | student | 0.7500 | 0.7000 | 0.5000 | 0.1000 |" in text
+    assert "| test | teacher wide | 0.9000 | – | – | – |" in text
+    assert "| test | teachers together | 0.9500 |" in text
+    assert "AutoModelForSequenceClassification.from_pretrained" in text
+    assert "trust_remote_code" not in text
+    assert str(tmp_path) not in text
+    assert str(tiny["data"].parent) not in text
+    assert "123" not in text.replace("0123", "")  # speeds are of this machine
+
+
+def test_the_recipe_for_loading_works(card: ModelCard, tmp_path: Path) -> None:
+    """A recipe that nobody ran fails at the first who does."""
+    code = card.text.split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code.replace("FOLDER", str(tmp_path / "out" / "student")), names)
+    assert names["logits"].shape == (1, 2)
+
+
+def test_a_model_trained_alone_from_nothing_says_so(tiny: dict[str, Path], tmp_path: Path) -> None:
+    settings = two_teachers(tiny, tmp_path)
+    settings |= {"teachers": {}, "losses": [{"kind": "cross_entropy"}]}
+    shape = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}  # fmt: skip
+    settings["student"] = {"from_config": shape, "tokenizer": str(tiny["student"]), "max_tokens": 16}  # fmt: skip
+    folder, prepared = prepared_run(settings)
+    make_model(folder.student)
+    write_card(folder, prepared, {}, {})
+    text = ModelCard.load(folder.student / "README.md").text
+    assert "trained by raydistill" in text
+    assert "none, they were random" in text
+    assert "Teachers" not in text
+    assert "Nothing was measured" in text
+
+
+def test_licences_are_only_what_somebody_wrote(tmp_path: Path) -> None:
+    assert stated_license(tmp_path) is None
+    (tmp_path / "config.json").write_text('{"license": "apache-2.0"}', encoding="utf-8")
+    assert stated_license(tmp_path) == "apache-2.0"
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n", encoding="utf-8")
+    assert stated_license(tmp_path) == "cc-by-4.0"
+    for broken in ("no front matter", "---\nlicense: [\n---\n", "---\n- a\n---\n"):
+        (tmp_path / "README.md").write_text(broken, encoding="utf-8")
+        assert stated_license(tmp_path) == "apache-2.0"
