@@ -12,6 +12,7 @@ import typer
 
 from raydistill.cli_import import import_app
 from raydistill.cli_losses import losses
+from raydistill.cli_models import Uri, models_app
 from raydistill.cli_store import store_app
 from raydistill.errors import ConfigError, Fault, RaydistillError
 from raydistill.ui import Ui
@@ -25,11 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Distil several frozen teachers into one small student on a Ray cluster.",
 )
-models_app = typer.Typer(
-    no_args_is_help=True, help="The MLflow registry: versions, aliases, where each came from."
-)
 app.add_typer(models_app, name="models")
-
 app.add_typer(store_app, name="store")
 app.add_typer(import_app, name="import")
 app.command()(losses)
@@ -46,9 +43,6 @@ Settings = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option("--output", help="Same as --set run.output_dir=DIR.", show_default=False),
-]
-Uri = Annotated[
-    str | None, typer.Option("--tracking-uri", help="MLflow tracking URI.", show_default=False)
 ]
 
 
@@ -245,58 +239,6 @@ def demo(
     run_demo(folder, full=full, seed=seed, ui=Ui())
 
 
-@models_app.command("list")
-def models_list(tracking_uri: Uri = None) -> None:
-    """Registered models, their versions and aliases."""
-    from raydistill.tracking import list_models
-
-    rows = [
-        [v.name, str(v.version), ", ".join(v.aliases), _numbers(v.metrics), _day(v.created_ms)]
-        for model in list_models(tracking_uri)
-        for v in model.versions
-    ]
-    Ui().table(["model", "version", "aliases", "metrics", "created"], rows)
-
-
-@models_app.command("show")
-def models_show(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="Name, models:/name@alias or models:/name/version.", show_default=False
-        ),
-    ],
-    tracking_uri: Uri = None,
-) -> None:
-    """One model: every version with its metrics and where it came from."""
-    from raydistill.tracking import show_model
-
-    for v in show_model(model, tracking_uri).versions:
-        aliases = f" ({', '.join(v.aliases)})" if v.aliases else ""
-        typer.echo(f"{v.uri}{aliases}")
-        for name, value in sorted(
-            {"run": v.run_id or "–", "created": _day(v.created_ms), **v.lineage}.items()
-        ):
-            typer.echo(f"  {name}: {value}")
-        for name, number in sorted(v.metrics.items()):
-            typer.echo(f"  {name}: {number:.4f}")
-
-
-@models_app.command("promote")
-def models_promote(
-    name: Annotated[str, typer.Argument(help="Registered model.", show_default=False)],
-    version: Annotated[int, typer.Argument(help="Its version.", show_default=False)],
-    alias: Annotated[str, typer.Option("--alias", help="Which alias moves.")] = "champion",
-    tracking_uri: Uri = None,
-) -> None:
-    """Move an alias to a version."""
-    from raydistill.tracking import promote
-
-    moved = promote(name, version, alias, tracking_uri)
-    before = "" if moved.previous is None else f" (was version {moved.previous})"
-    typer.echo(f"{moved.name}@{moved.alias} is version {moved.version}{before}")
-
-
 def _show(folder: Path) -> None:
     """The table of student and teachers, and where everything lies."""
     import json
@@ -310,16 +252,6 @@ def _show(folder: Path) -> None:
     if summary.get("model_uri"):
         typer.echo(f"version: {summary['model_uri']}")
     typer.echo(f"report:  {folder / 'report.html'}")
-
-
-def _numbers(values: Any) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in sorted(values.items()))
-
-
-def _day(milliseconds: int) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(sep=" ", timespec="minutes")
 
 
 def _say(sentence: str) -> None:

@@ -11,7 +11,8 @@ from raydistill.errors import ConfigError
 from raydistill.tracking.connection import hide_password, resolve_uri, sqlite_path
 from raydistill.tracking.delivery import deliver
 from raydistill.tracking.journal import Journal
-from raydistill.tracking.registration import DATA_TAG, METRIC_TAG, decide_champion
+from raydistill.tracking.promotion import decide_champion
+from raydistill.tracking.tags import DATA_TAG, METRIC_TAG
 from raydistill.tracking.verdict import Verdict, judge
 
 URI = "http://server"
