@@ -203,11 +203,15 @@ def sync(
     tracking_uri: Uri = None,
 ) -> None:
     """Send records to MLflow that a server did not take while a run went on."""
-    from raydistill.tracking import pending_journals
+    from raydistill.tracking import pending_journals, server_faults
     from raydistill.tracking import sync as send
 
     if absent := [folder for folder in folders if not folder.is_dir()]:
         raise ConfigError([Fault(str(folder), "must be an existing folder.") for folder in absent])
+    if tracking_uri is not None and (
+        faults := server_faults(tracking_uri, required=True, path="--tracking-uri")
+    ):
+        raise ConfigError(faults)
     pending = [journal for folder in folders for journal in pending_journals(folder)]
     if not pending:
         typer.echo("nothing to send")

@@ -133,7 +133,7 @@ def _origin(version: "VersionDetails") -> dict[str, str]:
         found["configuration"] = f"runs:/{version.run_id}/config.yaml"
     if (rule := version.rule) is not None:
         margin = f", better by {rule.better_by:g} at least" if rule.better_by else ""
-        found["promotion"] = f"{rule.alias} by {rule.on}{margin}"
+        found["promotion"] = f"{rule.alias} by {rule.metric}{margin}"
     detailed = any(key.startswith(f"{_OWN}teacher.") for key in own)
     for key, text in sorted(version.lineage.items()):
         if detailed and key in (f"{_OWN}teachers", f"{_OWN}data_fingerprint"):
@@ -165,7 +165,9 @@ def _readable(text: str) -> str:
 def _deciding(version: "VersionDetails") -> str:
     """The metric that its alias goes by; all of them where that is not known."""
     rule = version.rule
-    names = [rule.on] if rule is not None and rule.on in version.metrics else [*version.metrics]
+    names = (
+        [rule.metric] if rule is not None and rule.metric in version.metrics else [*version.metrics]
+    )
     return ", ".join(f"{name} {version.metrics[name]:.4f}" for name in sorted(names))
 
 

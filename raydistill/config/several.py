@@ -336,7 +336,10 @@ def _view(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
         if isinstance(metric, str) and metric.startswith(f"{name}/"):
             training["select_by"] = metric.removeprefix(f"{name}/")
     if isinstance(tracking, dict):
-        for section, field in ((tracking, "champion_metric"), (tracking.get("promotion"), "on")):
+        for section, field in (
+            (tracking, "champion_metric"),
+            (tracking.get("promotion"), "metric"),
+        ):
             if isinstance(section, dict) and section.get(field) in (MEAN, "test/mean"):
                 section[field] = _first_metric(own, section[field])
         if isinstance(tracking.get("registered_model"), str):
@@ -389,7 +392,7 @@ def _sound_part(raw: Mapping[str, Any], views: Mapping[str, DistillConfig]) -> T
     shared["tracking"] = view.tracking.model_copy(
         update={
             "champion_metric": MEAN,
-            "promotion": view.tracking.promotion.model_copy(update={"on": None}),
+            "promotion": view.tracking.promotion.model_copy(update={"metric": None}),
             "registered_model": registered and registered.removesuffix(f"-{name}"),
         }
     )

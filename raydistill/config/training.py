@@ -129,10 +129,10 @@ class PromotionSection(Section):
     """What a new version must be to get the alias: of a run that registers it, and of `raydistill models promote`.
 
     Example:
-        {better_by: 0.002, on: test/accuracy}
+        {better_by: 0.002, metric: test/accuracy}
     """
 
-    on: str | None = None
+    metric: str | None = None
     """The metric that decides, with its split; null: tracking.champion_metric. Versions are compared on the
     same rows only."""
     better_by: NonNegative = 0.0
@@ -164,7 +164,7 @@ class TrackingSection(Section):
     @property
     def promoted_by(self) -> str:
         """The metric that decides who gets the alias."""
-        return self.promotion.on or self.champion_metric
+        return self.promotion.metric or self.champion_metric
 
 
 class EvaluationSection(Section):

@@ -331,8 +331,8 @@ def _selection_faults(config: DistillConfig, splits: Mapping[str, Split] | None)
     faults = []
     named = {"training.select_by": config.training.select_by}
     if config.tracking.registered_model is not None:
-        on = config.tracking.promotion.on
-        named["tracking.promotion.on" if on else "tracking.champion_metric"] = (
+        own = config.tracking.promotion.metric
+        named["tracking.promotion.metric" if own else "tracking.champion_metric"] = (
             config.tracking.promoted_by
         )
     for path, metric in named.items():

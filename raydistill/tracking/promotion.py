@@ -30,13 +30,13 @@ class PromotionRule:
 
     Attributes:
         alias: Which it is about.
-        on: The metric that decides, with its split: ``validation/accuracy``.
+        metric: The metric that decides, with its split: ``validation/accuracy``.
         better_by: By how much it must be better at least; 0: by whatever.
         greater_is_better: Of that metric.
     """
 
     alias: str
-    on: str
+    metric: str
     better_by: float
     greater_is_better: bool
 
@@ -49,7 +49,7 @@ class PromotionRule:
         return decide_champion(
             new,
             holder,
-            self.on,
+            self.metric,
             greater_is_better=self.greater_is_better,
             better_by=self.better_by,
         )
@@ -63,10 +63,12 @@ def rule_of(tags: Mapping[str, str], alias: str) -> PromotionRule | None:
         alias: That would move.
     """
     found = as_settings(tags.get(PROMOTION_TAG))
-    if found is None or found.get("alias") != alias or not isinstance(found.get("on"), str):
+    if found is None or found.get("alias") != alias or not isinstance(found.get("metric"), str):
         return None
     better_by = as_number(json.dumps(found.get("better_by", 0.0))) or 0.0
-    return PromotionRule(alias, found["on"], better_by, bool(found.get("greater_is_better", True)))
+    return PromotionRule(
+        alias, found["metric"], better_by, bool(found.get("greater_is_better", True))
+    )
 
 
 def decide_champion(

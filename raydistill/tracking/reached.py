@@ -7,10 +7,8 @@ from raydistill.tracking.verdict import Verdict, judge, lets_nobody_in, one_line
 
 __all__ = ["server_faults"]
 
-_PATH = "tracking.uri"
 
-
-def server_faults(uri: str | None, *, required: bool) -> list[Fault]:
+def server_faults(uri: str | None, *, required: bool, path: str = "tracking.uri") -> list[Fault]:
     """What a run should know of its server. A database is not asked: connecting would make it.
 
     One that is away is none of the user's mistakes, unless it must be there: records wait for it on
@@ -19,9 +17,10 @@ def server_faults(uri: str | None, *, required: bool) -> list[Fault]:
     Args:
         uri: As the user set it.
         required: A server that does not answer is a fault.
+        path: Where the user set it.
     """
     try:
-        address = resolve_uri(uri, path=_PATH)
+        address = resolve_uri(uri, path=path)
     except ConfigError as error:
         return list(error.faults)
     if not address.startswith(("http:", "https:", "databricks")):
@@ -31,8 +30,8 @@ def server_faults(uri: str | None, *, required: bool) -> list[Fault]:
         connect(address).search_experiments(max_results=1)
     except Exception as error:
         if judge(error) is Verdict.REFUSED:
-            return [Fault(_PATH, f"is no MLflow server, {place}: {one_line(error)}.")]
+            return [Fault(path, f"is no MLflow server, {place}: {one_line(error)}.")]
         if required or lets_nobody_in(error):
             message = f"cannot be used, {trouble(error, place)}"
-            return [Fault(_PATH, message, rests_on=(_PATH, "tracking.required"), doubts=(_PATH,))]
+            return [Fault(path, message, rests_on=(path, "tracking.required"), doubts=(path,))]
     return []

@@ -15,7 +15,7 @@ from raydistill.tracking.connection import (
     sqlite_path,
 )
 from raydistill.tracking.moves import read_moves
-from raydistill.tracking.verdict import Verdict, judge, lets_nobody_in, one_line
+from raydistill.tracking.verdict import CREDENTIALS, Verdict, judge, lets_nobody_in, one_line
 from raydistill.tracking.versions import ModelDetails, VersionDetails, read_version
 
 if TYPE_CHECKING:
@@ -150,10 +150,7 @@ def trouble(error: BaseException, place: str) -> str:
         place: Without a password.
     """
     if lets_nobody_in(error):
-        return (
-            f"the server at {place} does not let us in: {one_line(error)}. "
-            "Set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
-        )
+        return f"the server at {place} does not let us in: {one_line(error)}. Set {CREDENTIALS}."
     said = (
         str(error)
         if isinstance(error, Unreachable)

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 
 from raydistill.tracking.connection import Unreachable
 
-__all__ = ["Say", "Verdict", "judge", "lets_nobody_in", "one_line"]
+__all__ = ["CREDENTIALS", "Say", "Verdict", "judge", "lets_nobody_in", "one_line"]
 
 _MAX_CHARACTERS = 300
 _SERVER_ERROR = 500
 _NOT_LET_IN = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"})
+
+CREDENTIALS = "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+"""Where MLflow looks for who we are."""
 
 Say = Callable[[str], None]
 

@@ -477,7 +477,7 @@ def pupil(
     settings["ensemble"], settings["losses"] = {}, settings["losses"][:2]
     settings["tracking"] = {
         "registered_model": "pupil", "required": True,
-        "promotion": {"better_by": 0.002, "on": "test/accuracy"},
+        "promotion": {"better_by": 0.002, "metric": "test/accuracy"},
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -573,6 +573,8 @@ def test_a_server_that_is_away_is_one_line(
         code, out, err = command("models", *words.split(), "--tracking-uri", dead)
         assert (code, out, len(err)) == (2, "", 1)
         assert f"{dead} does not answer" in err[0]
+    code, out, err = command("sync", str(pupil.home / "run"), "--tracking-uri", dead)
+    assert (code, out, len(err)) == (2, "", 1)
     assert list(tmp_path.iterdir()) == []
 
 

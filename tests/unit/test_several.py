@@ -365,7 +365,7 @@ def test_what_is_written_comes_back_from_the_yaml_of_the_run() -> None:
     raw["tracking"] = {
         "registered_model": "m",
         "champion_metric": "test/mean",
-        "promotion": {"on": "validation/mean", "better_by": 0.002},
+        "promotion": {"metric": "validation/mean", "better_by": 0.002},
     }
     config, faults = parse_any(raw)
     assert not faults

@@ -167,6 +167,15 @@ def test_deliver_never_gives_up_the_run_itself(journal: Journal) -> None:
     assert deliver(journal, lambda: client, URI, print).delivered == 3
 
 
+def test_deliver_names_what_a_server_asks_for(journal: Journal) -> None:
+    """Records wait for ever for a token that nobody knows is missing."""
+    client = FakeClient()
+    client.fail = _once("create_run", ServerError("UNAUTHENTICATED"))
+    outcome = deliver(journal, lambda: client, URI, print)
+    assert outcome.trouble is not None
+    assert "MLFLOW_TRACKING_TOKEN" in outcome.trouble
+
+
 def test_deliver_to_another_server_sends_the_whole_run(journal: Journal) -> None:
     """The run id of one server means nothing to the next."""
     first, second = FakeClient(), FakeClient()
