@@ -134,11 +134,12 @@ def _origin(version: "VersionDetails") -> dict[str, str]:
     if (rule := version.rule) is not None:
         margin = f", better by {rule.better_by:g} at least" if rule.better_by else ""
         found["promotion"] = f"{rule.alias} by {rule.metric}{margin}"
-    detailed = any(key.startswith(f"{_OWN}teacher.") for key in own)
+    detailed = any(key.startswith(f"{_OWN}data.") for key in own)
     for key, text in sorted(version.lineage.items()):
         if detailed and key in (f"{_OWN}teachers", f"{_OWN}data_fingerprint"):
-            continue  # said by name below
-        found[key.removeprefix(_OWN)] = _readable(text)
+            continue  # said by name
+        name = key.removeprefix(_OWN)
+        found["raydistill" if name == "version" else name] = _readable(text)
     return found
 
 
