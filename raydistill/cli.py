@@ -16,6 +16,7 @@ from raydistill.cli_config import overrides as _overrides
 from raydistill.cli_evaluation import compare, evaluate, export
 from raydistill.cli_import import import_app
 from raydistill.cli_losses import losses
+from raydistill.cli_models import Uri, models_app
 from raydistill.cli_store import store_app
 from raydistill.errors import ConfigError, Fault, RaydistillError
 from raydistill.ui import Ui
@@ -29,11 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Distil several frozen teachers into one small student on a Ray cluster.",
 )
-models_app = typer.Typer(
-    no_args_is_help=True, help="The MLflow registry: versions, aliases, where each came from."
-)
 app.add_typer(models_app, name="models")
-
 app.add_typer(store_app, name="store")
 app.add_typer(import_app, name="import")
 app.command()(losses)
@@ -42,10 +39,6 @@ app.command()(compare)
 app.command()(export)
 
 INTERRUPTED = 130
-
-Uri = Annotated[
-    str | None, typer.Option("--tracking-uri", help="MLflow tracking URI.", show_default=False)
-]
 
 
 def _sound(config: Path, overrides: list[str], *, resume: bool = False, output: bool = True) -> Any:
@@ -150,11 +143,15 @@ def sync(
     tracking_uri: Uri = None,
 ) -> None:
     """Send records to MLflow that a server did not take while a run went on."""
-    from raydistill.tracking import pending_journals
+    from raydistill.tracking import pending_journals, server_faults
     from raydistill.tracking import sync as send
 
     if absent := [folder for folder in folders if not folder.is_dir()]:
         raise ConfigError([Fault(str(folder), "must be an existing folder.") for folder in absent])
+    if tracking_uri is not None and (
+        faults := server_faults(tracking_uri, required=True, path="--tracking-uri")
+    ):
+        raise ConfigError(faults)
     pending = [journal for folder in folders for journal in pending_journals(folder)]
     if not pending:
         typer.echo("nothing to send")
@@ -186,58 +183,6 @@ def demo(
     run_demo(folder, full=full, seed=seed, ui=Ui())
 
 
-@models_app.command("list")
-def models_list(tracking_uri: Uri = None) -> None:
-    """Registered models, their versions and aliases."""
-    from raydistill.tracking import list_models
-
-    rows = [
-        [v.name, str(v.version), ", ".join(v.aliases), _numbers(v.metrics), _day(v.created_ms)]
-        for model in list_models(tracking_uri)
-        for v in model.versions
-    ]
-    Ui().table(["model", "version", "aliases", "metrics", "created"], rows)
-
-
-@models_app.command("show")
-def models_show(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="Name, models:/name@alias or models:/name/version.", show_default=False
-        ),
-    ],
-    tracking_uri: Uri = None,
-) -> None:
-    """One model: every version with its metrics and where it came from."""
-    from raydistill.tracking import show_model
-
-    for v in show_model(model, tracking_uri).versions:
-        aliases = f" ({', '.join(v.aliases)})" if v.aliases else ""
-        typer.echo(f"{v.uri}{aliases}")
-        for name, value in sorted(
-            {"run": v.run_id or "–", "created": _day(v.created_ms), **v.lineage}.items()
-        ):
-            typer.echo(f"  {name}: {value}")
-        for name, number in sorted(v.metrics.items()):
-            typer.echo(f"  {name}: {number:.4f}")
-
-
-@models_app.command("promote")
-def models_promote(
-    name: Annotated[str, typer.Argument(help="Registered model.", show_default=False)],
-    version: Annotated[int, typer.Argument(help="Its version.", show_default=False)],
-    alias: Annotated[str, typer.Option("--alias", help="Which alias moves.")] = "champion",
-    tracking_uri: Uri = None,
-) -> None:
-    """Move an alias to a version."""
-    from raydistill.tracking import promote
-
-    moved = promote(name, version, alias, tracking_uri)
-    before = "" if moved.previous is None else f" (was version {moved.previous})"
-    typer.echo(f"{moved.name}@{moved.alias} is version {moved.version}{before}")
-
-
 def _show(folder: Path) -> None:
     """The table of student and teachers, and where everything lies."""
     import json
@@ -251,16 +196,6 @@ def _show(folder: Path) -> None:
     if summary.get("model_uri"):
         typer.echo(f"version: {summary['model_uri']}")
     typer.echo(f"report:  {folder / 'report.html'}")
-
-
-def _numbers(values: Any) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in sorted(values.items()))
-
-
-def _day(milliseconds: int) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(sep=" ", timespec="minutes")
 
 
 def _say(sentence: str) -> None:

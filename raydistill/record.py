@@ -16,6 +16,10 @@ from raydistill.tasks import Answering
 from raydistill.teachers.teacher import TeacherDescription
 from raydistill.tracking import (
     DATA_TAG,
+    METRIC_TAG,
+    PARENT_TAG,
+    SPLIT_TAG,
+    TEACHER_TAG,
     TEACHERS_TAG,
     VERSION_TAG,
     DatasetUse,
@@ -165,6 +169,7 @@ class RunRecord:
             metrics: Of the run.
         """
         config, task = prepared.config, before.rstrip("/")
+        metric = config.tracking.promoted_by
         assert config.tracking.registered_model is not None
         there = prepared.splits["train"].table.column_names
         columns = [name for name in ("text", "text_pair", "words") if name in there]
@@ -194,18 +199,19 @@ class RunRecord:
                 config.tracking.registered_model,
                 tags={
                     VERSION_TAG: __version__,
-                    DATA_TAG: _data_tag(prepared),
-                    TEACHERS_TAG: json.dumps(fingerprints),
+                    DATA_TAG: prepared.splits[metric.partition("/")[0]].fingerprint,
+                    **_lineage(prepared, fingerprints),
                     **{
-                        f"metric.{name}": value
+                        METRIC_TAG + name: value
                         for name, value in own.items()
                         if name.count("/") == 1 and name.startswith(("validation/", "test/"))
                     },
                 },
                 alias=config.tracking.alias,
-                metric_name=config.tracking.champion_metric,
-                metric_value=own[config.tracking.champion_metric],
-                greater_is_better=greater_is_better(config.tracking.champion_metric),
+                metric_name=metric,
+                metric_value=own[metric],
+                greater_is_better=greater_is_better(metric),
+                better_by=config.tracking.promotion.better_by,
                 folder=f"model/{task}" if task else "model",
             )
         if uri:
@@ -229,7 +235,30 @@ def _answering(prepared: Prepared) -> dict[str, Any] | None:
     return {**said, "overlap": task.overlap, "unit": UNIT}
 
 
-def _data_tag(prepared: Prepared) -> str:
-    """What the champion metric was measured on: versions are compared on the same rows only."""
-    split = prepared.config.tracking.champion_metric.split("/")[0]
-    return prepared.splits[split].fingerprint
+def _lineage(prepared: Prepared, fingerprints: Mapping[str, str]) -> dict[str, str]:
+    """Tags that say what a student was made from: rows, teachers, and its first weights.
+
+    Args:
+        prepared: Of the student.
+        fingerprints: Of its teachers, as they said them.
+    """
+    tags = {TEACHERS_TAG: json.dumps(dict(fingerprints))}
+    for name, split in prepared.splits.items():
+        tags[SPLIT_TAG + name] = _json(
+            source=split.origins[0], rows=split.num_rows, fingerprint=split.fingerprint
+        )
+    for name, source in prepared.sources.items():
+        tags[TEACHER_TAG + name] = _json(
+            model=source.name, version=source.registered, fingerprint=fingerprints.get(name)
+        )
+    if "student" in prepared.weights:  # else it begins with random ones
+        parent = prepared.student.source
+        tags[PARENT_TAG] = _json(
+            model=parent.name, version=parent.registered, fingerprint=prepared.weights["student"]
+        )
+    return tags
+
+
+def _json(**values: Any) -> str:
+    """An object of what is known."""
+    return json.dumps({k: v for k, v in values.items() if v is not None}, ensure_ascii=False)

@@ -336,12 +336,12 @@ def _view(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
         if isinstance(metric, str) and metric.startswith(f"{name}/"):
             training["select_by"] = metric.removeprefix(f"{name}/")
     if isinstance(tracking, dict):
-        metric = tracking.get("champion_metric")
-        if metric in (MEAN, "test/mean"):
-            task = own.get("task")
-            kind: Any = task.get("kind") if isinstance(task, dict) else None
-            first = METRICS.get(kind, METRICS["text_classification"])[0]
-            tracking["champion_metric"] = f"{metric.partition('/')[0]}/{first}"
+        for section, field in (
+            (tracking, "champion_metric"),
+            (tracking.get("promotion"), "metric"),
+        ):
+            if isinstance(section, dict) and section.get(field) in (MEAN, "test/mean"):
+                section[field] = _first_metric(own, section[field])
         if isinstance(tracking.get("registered_model"), str):
             tracking["registered_model"] += f"-{name}"
     teacher = _lender(raw)
@@ -351,6 +351,14 @@ def _view(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
         sizes = {key: view["student"][key] for key in ("max_tokens", "dropout") if key in view["student"]}  # fmt: skip
         view["student"] = {**sizes, **{key: lender[key] for key in same if key in lender}}
     return view
+
+
+def _first_metric(own: Mapping[str, Any], mean: str) -> str:
+    """Of a task, on the split of a mean of all."""
+    task = own.get("task")
+    kind: Any = task.get("kind") if isinstance(task, dict) else None
+    first = METRICS.get(kind, METRICS["text_classification"])[0]
+    return f"{mean.partition('/')[0]}/{first}"
 
 
 def _validated(
@@ -384,6 +392,7 @@ def _sound_part(raw: Mapping[str, Any], views: Mapping[str, DistillConfig]) -> T
     shared["tracking"] = view.tracking.model_copy(
         update={
             "champion_metric": MEAN,
+            "promotion": view.tracking.promotion.model_copy(update={"metric": None}),
             "registered_model": registered and registered.removesuffix(f"-{name}"),
         }
     )

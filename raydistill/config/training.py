@@ -20,6 +20,7 @@ __all__ = [
     "EarlyStopping",
     "EvaluationSection",
     "PipelineSection",
+    "PromotionSection",
     "RunSection",
     "TrackingSection",
     "TrainingSection",
@@ -124,6 +125,20 @@ class TrainingSection(Section):
     """How often lost workers are replaced before the run fails."""
 
 
+class PromotionSection(Section):
+    """What a new version must be to get the alias: of a run that registers it, and of `raydistill models promote`.
+
+    Example:
+        {better_by: 0.002, metric: test/accuracy}
+    """
+
+    metric: str | None = None
+    """The metric that decides, with its split; null: tracking.champion_metric. Versions are compared on the
+    same rows only."""
+    better_by: NonNegative = 0.0
+    """By how much it must be better at least. 0: by whatever."""
+
+
 class TrackingSection(Section):
     """MLflow."""
 
@@ -131,6 +146,8 @@ class TrackingSection(Section):
     """Record the run. False: only the output folder."""
     uri: str | None = None
     """Tracking URI; null: MLFLOW_TRACKING_URI if set, else sqlite:///mlflow.db in the working directory."""
+    required: bool = False
+    """Do not start when the server does not answer. False: the run goes on, and its record waits on disk."""
     experiment: str = "raydistill"
     """MLflow experiment."""
     registered_model: str | None = None
@@ -139,8 +156,15 @@ class TrackingSection(Section):
     """Moves to the new version only if it is better than its present one."""
     champion_metric: str = "validation/accuracy"
     """What better means, as of training.select_by, with the same defaults."""
+    promotion: PromotionSection = PromotionSection()
+    """What the alias asks of a version beyond that."""
     tags: dict[str, str] = {}
     """Extra tags of the run."""
+
+    @property
+    def promoted_by(self) -> str:
+        """The metric that decides who gets the alias."""
+        return self.promotion.metric or self.champion_metric
 
 
 class EvaluationSection(Section):

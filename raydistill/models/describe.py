@@ -43,6 +43,7 @@ class ModelSource:
         tokenizer: Folder or id of the tokenizer.
         revision: Of an id.
         trust_remote_code: Whether code beside the weights may run.
+        registered: ``models:/name/version`` that an alias stood for; None: it is not of a registry.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ModelSource:
     tokenizer: str
     revision: str | None = None
     trust_remote_code: bool = False
+    registered: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:

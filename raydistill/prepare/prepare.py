@@ -17,13 +17,14 @@ from raydistill.models import ModelSource, ModelTraits, read_traits
 from raydistill.objective import ObjectivePlan
 from raydistill.prepare.augmentation import Augmented, plan_augmented
 from raydistill.prepare.data import load_data, targets_of
-from raydistill.prepare.manifest import manifest_of
+from raydistill.prepare.manifest import flatten, manifest_of
 from raydistill.prepare.objective import plan_objective
 from raydistill.prepare.operations import Operations, plan_operations
 from raydistill.prepare.planned import PlannedStudent
 from raydistill.prepare.sides import Mapped
 from raydistill.prepare.sources import (
     head_faults,
+    is_registry_uri,
     meaning_faults,
     package_faults,
     resolve_source,
@@ -33,6 +34,7 @@ from raydistill.prepare.student import frozen_faults, plan_student, start_of
 from raydistill.prepare.windows import map_windows
 from raydistill.prepare.words import map_words
 from raydistill.schedules import plan_stages
+from raydistill.tracking import server_faults
 from raydistill.training.schedule import Steps, plan_steps
 from raydistill.training.student import StudentPlan, make_tokenizer
 
@@ -156,6 +158,7 @@ def prepare(
             faults.extend(error.faults)
             return None
 
+    away = _server_faults(config) if like is None else []  # of several tasks, asked once
     splits = tried(lambda: load_data(config))
     labels = _labels(config, splits)
     inside = needs_inside(config)
@@ -203,8 +206,9 @@ def prepare(
     operations = tried(lambda: plan_operations(config, partial(_mask_token, student)))
     faults += _selection_faults(config, splits)
     faults += _scoring_faults(config, splits, objective)
+    faults = [*away, *without_echoes(faults, away)]
     if faults or splits is None or student is None or labels is None or operations is None:
-        return None, in_order(without_echoes(faults, ()))
+        return None, in_order(faults)
     plan = student.plan
     mapped = _map_rows(config, splits, student, sources, traits)
     weights = _weights(sources, plan)
@@ -329,12 +333,27 @@ def _too_long(path: str, max_tokens: int, traits: ModelTraits) -> list[Fault]:
     ]
 
 
+def _server_faults(config: DistillConfig) -> list[Fault]:
+    """Of the tracking server: it must be there if a model comes from it, or if the user says so."""
+    settings = flatten(config.model_dump(mode="json")).values()
+    has_models = any(isinstance(value, str) and is_registry_uri(value) for value in settings)
+    tracking = config.tracking
+    if not (tracking.enabled or has_models):
+        return []
+    return server_faults(
+        tracking.uri, required=has_models or (tracking.enabled and tracking.required)
+    )
+
+
 def _selection_faults(config: DistillConfig, splits: Mapping[str, Split] | None) -> list[Fault]:
     """Metrics that choose must be measured."""
     faults = []
     named = {"training.select_by": config.training.select_by}
     if config.tracking.registered_model is not None:
-        named["tracking.champion_metric"] = config.tracking.champion_metric
+        own = config.tracking.promotion.metric
+        named["tracking.promotion.metric" if own else "tracking.champion_metric"] = (
+            config.tracking.promoted_by
+        )
     for path, metric in named.items():
         split, _, _ = metric.partition("/")
         metrics = METRICS[config.task.kind]

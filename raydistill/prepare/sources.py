@@ -55,21 +55,27 @@ def resolve_source(
         path: Where it stands in the configuration, for messages.
         model: As written.
         tracking_uri: Of the registry; None: the default one.
-        tokenizer: Folder or id; None: the model's own.
+        tokenizer: Folder, id or registry URI; None: the model's own.
         revision: Of an id.
         trust_remote_code: Whether code beside the weights may run.
 
     Raises:
         ConfigError: The registry has no such model, or cannot be reached.
     """
-    location = model
+    location, registered = model, None
     if is_registry_uri(model):
-        location = str(resolve_model(model, tracking_uri, path=path).folder)
+        found = resolve_model(model, tracking_uri, path=path)
+        location, registered = str(found.folder), found.uri
     elif Path(model).expanduser().is_dir():
         location = str(Path(model).expanduser().resolve())
-    if tokenizer is not None and Path(tokenizer).expanduser().is_dir():
+    if tokenizer is not None and is_registry_uri(tokenizer):
+        beside = f"{path.removesuffix('model')}tokenizer"
+        tokenizer = str(resolve_model(tokenizer, tracking_uri, path=beside).folder)
+    elif tokenizer is not None and Path(tokenizer).expanduser().is_dir():
         tokenizer = str(Path(tokenizer).expanduser().resolve())
-    return ModelSource(model, location, tokenizer or location, revision, trust_remote_code)
+    return ModelSource(
+        model, location, tokenizer or location, revision, trust_remote_code, registered
+    )
 
 
 def head_faults(path: str, source: ModelSource, head: Head = "texts") -> list[Fault]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from raydistill.tracking.connection import hide_password
 from raydistill.tracking.journal import Entry, Journal, merge_metrics
 from raydistill.tracking.operations import apply_record, describe_record
-from raydistill.tracking.verdict import Say, Verdict, judge, one_line
+from raydistill.tracking.verdict import CREDENTIALS, Say, Verdict, judge, lets_nobody_in, one_line
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -63,7 +63,8 @@ def deliver(
             delivered += entry.count if taken else 0
             skipped += 0 if taken else entry.count
     except Exception as error:
-        return Outcome(delivered, skipped, one_line(error))
+        asked = f"; set {CREDENTIALS}" if lets_nobody_in(error) else ""
+        return Outcome(delivered, skipped, one_line(error) + asked)
     return Outcome(delivered, skipped, None)
 
 

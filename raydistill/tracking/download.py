@@ -35,6 +35,11 @@ class ResolvedModel:
     folder: Path
     tags: Mapping[str, str]
 
+    @property
+    def uri(self) -> str:
+        """With the number, whatever alias led to it."""
+        return f"models:/{self.name}/{self.version}"
+
 
 def cache_folder() -> Path:
     """Where downloaded models lie: ``$RAYDISTILL_CACHE``, else in the user's cache."""

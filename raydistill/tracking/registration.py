@@ -1,79 +1,20 @@
 """Putting a model into the registry: one version, once, and the champion only when it is better."""
 
-import json
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raydistill.tracking.journal import Journal, Record
+from raydistill.tracking.moves import held_versions, make_move, read_moves, record_move
+from raydistill.tracking.promotion import decide_champion
+from raydistill.tracking.tags import REGISTRATION_TAG
 from raydistill.tracking.verdict import Say
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
-__all__ = [
-    "DATA_TAG",
-    "METRIC_TAG",
-    "REGISTRATION_TAG",
-    "TEACHERS_TAG",
-    "VERSION_TAG",
-    "Decision",
-    "apply_registration",
-    "decide_champion",
-]
+__all__ = ["apply_registration"]
 
-DATA_TAG = "raydistill.data_fingerprint"
-TEACHERS_TAG = "raydistill.teachers"
-VERSION_TAG = "raydistill.version"
-METRIC_TAG = "raydistill.metric."  # + the metric's name
-REGISTRATION_TAG = "raydistill.registration"
 _MODEL_FOLDER = "model"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether an alias moves.
-
-    Attributes:
-        move: To the new version.
-        reason: A clause that continues "because".
-    """
-
-    move: bool
-    reason: str
-
-
-def decide_champion(
-    new: Mapping[str, str],
-    champion: Mapping[str, str] | None,
-    metric_name: str,
-    *,
-    greater_is_better: bool,
-) -> Decision:
-    """Compares two versions by their tags. Only figures of the same data are compared.
-
-    Args:
-        new: Tags of the new version; hold the metric.
-        champion: Tags of the version that has the alias; ``None`` when none has.
-        metric_name: As in the metrics file, ``test/accuracy``.
-        greater_is_better: Of that metric.
-    """
-    value = _number(new.get(METRIC_TAG + metric_name))
-    if value is None:
-        return Decision(False, f"its {metric_name} is not a finite number")
-    if champion is None:
-        return Decision(True, "there was none")
-    other = _number(champion.get(METRIC_TAG + metric_name))
-    if other is None:
-        return Decision(False, f"the present one has no {metric_name} to compare with")
-    data = new.get(DATA_TAG)
-    if data is None or champion.get(DATA_TAG) != data:
-        return Decision(False, f"the present one's {metric_name} was measured on other data")
-    better = value > other if greater_is_better else value < other
-    comparison = f"{metric_name} {value:.6g} is {'' if better else 'not '}better than {other:.6g}"
-    return Decision(better, comparison)
 
 
 def apply_registration(
@@ -83,7 +24,7 @@ def apply_registration(
 
     Args:
         client: An ``MlflowClient``.
-        record: ``uuid name path tags alias metric_name metric_value greater_is_better``.
+        record: ``uuid name path tags alias metric_name better_by greater_is_better``.
         journal: Of the run; holds its id.
         say: Told what was decided.
 
@@ -113,18 +54,31 @@ def apply_registration(
 
 def _move_alias(client: "MlflowClient", record: Record, version: str, say: Say) -> None:
     name, alias = record["name"], record["alias"]
-    holder = client.get_registered_model(name).aliases.get(alias)
-    if holder is not None and str(holder) == version:
-        return  # an earlier try came this far
+    model = client.get_registered_model(name)
+    holder = model.aliases.get(alias)
+    if holder is not None and str(holder) == version:  # an earlier try came this far
+        held = held_versions(read_moves(model.tags, alias))
+        if held[-1:] != [int(version)]:
+            before = held[-1] if held else None
+            why = "of what an interrupted delivery had compared"
+            record_move(
+                client, name, alias, before=before, after=int(version), how="registered", why=why
+            )
+        return
     champion = None if holder is None else client.get_model_version(name, str(holder)).tags
     decision = decide_champion(
         record["tags"],
         champion,
         record["metric_name"],
         greater_is_better=record["greater_is_better"],
+        better_by=record.get("better_by", 0.0),  # records of older versions have none
     )
     if decision.move:
-        client.set_registered_model_alias(name, alias, version)
+        before = None if holder is None else int(holder)
+        make_move(
+            client, name, alias,
+            before=before, after=int(version), how="registered", why=decision.reason,
+        )  # fmt: skip
         say(f"registered {name} version {version}; it is now {alias}, because {decision.reason}.")
     else:
         stays = f"{alias} stays version {holder}" if holder else f"it does not become {alias}"
@@ -146,11 +100,3 @@ def _find(client: "MlflowClient", name: str, registration: str) -> "ModelVersion
         f"name = '{quoted}' and tag.`{REGISTRATION_TAG}` = '{registration}'"
     )
     return found[0] if found else None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(json.loads(text)) if text is not None else math.nan
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None

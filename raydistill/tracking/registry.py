@@ -1,4 +1,4 @@
-"""Looks into MLflow's model registry, and moves aliases there."""
+"""Looks into MLflow's model registry."""
 
 import difflib
 import re
@@ -6,26 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from raydistill.errors import ConfigError
+from raydistill.errors import ConfigError, Fault
 from raydistill.tracking.connection import (
+    Unreachable,
     connect,
     hide_password,
     resolve_uri,
     sqlite_path,
 )
-from raydistill.tracking.verdict import Verdict, judge, one_line
-from raydistill.tracking.versions import ModelDetails, Promotion, VersionDetails, read_version
+from raydistill.tracking.moves import read_moves
+from raydistill.tracking.verdict import CREDENTIALS, Verdict, judge, lets_nobody_in, one_line
+from raydistill.tracking.versions import ModelDetails, VersionDetails, read_version
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
     from mlflow.tracking import MlflowClient
 
 __all__ = [
+    "as_model_uri",
     "describe_model",
+    "find_model",
+    "find_version",
     "list_models",
+    "open_registry",
     "parse_model_uri",
-    "promote",
     "show_model",
+    "trouble",
 ]
 
 _FORM = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w-]+))")
@@ -47,6 +53,11 @@ def parse_model_uri(uri: str, *, path: str = "model") -> tuple[str, int | None, 
     return found["name"], int(version) if version else None, found["alias"]
 
 
+def as_model_uri(name: str) -> str:
+    """``models:/name@alias`` of ``name@alias``, as people type it."""
+    return name if name.startswith("models:/") else f"models:/{name}"
+
+
 def describe_model(
     uri: str, tracking_uri: str | None = None, *, path: str = "model"
 ) -> VersionDetails:
@@ -61,14 +72,14 @@ def describe_model(
         ConfigError: There is no such model, version or alias, or the server cannot be reached.
     """
     name, version, alias = parse_model_uri(uri, path=path)
-    with _registry(tracking_uri, path, uri) as (client, place):
-        model = _find_model(client, name, place, path)
+    with open_registry(tracking_uri, path, uri) as (client, place):
+        model = find_model(client, name, place, path)
         if alias is not None:
             number = model.aliases.get(alias)
             if number is None:
                 raise ConfigError.of(path, _no_alias(model, alias))
             version = int(number)
-        found = _find_version(client, model, version, path)
+        found = find_version(client, model, version, path)
         return read_version(found, model.aliases)
 
 
@@ -80,7 +91,7 @@ def list_models(
     Raises:
         ConfigError: The server cannot be reached, or there is no database yet.
     """
-    with _registry(tracking_uri, path, "the registry") as (client, _):
+    with open_registry(tracking_uri, path, "the registry") as (client, _):
         return [
             _model(client, model) for model in sorted(_models(client), key=lambda m: str(m.name))
         ]
@@ -94,47 +105,17 @@ def show_model(
     Raises:
         ConfigError: There is none, or the server cannot be reached.
     """
-    if name_or_uri.startswith("models:/") and {"@", "/"} & set(name_or_uri[len("models:/") :]):
-        version = describe_model(name_or_uri, tracking_uri, path=path)
+    name = name_or_uri.removeprefix("models:/")
+    if {"@", "/"} & set(name):
+        version = describe_model(as_model_uri(name), tracking_uri, path=path)
         aliases = dict.fromkeys(version.aliases, version.version)
         return ModelDetails(version.name, aliases, (version,))
-    name = name_or_uri.removeprefix("models:/")
-    with _registry(tracking_uri, path, name) as (client, place):
-        return _model(client, _find_model(client, name, place, path))
-
-
-def promote(
-    name: str,
-    version: int,
-    alias: str = "champion",
-    tracking_uri: str | None = None,
-    *,
-    path: str = "model",
-) -> Promotion:
-    """Moves an alias to a version, whatever the metrics say.
-
-    Raises:
-        ConfigError: There is no such version, the alias is not allowed, or the server cannot be
-            reached.
-    """
-    with _registry(tracking_uri, path, name) as (client, place):
-        model = _find_model(client, name, place, path)
-        _find_version(client, model, version, path)
-        previous = model.aliases.get(alias)
-        try:
-            client.set_registered_model_alias(name, alias, str(version))
-        except Exception as error:
-            if judge(error) is not Verdict.REFUSED:
-                raise
-            raise ConfigError.of(
-                path, f"cannot have the alias {alias!r}: {one_line(error)}."
-            ) from None
-    before = int(previous) if previous is not None and int(previous) != version else None
-    return Promotion(name, alias, version, before)
+    with open_registry(tracking_uri, path, name) as (client, place):
+        return _model(client, find_model(client, name, place, path))
 
 
 @contextmanager
-def _registry(
+def open_registry(
     tracking_uri: str | None, path: str, wanted: str
 ) -> Iterator[tuple["MlflowClient", str]]:
     """A client and the registry's address; connection trouble becomes the user's fault list."""
@@ -157,11 +138,25 @@ def _registry(
                 raise  # a mistake of ours
             message = f"{wanted!r} cannot be looked up at {place}: {one_line(error)}."
             raise ConfigError.of(path, message) from None
-        raise ConfigError.of(
-            path,
-            f"{wanted!r} cannot be looked up, the registry at {place} does not answer: "
-            f"{one_line(error)}. Start the server, or set tracking.uri.",
-        ) from None
+        message = f"{wanted!r} cannot be looked up, {trouble(error, place)}"
+        raise ConfigError([Fault(path, message, rests_on=(path, "tracking.uri"))]) from None
+
+
+def trouble(error: BaseException, place: str) -> str:
+    """Why a server was of no use, and what helps; ends a sentence.
+
+    Args:
+        error: Whose verdict is not that the request itself was wrong.
+        place: Without a password.
+    """
+    if lets_nobody_in(error):
+        return f"the server at {place} does not let us in: {one_line(error)}. Set {CREDENTIALS}."
+    said = (
+        str(error)
+        if isinstance(error, Unreachable)
+        else f"{place} does not answer: {one_line(error)}"
+    )
+    return f"the server at {said}. Start the server, or set tracking.uri."
 
 
 def _is_of_mlflow(error: Exception) -> bool:
@@ -179,7 +174,8 @@ def _models(client: "MlflowClient") -> list["RegisteredModel"]:
             return found
 
 
-def _find_model(client: "MlflowClient", name: str, place: str, path: str) -> "RegisteredModel":
+def find_model(client: "MlflowClient", name: str, place: str, path: str) -> "RegisteredModel":
+    """A registered model; a fault with the names that there are, if it is not among them."""
     try:
         return client.get_registered_model(name)
     except Exception as error:
@@ -190,9 +186,10 @@ def _find_model(client: "MlflowClient", name: str, place: str, path: str) -> "Re
     raise ConfigError.of(path, message + _nearest(name, names))
 
 
-def _find_version(
+def find_version(
     client: "MlflowClient", model: "RegisteredModel", version: int | None, path: str
 ) -> "ModelVersion":
+    """A version of it; a fault with the versions that there are, if it is not among them."""
     try:
         return client.get_model_version(model.name, str(version))
     except Exception as error:
@@ -231,4 +228,4 @@ def _versions(client: "MlflowClient", name: str) -> list["ModelVersion"]:
 def _model(client: "MlflowClient", model: "RegisteredModel") -> ModelDetails:
     aliases = {str(alias): int(version) for alias, version in model.aliases.items()}
     versions = tuple(read_version(found, model.aliases) for found in _versions(client, model.name))
-    return ModelDetails(str(model.name), aliases, versions)
+    return ModelDetails(str(model.name), aliases, versions, tuple(read_moves(model.tags)))

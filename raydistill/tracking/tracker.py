@@ -15,7 +15,8 @@ from raydistill.tracking.courier import Courier
 from raydistill.tracking.delivery import deliver
 from raydistill.tracking.journal import Journal
 from raydistill.tracking.lock import FileLock
-from raydistill.tracking.registration import METRIC_TAG
+from raydistill.tracking.promotion import PromotionRule
+from raydistill.tracking.tags import METRIC_TAG, PROMOTION_TAG
 from raydistill.tracking.verdict import Say
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ class Tracker:
         metric_name: str,
         metric_value: float,
         greater_is_better: bool,
+        better_by: float = 0.0,
         folder: str = "model",
     ) -> str | None:
         """Makes a new version of a registered model; waits until it exists or MLflow proves away.
@@ -147,11 +149,12 @@ class Tracker:
             model_dir: An MLflow model directory, see :func:`raydistill.tracking.save_model_folder`.
             name: Of the registered model.
             tags: Lineage; see the constants ending in ``_TAG`` for the names that are read again.
-            alias: Goes to the new version when nobody has it, or when the new one is strictly
-                better on the same data. ``None``: none.
+            alias: Goes to the new version when nobody has it, or when the new one is better on the
+                same data. ``None``: none.
             metric_name: What is compared; kept with the version.
             metric_value: Of this version.
             greater_is_better: Of that metric.
+            better_by: By how much it must be better at least; 0: by whatever.
             folder: Among the run's artifacts; another one for each model of a run.
 
         Returns:
@@ -161,6 +164,9 @@ class Tracker:
         plain = {
             key: value if isinstance(value, str) else str(value) for key, value in tags.items()
         }
+        if alias is not None:
+            rule = PromotionRule(alias, metric_name, better_by, greater_is_better)
+            plain[PROMOTION_TAG] = rule.as_tag()
         self._put(
             {
                 "op": "register",
@@ -171,6 +177,7 @@ class Tracker:
                 "alias": alias,
                 "metric_name": metric_name,
                 "greater_is_better": greater_is_better,
+                "better_by": better_by,
                 "folder": folder,
             }
         )

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raydistill.tracking.registration import METRIC_TAG, REGISTRATION_TAG
+from raydistill.tracking.moves import Move
+from raydistill.tracking.promotion import PromotionRule, rule_of
+from raydistill.tracking.tags import (
+    METRIC_TAG,
+    PROMOTION_TAG,
+    REGISTRATION_TAG,
+    as_settings,
+    metrics_of_tags,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -21,7 +29,7 @@ class VersionDetails:
         version: Its number.
         aliases: That point to it.
         metrics: Measured when it was registered, by name.
-        lineage: Its other tags: teachers, data, version of raydistill.
+        lineage: Its other tags: teachers, data, parent, version of raydistill.
         run_id: The MLflow run it came from.
         created_ms: Since 1970.
         source: Where MLflow keeps it.
@@ -43,6 +51,12 @@ class VersionDetails:
         """As a configuration names it."""
         return f"models:/{self.name}/{self.version}"
 
+    @property
+    def rule(self) -> PromotionRule | None:
+        """What it had to be better in to get its alias; ``None``: nothing was asked."""
+        alias = (as_settings(self.tags.get(PROMOTION_TAG)) or {}).get("alias")
+        return rule_of(self.tags, alias) if isinstance(alias, str) else None
+
 
 @dataclass(frozen=True)
 class ModelDetails:
@@ -52,11 +66,13 @@ class ModelDetails:
         name: As registered.
         aliases: Version by alias.
         versions: Newest first.
+        moves: Of its aliases, oldest first.
     """
 
     name: str
     aliases: Mapping[str, int]
     versions: tuple[VersionDetails, ...]
+    moves: tuple[Move, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,12 +84,14 @@ class Promotion:
         alias: That was moved.
         version: That has it now.
         previous: That had it; ``None`` when nobody had, or the same.
+        why: A clause that continues "because"; nothing where it did not move.
     """
 
     name: str
     alias: str
     version: int
     previous: int | None
+    why: str = ""
 
 
 def read_version(found: "ModelVersion", aliases: Mapping[str, str]) -> VersionDetails:
@@ -84,17 +102,13 @@ def read_version(found: "ModelVersion", aliases: Mapping[str, str]) -> VersionDe
         aliases: Version by alias, of its model.
     """
     tags = {str(key): str(value) for key, value in found.tags.items()}
-    metrics = {}
-    for key, value in tags.items():
-        if key.startswith(METRIC_TAG):
-            try:
-                metrics[key.removeprefix(METRIC_TAG)] = float(value)
-            except ValueError:
-                continue
+    metrics = metrics_of_tags(tags)
     lineage = {
         key: value
         for key, value in tags.items()
-        if not key.startswith(METRIC_TAG) and key != REGISTRATION_TAG
+        if not key.startswith(METRIC_TAG)
+        and key.removeprefix("metric.") not in metrics  # as older versions wrote them
+        and key not in (REGISTRATION_TAG, PROMOTION_TAG)
     }
     number = int(found.version)
     return VersionDetails(

@@ -1,32 +1,41 @@
 """The registry end to end: a tiny student goes in, and comes out by its name, elsewhere too."""
 
+import contextlib
 import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from raydistill import cli
 from raydistill.errors import ConfigError
 from raydistill.tracking import (
     DATA_TAG,
     TEACHERS_TAG,
+    compare_models,
     describe_model,
     list_models,
     open_tracker,
     promote,
     resolve_model,
+    rollback,
     save_model_folder,
     show_model,
     sync,
 )
 from raydistill.tracking.connection import connect
+from tests.e2e.conftest import run, settings_of
 
 pytestmark = pytest.mark.e2e
 _LABELS = ["bad", "good"]
@@ -177,9 +186,43 @@ def test_champion_moves_only_to_the_better_version_and_resolves(
     assert details.versions[1].lineage[DATA_TAG] == "d1"
     assert details.versions[1].run_id == found.run_id
     assert [model.name for model in list_models(store_uri)] == ["mr"]
-    moved = promote("mr", 4, "champion", store_uri)
+    with pytest.raises(ConfigError, match=r"models:/mr/4 must be better .* other data\..*--force"):
+        promote("mr", 4, "champion", store_uri)
+    moved = promote("mr", 4, "champion", store_uri, force=True)
     assert (moved.version, moved.previous) == (4, 3)
     assert describe_model("models:/mr@champion", store_uri).version == 4
+    assert rollback("mr", "champion", store_uri).version == 3
+    assert rollback("mr", "champion", store_uri).version == 1
+    with pytest.raises(ConfigError, match=r"mr@champion has been version 1 only"):
+        rollback("mr", "champion", store_uri)
+    moves = [(m.before, m.after, m.how) for m in show_model("mr", store_uri).moves]
+    assert moves == [
+        (None, 1, "registered"), (1, 3, "registered"), (3, 4, "forced"), (4, 3, "rolled back"),
+        (3, 1, "rolled back"),
+    ]  # fmt: skip
+
+
+def test_an_alias_that_others_moved_is_not_guessed_back(store_uri: str, tmp_path: Path) -> None:
+    """MLflow's page moves aliases too; a rollback to a version that never was before it is no rollback."""
+    client = connect(store_uri)
+    client.create_registered_model("theirs too")
+    for _ in range(3):
+        client.create_model_version("theirs too", source=str(tmp_path))
+    with pytest.raises(ConfigError, match="is no version, so it cannot go back"):
+        rollback("theirs too", "champion", store_uri)
+    client.set_registered_model_alias("theirs too", "champion", "1")
+    with pytest.raises(ConfigError, match="is version 1, but raydistill moved it never"):
+        rollback("theirs too", "champion", store_uri)
+    assert "no rule is known" in promote("theirs too", 2, "champion", store_uri).why
+    assert promote("theirs too", 2, "champion", store_uri).previous is None  # it is there already
+    assert rollback("theirs too", "champion", store_uri).version == 1
+    client.set_registered_model_alias("theirs too", "champion", "3")
+    with pytest.raises(ConfigError, match="moved it last to version 1"):
+        rollback("theirs too", "champion", store_uri)
+    with pytest.raises(ConfigError, match="cannot have the alias 'not so'"):
+        promote("theirs too", 2, "not so", store_uri)
+    compared = compare_models("theirs too@champion", "models:/theirs too/2", store_uri)
+    assert [note.split()[0] for note in compared.notes] == ["models:/theirs", "models:/theirs"]
 
 
 def test_what_does_not_exist_is_named_with_what_does(
@@ -320,56 +363,63 @@ def test_a_model_of_mlflow_transformers_resolves(
     assert AutoTokenizer.from_pretrained(found.folder)("a film")["input_ids"] == [2, 4, 5, 3]
 
 
-@pytest.fixture
-def server(tmp_path: Path, store_uri: str) -> Iterator[tuple[str, Any]]:
-    """An address, and how to start MLflow's server there."""
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, store_uri: str
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """An address, and how to start MLflow's server there, with a database and an artifact store of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
     started: list[subprocess.Popen[bytes]] = []
     connect(store_uri)
+    home = tmp_path_factory.mktemp("server")
 
     def start() -> None:
-        home = tmp_path / "server"
-        home.mkdir()
+        if started:
+            return
         # Tables made before: the server would need some seconds more for them.
         shutil.copy(store_uri.removeprefix("sqlite:///"), home / "mlflow.db")
+        database = sqlite3.connect(home / "mlflow.db")
+        with contextlib.closing(database), database:
+            for table in ("registered_model_aliases", "registered_model_tags", "model_version_tags",
+                          "model_versions", "registered_models"):  # fmt: skip
+                database.execute(f"delete from {table}")
         command = f"-m mlflow server --host 127.0.0.1 --port {port} --workers 1".split()
-        with (home / "log").open("wb") as log:
-            started.append(
-                subprocess.Popen(
-                    [
-                        sys.executable,
-                        *command,
-                        "--backend-store-uri",
-                        f"sqlite:///{home}/mlflow.db",
-                        "--artifacts-destination",
-                        str(home / "artifacts"),
-                    ],
-                    stdout=log,
-                    stderr=log,
-                    cwd=home,
-                    start_new_session=True,
-                    env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-                )
-            )
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
-            time.sleep(0.2)
-        raise TimeoutError((home / "log").read_text())
+        stores = [
+            "--backend-store-uri", f"sqlite:///{home}/mlflow.db",
+            "--artifacts-destination", str(home / "artifacts"),
+        ]  # fmt: skip
+        environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        started.append(_start([*command, *stores], home, environment))
+        _await(port, started[0], home / "log")
 
-    yield uri, start
+    yield f"http://127.0.0.1:{port}", start
     for process in started:
         os.killpg(process.pid, 15)
         process.wait(20)
 
 
+def _start(command: list[str], home: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    with (home / "log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, *command], stdout=log, stderr=log, cwd=home, start_new_session=True,
+            env={**os.environ, **environment},
+        )  # fmt: skip
+
+
+def _await(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    raise TimeoutError(log.read_text())
+
+
 def test_a_server_that_comes_later_gets_everything_once(
-    server: tuple[str, Any], packed: Path, tmp_path: Path
+    server: tuple[str, Callable[[], None]], packed: Path, tmp_path: Path
 ) -> None:
     """What a run recorded while the server was away must arrive, registration included, once."""
     uri, start = server
@@ -394,6 +444,179 @@ def test_a_server_that_comes_later_gets_everything_once(
     live, _ = _register(uri, tmp_path / "live", packed, "late", 0.9)
     assert live == "models:/late/2"
     assert describe_model("models:/late@champion", uri).version == 2
+
+
+@dataclass(frozen=True)
+class Pupil:
+    """A student in a server's registry, from a teacher and first weights that were there."""
+
+    uri: str
+    home: Path
+    config: Path
+
+
+@pytest.fixture(scope="module")
+def pupil(
+    server: tuple[str, Callable[[], None]],
+    tiny: dict[str, Path],
+    local_ray: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Pupil:
+    uri, start = server
+    start()
+    home = tmp_path_factory.mktemp("pupil")
+    for name in ("wide", "student"):
+        packed = save_model_folder(
+            tiny[name], home / "packed" / name, task_kind="text_classification",
+            labels=("negative", "positive"), text_columns=["text"], example={"text": "fine"},
+        )  # fmt: skip
+        _register(uri, home / "first" / name, packed, name, 0.5)
+    settings = settings_of(tiny, home / "run", epochs=1)
+    settings["teachers"] = {"wide": {"model": "models:/wide@champion", "num_cpus": 0.5}}
+    settings["student"] |= {"model": "models:/student/1", "tokenizer": "models:/student@champion"}
+    settings["ensemble"], settings["losses"] = {}, settings["losses"][:2]
+    settings["tracking"] = {
+        "registered_model": "pupil", "required": True,
+        "promotion": {"better_by": 0.002, "metric": "test/accuracy"},
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        patch.setenv("RAYDISTILL_CACHE", str(home / "cache"))
+        assert run(settings).model_uri == "models:/pupil/1"
+    (home / "c.yaml").write_text(yaml.safe_dump(settings))
+    return Pupil(uri, home, home / "c.yaml")
+
+
+@pytest.fixture
+def command(
+    pupil: Pupil, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, list[str]]]:
+    """The command line where the environment names the server: exit code, output, lines of complaint."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", pupil.uri)
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(pupil.home / "cache"))
+
+    def command(*arguments: str) -> tuple[int, str, list[str]]:
+        capsys.readouterr()
+        code = cli.run(lambda: cli.app(list(arguments)))
+        said = capsys.readouterr()
+        return code, said.out, said.err.splitlines()
+
+    return command
+
+
+def test_a_student_says_where_it_came_from(pupil: Pupil) -> None:
+    """An alias moves on; a year later nobody knows which teacher it stood for."""
+    version = describe_model("models:/pupil@champion", pupil.uri)
+    own = {key.removeprefix("raydistill."): text for key, text in version.lineage.items()}
+    wide = json.loads(own["teacher.wide"])
+    assert (wide["model"], wide["version"]) == ("models:/wide@champion", "models:/wide/1")
+    assert wide["fingerprint"] == json.loads(own["teachers"])["wide"]
+    assert json.loads(own["parent"])["version"] == "models:/student/1"
+    assert json.loads(own["data.test"])["fingerprint"] == own["data_fingerprint"]
+    assert json.loads(own["data.train"])["rows"] == 96
+    assert {"test/accuracy", "validation/nll"} <= set(version.metrics)
+
+
+def test_commands_compare_promote_and_take_back(
+    pupil: Pupil, command: Callable[..., tuple[int, str, list[str]]], tmp_path: Path
+) -> None:
+    """What is in service is changed by people who see two lines of a terminal."""
+    version = describe_model("models:/pupil/1", pupil.uri)
+    accuracy = version.metrics["test/accuracy"]
+    said: list[str] = []
+    # A second version, a little better, but not by what its rule asks.
+    with open_tracker(
+        uri=None, experiment="e2e", run_name="r", folder=tmp_path, resume=False, tags={},
+        say=said.append,
+    ) as tracker:  # fmt: skip
+        tracker.log_params({"run.seed": 6})
+        tracker.register(
+            pupil.home / "run" / "mlflow_model", "pupil", tags=dict(version.lineage),
+            alias="champion", metric_name="test/accuracy", metric_value=accuracy + 0.001,
+            greater_is_better=True, better_by=0.002,
+        )  # fmt: skip
+    assert "champion stays version 1" in said[0]
+    code, out, err = command("models", "promote", "pupil", "2")
+    assert (code, out, len(err)) == (2, "", 1)
+    assert "not better than" in err[0]
+    assert "by 0.002" in err[0]
+    code, out, _ = command("models", "promote", "pupil", "2", "--force")
+    assert (code, out.split(",")[0]) == (0, "pupil@champion is version 2 (was version 1)")
+    code, out, _ = command("models", "compare", "pupil/1", "models:/pupil@champion")
+    assert code == 0
+    assert "+0.0010" in next(line for line in out.splitlines() if line.startswith("test/accuracy"))
+    assert "  run.seed:\n    5\n    6\n" in out
+    assert "teacher.wide: models:/wide@champion = models:/wide/1, fingerprint" in out
+    code, out, _ = command("models", "rollback", "pupil")
+    assert (code, out) == (0, "pupil@champion is version 1 again (was version 2)\n")
+    code, out, err = command("models", "rollback", "pupil")
+    assert (code, out, len(err)) == (2, "", 1)
+    code, out, _ = command("models", "show", "pupil")
+    assert code == 0
+    assert "champion: version 2 -> version 1, rolled back, because version 2 was taken back" in out
+    code, out, _ = command("models", "list")
+    assert f"test/accuracy {accuracy:.4f}" in out
+    code, out, _ = command("evaluate", str(pupil.config), "--model", "models:/pupil/1")
+    assert json.loads(out)["test/accuracy"] == pytest.approx(accuracy)
+
+
+def test_a_server_that_is_away_is_one_line(
+    pupil: Pupil, command: Callable[..., tuple[int, str, list[str]]], tmp_path: Path
+) -> None:
+    """Before anything starts, and once, however many models come from it."""
+    dead = "http://127.0.0.1:9"
+    changes = ["--set", f"tracking.uri={dead}", "--set", "tracking.required=false"]
+    code, out, err = command("train", str(pupil.config), *changes, "--output", str(tmp_path / "no"))
+    assert (code, out, len(err)) == (2, "", 1)
+    assert err[0].startswith(f"tracking.uri cannot be used, the server at {dead} does not answer")
+    for words in ("list", "show pupil", "promote pupil 1", "rollback pupil", "compare a/1 b/1"):
+        code, out, err = command("models", *words.split(), "--tracking-uri", dead)
+        assert (code, out, len(err)) == (2, "", 1)
+        assert f"{dead} does not answer" in err[0]
+    code, out, err = command("sync", str(pupil.home / "run"), "--tracking-uri", dead)
+    assert (code, out, len(err)) == (2, "", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("command")
+def test_mlflow_serves_a_student(tmp_path: Path) -> None:
+    """The other team has MLflow, a name and an alias."""
+    texts = ["a lovely film", "dull"]
+    expected = _loaded("models:/pupil@champion").predict(texts)
+    served = _served("models:/pupil@champion", texts, tmp_path)
+    assert [row["label"] for row in served] == list(expected["label"])
+    for row, scores in zip(served, expected["scores"], strict=True):
+        assert row["scores"] == pytest.approx(scores, abs=1e-5)
+        assert row["score"] == max(row["scores"])
+
+
+def _loaded(uri: str) -> Any:
+    import mlflow
+
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    return mlflow.pyfunc.load_model(uri)
+
+
+def _served(uri: str, texts: list[str], home: Path) -> list[dict[str, Any]]:
+    """What `mlflow models serve` answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = f"-m mlflow models serve -m {uri} -p {port} --env-manager local".split()
+    process = _start(command, home, {})
+    try:
+        _await(port, process, home / "log")
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations",
+            json.dumps({"inputs": texts}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            predictions: list[dict[str, Any]] = json.load(answer)["predictions"]
+            return predictions
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(20)
 
 
 def test_mlflow_is_silent(tmp_path: Path) -> None:

@@ -408,6 +408,8 @@ def test_measures_that_choose_must_be_measured(settings):
     assert [line.split()[0] for line in lines(settings)] == [
         "training.select_by", "training.early_stopping", "tracking.champion_metric"
     ]  # fmt: skip
+    settings["tracking"] |= {"promotion": {"metric": "test/acuracy", "better_by": 0.002}}
+    assert [line.split()[0] for line in lines(settings)][-1] == "tracking.promotion.metric"
 
 
 def test_more_gpus_than_there_are_is_refused(settings):

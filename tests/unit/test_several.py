@@ -362,7 +362,11 @@ def test_what_is_written_comes_back_from_the_yaml_of_the_run() -> None:
     raw = settings()
     raw["student"] = {"from_teacher": {"teacher": "wide", "layers": [0, 2]}, "max_tokens": 9}
     raw["training"] = {"select_by": "stars/validation/mae"}
-    raw["tracking"] = {"registered_model": "m", "champion_metric": "test/mean"}
+    raw["tracking"] = {
+        "registered_model": "m",
+        "champion_metric": "test/mean",
+        "promotion": {"metric": "validation/mean", "better_by": 0.002},
+    }
     config, faults = parse_any(raw)
     assert not faults
     assert isinstance(config, TasksConfig)
@@ -375,6 +379,10 @@ def test_what_is_written_comes_back_from_the_yaml_of_the_run() -> None:
     assert stars.training.select_by == "validation/mae"
     assert mood.training.select_by == "validation/accuracy"
     assert stars.tracking.champion_metric == "test/rmse"
+    assert (mood.tracking.promoted_by, stars.tracking.promoted_by) == (
+        "validation/accuracy",
+        "validation/rmse",
+    )
     assert (mood.tracking.registered_model, stars.tracking.registered_model) == (
         "m-mood",
         "m-stars",

@@ -11,7 +11,8 @@ from raydistill.errors import ConfigError
 from raydistill.tracking.connection import hide_password, resolve_uri, sqlite_path
 from raydistill.tracking.delivery import deliver
 from raydistill.tracking.journal import Journal
-from raydistill.tracking.registration import DATA_TAG, METRIC_TAG, decide_champion
+from raydistill.tracking.promotion import decide_champion
+from raydistill.tracking.tags import DATA_TAG, METRIC_TAG
 from raydistill.tracking.verdict import Verdict, judge
 
 URI = "http://server"
@@ -164,6 +165,15 @@ def test_deliver_never_gives_up_the_run_itself(journal: Journal) -> None:
     client.fail = _once("create_run", ServerError("INVALID_PARAMETER_VALUE"))
     assert deliver(journal, lambda: client, URI, print).trouble is not None
     assert deliver(journal, lambda: client, URI, print).delivered == 3
+
+
+def test_deliver_names_what_a_server_asks_for(journal: Journal) -> None:
+    """Records wait for ever for a token that nobody knows is missing."""
+    client = FakeClient()
+    client.fail = _once("create_run", ServerError("UNAUTHENTICATED"))
+    outcome = deliver(journal, lambda: client, URI, print)
+    assert outcome.trouble is not None
+    assert "MLFLOW_TRACKING_TOKEN" in outcome.trouble
 
 
 def test_deliver_to_another_server_sends_the_whole_run(journal: Journal) -> None:
