@@ -128,13 +128,17 @@ class Prepared:
 
 
 def prepare(
-    config: DistillConfig, *, like: Prepared | None = None
+    config: DistillConfig,
+    *,
+    like: Prepared | None = None,
+    splits: Mapping[str, Split] | None = None,
 ) -> tuple[Prepared | None, list[Fault]]:
     """Read data and models' configurations, and check all that can be checked.
 
     Args:
         config: The run.
         like: Another task's, whose student's encoder this one has.
+        splits: Its rows, as `load_data` gave them; None: read them.
 
     Returns:
         What a run needs, None if there are faults; and the faults.
@@ -152,7 +156,7 @@ def prepare(
             faults.extend(error.faults)
             return None
 
-    splits = tried(lambda: load_data(config))
+    splits = splits if splits is not None else tried(lambda: load_data(config))
     labels = _labels(config, splits)
     inside = needs_inside(config)
     sources: dict[str, ModelSource] = {}

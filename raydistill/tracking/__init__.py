@@ -9,6 +9,7 @@ from raydistill.tracking.download import ResolvedModel, cache_folder, resolve_mo
 from raydistill.tracking.journal import pending_journals
 from raydistill.tracking.opening import open_tracker
 from raydistill.tracking.packaging import save_model_folder
+from raydistill.tracking.reach import why_unreachable
 from raydistill.tracking.registration import DATA_TAG, METRIC_TAG, TEACHERS_TAG, VERSION_TAG
 from raydistill.tracking.registry import (
     describe_model,
@@ -16,7 +17,7 @@ from raydistill.tracking.registry import (
     promote,
     show_model,
 )
-from raydistill.tracking.sync import SyncResult, sync
+from raydistill.tracking.sync import SyncResult, close_record, sync
 from raydistill.tracking.tracker import DatasetUse, Tracker
 from raydistill.tracking.versions import ModelDetails, Promotion, VersionDetails
 
@@ -33,6 +34,7 @@ __all__ = [
     "Tracker",
     "VersionDetails",
     "cache_folder",
+    "close_record",
     "describe_model",
     "list_models",
     "open_tracker",
@@ -44,4 +46,5 @@ __all__ = [
     "save_model_folder",
     "show_model",
     "sync",
+    "why_unreachable",
 ]
