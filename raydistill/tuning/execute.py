@@ -38,6 +38,7 @@ _ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints whatever `verbose` says
 }
 _GO_ON: str = TrialScheduler.CONTINUE
 _HOLD = 0.0001  # of the node's own resource: what a trial's process takes
@@ -88,6 +89,10 @@ class _Searcher(Searcher):  # type: ignore[misc]
         self._source = source
         self._names: dict[str, str] = {}
 
+    def __reduce__(self) -> Any:
+        # Ray Tune keeps a copy of it on disk, for a way of resuming that is not ours.
+        return Searcher, ()
+
     def suggest(self, trial_id: str) -> Any:
         """The next trial."""
         spec = self._source.next()
@@ -136,6 +141,9 @@ def _gentle(kind: type[Any], decisions: Any, source: Source) -> type[Any]:
     """A scheduler whose victims are told to stop."""
 
     class Gentle(kind):  # type: ignore[misc]
+        def __reduce__(self) -> Any:
+            return FIFOScheduler, ()
+
         def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
             if "end" in result:
                 return _GO_ON

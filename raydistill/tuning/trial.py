@@ -62,14 +62,15 @@ class TrialSpec:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "TrialSpec":
-        """From plain values, as Ray Tune keeps them."""
-        runs = tuple(RunSpec(**run) for run in content["runs"])
-        return cls(content["name"], runs, content["pause_at"], tuple(content["free"]))
+        """From what Ray Tune keeps."""
+        spec = json.loads(content["spec"])
+        runs = tuple(RunSpec(**run) for run in spec["runs"])
+        return cls(spec["name"], runs, spec["pause_at"], tuple(spec["free"]))
 
     @property
     def plain(self) -> dict[str, Any]:
-        """As Ray Tune keeps it."""
-        return asdict(self)
+        """As Ray Tune keeps it; what it could take for a space of its own is hidden in a text."""
+        return {"name": self.name, "spec": json.dumps(asdict(self))}
 
 
 @dataclass(frozen=True)
