@@ -40,6 +40,7 @@ __all__ = [
 
 Point = Mapping[str, Any]
 _SHOWN = 60
+_WHOLE = 1e15  # larger ones have no exact places behind the point anyway
 _TEACHER_FREE = ("label_map", "missing_labels")
 _DATA_FREE = ("train", "unlabelled", "shuffle_rows")
 _HELD = ("num_workers", "cpus_per_worker", "gpus_per_worker", "max_restarts")
@@ -56,7 +57,7 @@ def label_of(value: Any) -> str:
     """A value in one line, the same for equal values."""
     if isinstance(value, str):
         return value
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < _WHOLE:
         value = int(value)
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
 

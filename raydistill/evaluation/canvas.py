@@ -30,8 +30,12 @@ __all__ = [
     "to_svg",
 ]
 
-INK, MUTED, GRID, PAPER = "#1b1f24", "#656d76", "#e2e5e9", "#ffffff"
-STUDENT, TEACHER = "#b3430f", "#3f6285"
+INK = "#1b1f24"
+MUTED = "#656d76"
+GRID = "#e2e5e9"
+PAPER = "#ffffff"
+STUDENT = "#b3430f"
+TEACHER = "#3f6285"
 _VARIABLES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",

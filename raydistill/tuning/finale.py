@@ -27,9 +27,10 @@ from raydistill.tuning.trial import TrialSpec
 from raydistill.tuning.trials import finished_run
 from raydistill.ui import Ui
 
-__all__ = ["DEFAULT", "WINNER", "Finale", "register_best"]
+__all__ = ["DEFAULT", "WINNER", "Finale", "metric_of_comparison", "register_best"]
 
-WINNER, DEFAULT = "winner", "as-written"
+DEFAULT = "as-written"
+WINNER = "winner"
 
 
 @dataclass
