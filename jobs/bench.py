@@ -5,7 +5,7 @@ epochs    the same in epochs after the first, when the store answers
 serving   one real teacher on ragged real text, against the plain loop
 objective what the objective adds to a step, against the bare operations
 store     reading and writing against a memory copy; what each code costs
-search    8 trials that share teachers and store, against 8 runs of their own
+search    a search of 16 trials, whose teachers answer once, against 16 runs of their own
 peer      three real teachers, five epochs, against TextBrewer (of the dev extra)
 growth    time and memory against rows and against teachers
 all       all of them
@@ -29,10 +29,11 @@ OPTIONS = {
     "max_tokens": (int, "of a row (serving)"),
     "peer_rows": (int, "of training data (peer)"),
     "megabytes": (int, "of answers (store)"),
+    "trials": (int, "of the search (search)"),
 }
 DEFAULTS = {
     "repeats": 5, "steps": 6, "data": None, "rows": 1024, "max_tokens": 128, "peer_rows": 4000,
-    "megabytes": 256,
+    "megabytes": 256, "trials": 16,
 }  # fmt: skip
 NAMES = ("overlap", "objective", "epochs", "serving", "store", "search", "peer", "growth")
 
@@ -46,7 +47,7 @@ def run(name: str, options: argparse.Namespace) -> list[dict]:
         "epochs": (options.repeats, options.steps),
         "serving": (options.repeats, options.data, options.rows, options.max_tokens),
         "store": (options.repeats, options.megabytes),
-        "search": (options.data,),
+        "search": (options.data, options.trials),
         "peer": (min(options.repeats, 3), options.data, options.peer_rows),
         "growth": (min(options.repeats, 3), options.data),
     }[name]

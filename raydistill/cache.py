@@ -24,7 +24,7 @@ from raydistill.teachers.pool import TeacherPool, Ticket
 from raydistill.teachers.transport import ActorTransport
 from raydistill.ui import Ui
 
-__all__ = ["REQUEST_ROWS", "cache", "only_teachers"]
+__all__ = ["REQUEST_ROWS", "cache", "fill_answers", "only_teachers"]
 
 REQUEST_ROWS = 1024
 """Of a request; so many that nearly all rows of a pass are as long as its longest."""
@@ -60,20 +60,33 @@ def cache(config: DistillConfig, *, ui: Ui | None = None) -> dict[str, int]:
     config = only_teachers(config)
     with connect_if_cluster(config):
         prepared = check(config, output=False)
-        with (
-            connect_ray(config.run, needed_resources(config)),
-            made_rows(prepared, ui),
-            serve_teachers(
-                prepared, object_store=object_store_bytes(), have=cluster_resources(), say=ui.say
-            ) as teachers,
-        ):
-            started = {name: served for name, served in teachers.items() if served.started}
-            _fill_whole(prepared, started, ui)
-            computed = dict.fromkeys(teachers, 0)
-            for name, served in started.items():
-                computed[name] = int(served.stats()["rows_computed"])
-                ui.say(f"{name}: {computed[name]:,} rows computed")
-            return computed
+        with connect_ray(config.run, needed_resources(config)):
+            return fill_answers(prepared, ui)
+
+
+def fill_answers(prepared: Prepared, ui: Ui) -> dict[str, int]:
+    """As `cache`, of a run that was checked, on a Ray that is there.
+
+    Args:
+        prepared: The run, as `only_teachers` makes it.
+        ui: Where progress goes.
+
+    Returns:
+        Rows computed, by teacher.
+    """
+    with (
+        made_rows(prepared, ui),
+        serve_teachers(
+            prepared, object_store=object_store_bytes(), have=cluster_resources(), say=ui.say
+        ) as teachers,
+    ):
+        started = {name: served for name, served in teachers.items() if served.started}
+        _fill_whole(prepared, started, ui)
+        computed = dict.fromkeys(teachers, 0)
+        for name, served in started.items():
+            computed[name] = int(served.stats()["rows_computed"])
+            ui.say(f"{name}: {computed[name]:,} rows computed")
+        return computed
 
 
 def only_teachers(config: DistillConfig) -> DistillConfig:

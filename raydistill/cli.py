@@ -18,6 +18,7 @@ from raydistill.cli_import import import_app
 from raydistill.cli_losses import losses
 from raydistill.cli_models import Uri, models_app
 from raydistill.cli_store import store_app
+from raydistill.cli_tune import show_search
 from raydistill.errors import ConfigError, Fault, RaydistillError
 from raydistill.ui import Ui
 
@@ -71,6 +72,25 @@ def train(
 
 
 @app.command()
+def tune(
+    config: Config,
+    settings: Settings = None,
+    output: Output = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a search.")] = False,
+) -> None:
+    """Search: many such runs, over what the section `tuning` varies; teachers answer once for all."""
+    from raydistill.config import parse_any, read_settings
+
+    parsed, faults = parse_any(read_settings(config, _overrides(settings, output)))
+    if faults:
+        raise ConfigError(faults)
+    from raydistill.tuning import tune as search
+
+    with _continued("continue with --resume"):
+        show_search(search(_one_task(parsed, "tune"), resume=resume), Ui())
+
+
+@app.command()
 def teach(
     config: Config,
     settings: Settings = None,
@@ -116,10 +136,12 @@ def cache(config: Config, settings: Settings = None, output: Output = None) -> N
 def report(
     folder: Annotated[Path, typer.Argument(help="Output folder of a run.", show_default=False)],
 ) -> None:
-    """Write report.html of a run again."""
+    """Write report.html of a run, or of a search, again."""
     from raydistill.evaluation.report import write_report
+    from raydistill.evaluation.search_report import write_search_report
 
-    typer.echo(write_report(folder))
+    searched = (folder / "tuning.json").is_file()
+    typer.echo(write_search_report(folder) if searched else write_report(folder))
 
 
 @app.command()

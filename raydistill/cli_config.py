@@ -53,6 +53,8 @@ def one_task(config: Any, command: str, task: str | None = None) -> Any:
     names = ", ".join(config.tasks)
     if command == "teach":
         raise ConfigError.of("tasks", "must be left out: teach trains one teacher for one task.")
+    if command == "tune":
+        raise ConfigError.of("tasks", "must be left out: a search is over runs on one task.")
     if task not in config.tasks:
         got = "is missing" if task is None else f"is {task}"
         raise ConfigError.of("--task", f"{got}; it must be one of {names}.")

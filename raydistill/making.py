@@ -74,7 +74,7 @@ def _made(augmented: Augmented, advance: Callable[[int], None]) -> tuple[pa.Tabl
         for path, model in augmented.models.items():
             section = model.section
             remote = ray.remote(_NAMING[section.kind]).options(
-                num_cpus=section.num_cpus, num_gpus=section.num_gpus, max_restarts=-1, max_task_retries=2
+                num_cpus=section.num_cpus, num_gpus=section.num_gpus, max_restarts=-1, max_task_retries=2, scheduling_strategy="DEFAULT"
             )  # fmt: skip
             actors[path] = remote.remote(_settings(model))
         candidates: Mapping[str, Candidates] = {

@@ -43,11 +43,19 @@ class RunRecord:
         folder: Its output folder.
         resume: Whether it goes on.
         ui: Where sentences go.
+        params: What MLflow shows as its parameters, of a run that is part of a search; None: all settings.
     """
 
     def __init__(
-        self, prepared: Prepared | PreparedTasks, folder: OutputFolder, *, resume: bool, ui: Ui
+        self,
+        prepared: Prepared | PreparedTasks,
+        folder: OutputFolder,
+        *,
+        resume: bool,
+        ui: Ui,
+        params: Mapping[str, Any] | None = None,
     ) -> None:
+        self._params = params
         self._prepared, self._folder, self._resume, self._ui = prepared, folder, resume, ui
         self._tracker: Tracker | None = None
         self._fingerprints: dict[str, str] = {}
@@ -64,7 +72,8 @@ class RunRecord:
         self._history = self._folder.history.open("a", encoding="utf-8")
         if not config.tracking.enabled:
             return self
-        self._send_left_behind()
+        if self._params is None:
+            self._send_left_behind()
         self._tracker = open_tracker(
             uri=config.tracking.uri,
             experiment=config.tracking.experiment,
@@ -74,7 +83,10 @@ class RunRecord:
             tags={"raydistill.version": __version__, **config.tracking.tags},
             say=self._ui.say,
         )
-        self._tracker.log_params(flatten(config.model_dump(mode="json")))
+        params = self._params
+        if params is None:
+            params = flatten(config.model_dump(mode="json", exclude={"tuning"}))
+        self._tracker.log_params(params)
         self._tracker.log_datasets(
             DatasetUse(
                 name=before + name,
@@ -145,11 +157,16 @@ class RunRecord:
         """Final figures, artifacts, and the version in the registry; its URI."""
         if self._tracker is None:
             return None
-        config, tracker = self._prepared.config, self._tracker
+        tracker = self._tracker
         tracker.log_metrics(metrics, step=int(metrics["train/steps"]))
         for path in (self._folder.report, self._folder.summary, self._folder.metrics):
             tracker.log_artifact(path)
-        if config.tracking.registered_model is None:
+        return self.registered(metrics)
+
+    def registered(self, metrics: Mapping[str, float]) -> str | None:
+        """The version in the registry, where there is to be one; its URI."""
+        config, tracker = self._prepared.config, self._tracker
+        if tracker is None or config.tracking.registered_model is None:
             return None
         uris = [
             self._register(tracker, one, before, metrics)

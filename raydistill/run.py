@@ -6,7 +6,7 @@
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,7 +42,7 @@ from raydistill.runtime import (
     object_store_bytes,
 )
 from raydistill.scoring import Measured, weigh_teachers
-from raydistill.serve import serve_teachers, tend_replicas, try_inline
+from raydistill.serve import Served, serve_teachers, tend_replicas, try_inline
 from raydistill.storing import cached_faults, store_faults
 from raydistill.summary import write_summary
 from raydistill.teachers.line import TeacherLine
@@ -54,6 +54,7 @@ from raydistill.ui import Ui
 
 __all__ = [
     "DistillResult",
+    "Within",
     "check",
     "connect_if_cluster",
     "distill",
@@ -85,12 +86,33 @@ class DistillResult:
     model_uri: str | None
 
 
+@dataclass(frozen=True)
+class Within:
+    """What a run is given that is part of a search.
+
+    Attributes:
+        teachers: Of the whole search, ready to answer; none is started for the run alone.
+        params: What MLflow shows as its parameters.
+        watch: Called with step, steps, and what was measured on the validation rows then.
+        pause_at: The step at which it saves and stops for now; None: none.
+        free: Settings below these paths may be others than when the run was paused.
+    """
+
+    teachers: Mapping[str, Served]
+    params: Mapping[str, Any] | None
+    watch: Callable[[int, int, Mapping[str, float]], None]
+    pause_at: int | None = None
+    free: tuple[str, ...] = ()
+
+
 def check(
     config: DistillConfig,
     faults: list[Fault] | None = None,
     *,
     resume: bool = False,
     output: bool = True,
+    machines: bool = True,
+    free: tuple[str, ...] = (),
 ) -> Prepared:
     """Check all that can be checked; nothing is started or written.
 
@@ -99,6 +121,8 @@ def check(
         faults: Found before.
         resume: Whether an existing run is to be continued.
         output: Whether the run will write its folder.
+        machines: Whether it must find room by itself.
+        free: Settings below these paths may be others than those of the run to resume.
 
     Raises:
         ConfigError: With every fault.
@@ -112,12 +136,17 @@ def check(
         found += without_echoes(OutputFolder.of(config).faults(resume=resume), found)
         if prepared is not None and not found:
             found += cached_faults(prepared)
-    found += without_echoes(lacking_resources(config), found)
+    if machines:
+        found += without_echoes(lacking_resources(config), found)
     if prepared is not None and resume:
         OutputFolder.of(config).read_weights()  # before anything starts
         before = OutputFolder.of(config).read_manifest()
         if before is not None:
-            found += changed_settings(before, prepared.manifest)
+            kept = [
+                {path: value for path, value in one.items() if not path.startswith(free)}
+                for one in (before, prepared.manifest)
+            ]
+            found += changed_settings(*kept)
     if found or prepared is None:
         raise ConfigError(in_order(found))
     return prepared
@@ -131,13 +160,20 @@ def lacking_resources(config: DistillConfig) -> list[Fault]:
         return resource_faults(config, cluster_resources(), embedded=False)
 
 
-def distill(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None) -> DistillResult:
+def distill(
+    config: DistillConfig,
+    *,
+    resume: bool = False,
+    ui: Ui | None = None,
+    within: Within | None = None,
+) -> DistillResult:
     """Train a student from its teachers (or, without teachers, from labels alone).
 
     Args:
         config: The run.
         resume: Continue the run in the output folder; the same numbers come out as without the break.
         ui: Where progress and sentences go; None: standard error.
+        within: If it is part of a search.
 
     Raises:
         ConfigError: Something in the configuration cannot work; nothing was started or written.
@@ -146,7 +182,8 @@ def distill(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None
     """
     ui = ui or Ui()
     with connect_if_cluster(config):
-        prepared = check(config, resume=resume)
+        free = within.free if within is not None else ()
+        prepared = check(config, resume=resume, machines=within is None, free=free)
         for note in prepared.notes:
             ui.say(note)
         folder = OutputFolder.of(config)
@@ -157,7 +194,7 @@ def distill(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None
             return DistillResult(
                 done["metrics"], folder.student, folder.path, done["run_id"], done["model_uri"]
             )
-        return _run(prepared, folder, resume=resume, ui=ui)
+        return _run(prepared, folder, resume=resume, ui=ui, within=within)
 
 
 @contextmanager
@@ -170,29 +207,27 @@ def connect_if_cluster(config: DistillConfig) -> Iterator[None]:
             yield
 
 
-def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> DistillResult:
+def _run(
+    prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui, within: Within | None
+) -> DistillResult:
     config, begin = prepared.config, time.time()
     folder.begin(to_yaml(config), prepared.manifest)
     if not embedded(config.run):
         folder.require_shared(prepared.files_everywhere)
     with ExitStack() as stack:
-        record = stack.enter_context(RunRecord(prepared, folder, resume=resume, ui=ui))
+        record = stack.enter_context(
+            RunRecord(
+                prepared,
+                folder,
+                resume=resume,
+                ui=ui,
+                params=within.params if within is not None else None,
+            )
+        )
         with ui.doing("starting Ray") if embedded(config.run) else nullcontext():
             stack.enter_context(connect_ray(config.run, needed_resources(config)))
         make_rows(prepared, ui)
-        with (
-            ui.doing(f"loading {len(config.teachers)} teachers")
-            if config.teachers
-            else nullcontext()
-        ):
-            teachers = stack.enter_context(
-                serve_teachers(
-                    prepared,
-                    object_store=object_store_bytes(),
-                    have=machine_resources() if embedded(config.run) else cluster_resources(),
-                    say=ui.say,
-                )
-            )
+        teachers = stack.enter_context(_teachers(prepared, within, ui))
         descriptions = {n: t.description for n, t in teachers.items() if t.description is not None}
         lines = {name: teacher.line for name, teacher in teachers.items()}
         record.teachers(descriptions)
@@ -200,6 +235,8 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
         with ui.doing("scoring teachers") if config.measures_teachers else nullcontext():
             prepared, measured = weigh_teachers(prepared, folder, lines, tables, ui.say)
         job = worker_job(prepared, lines, tables, start_recorder())
+        if within is not None:
+            job = replace(job, pause_at=within.pause_at)
         with ui.training(prepared.steps.total, config.run.name) as bar:
 
             def on_events(events: list[dict[str, Any]]) -> None:
@@ -210,13 +247,15 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
                 if said := descriptions_in(events):
                     descriptions.update(said)
                     record.teachers(descriptions)
+                if within is not None:
+                    _tell(within, events, prepared.steps.total)
 
             trained = train(
                 job,
                 storage=folder.checkpoints,
                 on_events=on_events,
                 say=ui.say,
-                wait_for_room=config.run.autoscaling,
+                wait_for_room=config.run.autoscaling or within is not None,
             )
         for name in teachers:
             if name not in descriptions:  # a resumed run that had no step left to do
@@ -245,6 +284,36 @@ def _run(prepared: Prepared, folder: OutputFolder, *, resume: bool, ui: Ui) -> D
         # Once more: the report names the run and the version.
         write_report(folder.path)
     return DistillResult(metrics, folder.student, folder.path, record.run_id, model_uri)
+
+
+@contextmanager
+def _teachers(prepared: Prepared, within: Within | None, ui: Ui) -> Iterator[dict[str, Served]]:
+    """Those of the run, started for it or by the search it is part of."""
+    config = prepared.config
+    if within is not None:
+        yield {name: within.teachers[name] for name in config.teachers}
+        return
+    with ExitStack() as stack:
+        number = len(config.teachers)
+        with ui.doing(f"loading {number} teachers") if number else nullcontext():
+            teachers = stack.enter_context(
+                serve_teachers(
+                    prepared,
+                    object_store=object_store_bytes(),
+                    have=machine_resources() if embedded(config.run) else cluster_resources(),
+                    say=ui.say,
+                )
+            )
+        yield teachers
+
+
+def _tell(within: Within, events: list[dict[str, Any]], steps: int) -> None:
+    """What the validation rows said."""
+    for event in events:
+        values = event.get("values", {})
+        measured = {n: v for n, v in values.items() if n.startswith("validation/")}
+        if event["kind"] == "metrics" and measured:
+            within.watch(event["step"], steps, measured)
 
 
 def share_tables(prepared: Prepared) -> dict[str, Any]:

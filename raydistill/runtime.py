@@ -65,8 +65,14 @@ def _own_signals() -> Iterator[None]:
 
 
 @contextmanager
-def connect_ray(run: RunSection, need: Resources) -> Iterator[None]:
+def connect_ray(run: RunSection, need: Resources, *, state: bool = False) -> Iterator[None]:
     """Ray for the duration of a block; what was running before is left running.
+
+    Args:
+        run: Where it is.
+        need: What it must have room for, if it starts here.
+        state: Whether it must know which actors live, as Ray Train does that gives back the room of
+            a run whose process was killed.
 
     Raises:
         ConfigError: The cluster cannot be reached.
@@ -86,7 +92,7 @@ def connect_ray(run: RunSection, need: Resources) -> Iterator[None]:
         # One more CPU than asked for: evaluation and Ray Train's own tasks find room.
         options["num_cpus"] = max(os.cpu_count() or 1, int(need.cpus) + 1)
         # For this one run: what serves a cluster only takes memory and start-up time.
-        options["include_dashboard"] = False
+        options["include_dashboard"] = state
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     else:
@@ -96,17 +102,16 @@ def connect_ray(run: RunSection, need: Resources) -> Iterator[None]:
         try:
             with _own_signals():
                 ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises a bare one where its processes do not start in time
             where = options.get("address", "this machine")
             lines = [line for line in str(error).splitlines() if line.strip()]
+            if starts_here and not isinstance(error, ConnectionError | RuntimeError | ValueError):
+                raise TrainingError(
+                    f"Ray did not start: {lines[0] if lines else error} Does the machine have cores and memory to spare?"
+                ) from error
             raise ConfigError.of(
                 "run.ray_address",
                 f"leads to no Ray cluster at {where}: {lines[0] if lines else error}",
-            ) from error
-        except Exception as error:  # Ray raises a bare one where its processes do not start in time
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            raise TrainingError(
-                f"Ray did not start: {lines[0] if lines else error} Does the machine have cores and memory to spare?"
             ) from error
     try:
         yield

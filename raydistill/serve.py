@@ -91,7 +91,12 @@ def is_direct(config: DistillConfig, name: str) -> bool:
 
 @contextmanager
 def serve_teachers(
-    prepared: Prepared, *, object_store: int, have: Resources, say: Callable[[str], None]
+    prepared: Prepared,
+    *,
+    object_store: int,
+    have: Resources,
+    say: Callable[[str], None],
+    all_rows_known: bool = True,
 ) -> Iterator[dict[str, Served]]:
     """All teachers of a run, ready to answer.
 
@@ -103,12 +108,13 @@ def serve_teachers(
         object_store: Bytes of shared memory on a node.
         have: What the cluster has.
         say: Where decisions are told.
+        all_rows_known: Whether no other rows will be asked than those of the run.
     """
     teachers = prepared.config.teachers
     lines = {name: _line(prepared, name, object_store) for name in teachers}
     found: dict[str, Served] = {}
     for name, section in teachers.items():
-        known = known_shelf(prepared, name)
+        known = known_shelf(prepared, name) if all_rows_known else None
         if known is not None:
             found[name] = Served(replace(lines[name], store=known[0]), known[1])
             say(f"{name} is not started: all its answers are in the store")

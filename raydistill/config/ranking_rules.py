@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from raydistill.config.losses import GroupLoss
 from raydistill.config.ranking import SCORE, RerankingTask
-from raydistill.config.schedules import CosineTemperature, LinearTemperature
+from raydistill.config.schedules import CosineTemperature, LinearTemperature, StepTemperature
 from raydistill.errors import Fault
 
 if TYPE_CHECKING:
@@ -117,9 +117,13 @@ def _loss_faults(config: "DistillConfig") -> list[Fault]:
     for index, loss in enumerate(config.losses):
         path = f"losses.{index}.temperature"
         setting: Any = getattr(loss, "temperature", 1.0)
-        known = isinstance(setting, int | float | LinearTemperature | CosineTemperature)
+        known = isinstance(
+            setting, int | float | LinearTemperature | CosineTemperature | StepTemperature
+        )
         if isinstance(loss, GroupLoss) and not known:
-            message = f"must be a number, linear or cosine over candidates, got {setting.kind}."
+            message = (
+                f"must be a number, linear, cosine or step over candidates, got {setting.kind}."
+            )
             faults.append(Fault(path, message, rests_on=(path,)))
         if loss.kind == "ranknet" and loss.soft and loss.against == "labels":
             path = f"losses.{index}.soft"

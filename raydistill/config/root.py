@@ -33,6 +33,7 @@ from raydistill.config.training import (
     TrackingSection,
     TrainingSection,
 )
+from raydistill.config.tuning import TuningSection
 from raydistill.errors import Fault
 
 __all__ = ["DistillConfig", "cross_faults", "direct_faults"]
@@ -73,6 +74,8 @@ class DistillConfig(Section):
     """What MLflow is told."""
     evaluation: EvaluationSection = EvaluationSection()
     """What is measured at the end."""
+    tuning: TuningSection | None = None
+    """What `raydistill tune` varies. Null: nothing; other commands do not look at it."""
 
     @model_validator(mode="before")
     @classmethod

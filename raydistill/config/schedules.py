@@ -20,6 +20,7 @@ __all__ = [
     "LinearTemperature",
     "NoBalancing",
     "RelativeBalancing",
+    "StepTemperature",
     "StepWeight",
     "TemperatureSetting",
     "UncertaintyBalancing",
@@ -85,6 +86,12 @@ class WarmupWeight(Section):
     """Share of the steps in which it grows."""
 
 
+def _rising(at: list[float]) -> list[float]:
+    if any(later <= earlier for earlier, later in pairwise(at)):
+        raise ValueError("must be in rising order")
+    return at
+
+
 class StepWeight(Section):
     """The configured weight times a factor that jumps."""
 
@@ -98,9 +105,7 @@ class StepWeight(Section):
     @field_validator("at")
     @classmethod
     def _in_order(cls, at: list[float]) -> list[float]:
-        if any(later <= earlier for earlier, later in pairwise(at)):
-            raise ValueError("must be in rising order")
-        return at
+        return _rising(at)
 
     @field_validator("factors")
     @classmethod
@@ -146,6 +151,32 @@ class CosineTemperature(Section):
     """At the first step."""
     end: Positive
     """After the last."""
+
+
+class StepTemperature(Section):
+    """One temperature after another, at once."""
+
+    kind: Literal["step"]
+    """Which schedule this is."""
+    start: Positive
+    """At the first step."""
+    at: Annotated[list[_Inside], Field(min_length=1)]
+    """Where in the run, as shares of the steps, in order: 0.5 is half-way."""
+    temperatures: Annotated[list[Positive], Field(min_length=1)]
+    """From there on; one for each of `at`."""
+
+    @field_validator("at")
+    @classmethod
+    def _in_order(cls, at: list[float]) -> list[float]:
+        return _rising(at)
+
+    @field_validator("temperatures")
+    @classmethod
+    def _one_each(cls, temperatures: list[float], info: ValidationInfo) -> list[float]:
+        at = info.data.get("at")
+        if at is not None and len(temperatures) != len(at):
+            raise ValueError(f"must hold one temperature for each of at, {len(at)}")
+        return temperatures
 
 
 class _Dynamic(Section):
@@ -235,6 +266,7 @@ TemperatureSetting = Annotated[
     Annotated[Positive, Tag("number")]
     | Annotated[LinearTemperature, Tag("linear")]
     | Annotated[CosineTemperature, Tag("cosine")]
+    | Annotated[StepTemperature, Tag("step")]
     | Annotated[FlswTemperature, Tag("flsw")]
     | Annotated[CwsmTemperature, Tag("cwsm")]
     | Annotated[CurriculumTemperature, Tag("learned")],

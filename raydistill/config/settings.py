@@ -9,7 +9,7 @@ import yaml
 
 from raydistill.errors import ConfigError, Fault
 
-__all__ = ["parse_yaml", "plain", "read_settings"]
+__all__ = ["parse_yaml", "plain", "read_settings", "set_value"]
 
 _KEY = re.compile(r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
 _MAX_DEPTH = 50
@@ -146,7 +146,17 @@ def _apply(settings: dict[str, Any], override: str) -> list[Fault]:
         value = parse_yaml(text, subject)
     except ConfigError as error:
         return list(error.faults)
-    parts = key.split(".")
+    trouble = set_value(settings, key, value)
+    return [Fault(subject, trouble)] if trouble else []
+
+
+def set_value(settings: dict[str, Any], path: str, value: Any) -> str | None:
+    """Set what a path names; sections that are not there yet are made.
+
+    Returns:
+        Why there is no such place, or None.
+    """
+    parts = path.split(".")
     at: Any = settings
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
@@ -154,16 +164,16 @@ def _apply(settings: dict[str, Any], override: str) -> list[Fault]:
             if not part.isdigit() or int(part) >= len(at):
                 where = ".".join(parts[:depth])
                 items = f"items 0 to {len(at) - 1}" if at else "no items"
-                return [Fault(subject, f"leads nowhere: {where} is a list with {items}.")]
+                return f"leads nowhere: {where} is a list with {items}."
             place: Any = int(part)
         elif isinstance(at, dict):
             place = part
         else:
             where = ".".join(parts[:depth])
-            return [Fault(subject, f"leads nowhere: {where} is a single value.")]
+            return f"leads nowhere: {where} is a single value."
         if last:
             at[place] = value
         elif isinstance(at, dict) and at.get(place) is None:
             at[place] = {}
         at = at[place]
-    return []
+    return None

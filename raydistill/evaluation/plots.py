@@ -6,23 +6,29 @@ one pixel at full width.
 """
 
 import math
-import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import BboxBase
 
+from raydistill.evaluation.canvas import (
+    MUTED,
+    PAPER,
+    PNG_DPI,
+    STUDENT,
+    TEACHER,
+    WIDTH,
+    clean,
+    new_figure,
+    style,
+    to_svg,
+)
 from raydistill.evaluation.table import (
     format_count,
     format_ms,
@@ -34,47 +40,16 @@ from raydistill.evaluation.table import (
 
 __all__ = ["Curve", "comparison_png", "comparison_svg", "curves_svg"]
 
-_INK, _MUTED, _GRID, _PAPER = "#1b1f24", "#656d76", "#e2e5e9", "#ffffff"
-_STUDENT, _TEACHER = "#b3430f", "#3f6285"
-_VARIABLES = {
-    _INK: "var(--ink)",
-    _MUTED: "var(--muted)",
-    _GRID: "var(--grid)",
-    _PAPER: "var(--paper)",
-    _STUDENT: "var(--student)",
-    _TEACHER: "var(--teacher)",
-}
 # Hue says student or teacher, filling says one model or what it is compared with.
 _MARKS = {
-    "student": (_STUDENT, True),
-    "baseline": (_STUDENT, False),
-    "teacher": (_TEACHER, True),
-    "ensemble": (_TEACHER, False),
+    "student": (STUDENT, True),
+    "baseline": (STUDENT, False),
+    "teacher": (TEACHER, True),
+    "ensemble": (TEACHER, False),
 }
-_WIDTH = 820
-_PNG_DPI = 160
 _NAME_CHARACTERS = 34
 _MAX_POINTS = 400
 _MIN_MODELS = 2
-# A page has several pictures: their ids must differ, their style sheets must not reach the page.
-_NOISE = re.compile(
-    r'<metadata>.*?</metadata>|<style.*?</style>|(?<=<g) id="[^"]*"| transform="rotate\(-0 [^"]*"',
-    re.DOTALL,
-)
-_COLOR = re.compile(r"\b(fill|stroke): (#[0-9a-f]{6})")
-_RC = {
-    "font.family": "DejaVu Sans",
-    "font.size": 12,
-    "svg.fonttype": "none",
-    "axes.edgecolor": _GRID,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "text.color": _INK,
-    "text.parse_math": False,  # names are the user's and may hold a dollar sign
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "lines.solid_capstyle": "round",
-}
 
 
 @dataclass(frozen=True)
@@ -98,12 +73,12 @@ class Curve:
 
 def comparison_svg(summary: Mapping[str, Any]) -> str | None:
     """Accuracy (or what stands for it) against parameters, for the page; none with fewer than two models."""
-    with _style("comparison"):
+    with style("comparison"):
         figure = _comparison(summary)
         if figure is None:
             return None
         name = headline(summary.get("models") or ()).name
-        return _svg(figure, f"{name} against number of parameters, student beside its teachers")
+        return to_svg(figure, f"{name} against number of parameters, student beside its teachers")
 
 
 def comparison_png(summary: Mapping[str, Any], path: Path) -> Path | None:
@@ -116,11 +91,11 @@ def comparison_png(summary: Mapping[str, Any], path: Path) -> Path | None:
     Returns:
         The path, or none and no file when fewer than two models have both figure and parameters.
     """
-    with _style("comparison"):
+    with style("comparison"):
         figure = _comparison(summary)
         if figure is None:
             return None
-        figure.savefig(path, format="png", dpi=_PNG_DPI, facecolor=_PAPER)
+        figure.savefig(path, format="png", dpi=PNG_DPI, facecolor=PAPER)
     return path
 
 
@@ -143,26 +118,26 @@ def curves_svg(
     height = rows * panel_height
     first = min(curve.points[0][0] for curve in curves)
     last = max(curve.points[-1][0] for curve in curves)
-    with _style(label):
-        figure = _figure(height)
+    with style(label):
+        figure = new_figure(height)
         for index, curve in enumerate(curves):
             row, column = divmod(index, columns)
-            share = _WIDTH / columns
+            share = WIDTH / columns
             axes = figure.add_axes(
                 (
-                    (column * share + 46) / _WIDTH,
+                    (column * share + 46) / WIDTH,
                     1 - (row * panel_height + panel_height - 30) / height,
-                    (share - 46 - (28 if columns > 1 else 20)) / _WIDTH,
+                    (share - 46 - (28 if columns > 1 else 20)) / WIDTH,
                     (panel_height - 68) / height,
                 )
             )
             _draw_curve(axes, curve, (first, last), last_row=index + columns >= len(curves))
-        return _svg(figure, label)
+        return to_svg(figure, label)
 
 
 def _draw_curve(axes: Axes, curve: Curve, steps: tuple[float, float], *, last_row: bool) -> None:
     """A line, its last value written at its end, the best step marked."""
-    _clean(axes)
+    clean(axes)
     points = _thinned(curve.points)
     values = [value for _, value in points]
     show = format_score if curve.score else _plain
@@ -170,7 +145,7 @@ def _draw_curve(axes: Axes, curve: Curve, steps: tuple[float, float], *, last_ro
     axes.plot(
         [step for step, _ in points],
         values,
-        color=_STUDENT,
+        color=STUDENT,
         linewidth=1.6,
         marker="o" if len(points) <= 12 else None,  # noqa: PLR2004
         markersize=3.5,
@@ -198,8 +173,8 @@ def _draw_curve(axes: Axes, curve: Curve, steps: tuple[float, float], *, last_ro
     )
     at_best = dict(curve.points).get(curve.best) if curve.best is not None else None
     if curve.best is not None and at_best is not None:
-        axes.axvline(curve.best, color=_MUTED, linewidth=0.8, dashes=(3, 3), zorder=1)
-        axes.plot([curve.best], [at_best], "o", color=_STUDENT, markersize=7, mec=_PAPER, zorder=4)
+        axes.axvline(curve.best, color=MUTED, linewidth=0.8, dashes=(3, 3), zorder=1)
+        axes.plot([curve.best], [at_best], "o", color=STUDENT, markersize=7, mec=PAPER, zorder=4)
         note = f"{show(at_best)} at the best checkpoint"
     else:
         note = show(values[-1]) if one else f"{show(values[0])} → {show(values[-1])}"
@@ -210,7 +185,7 @@ def _draw_curve(axes: Axes, curve: Curve, steps: tuple[float, float], *, last_ro
         xycoords="axes fraction",
         textcoords="offset points",
         ha="right",
-        color=_MUTED,
+        color=MUTED,
         fontsize=11,
     )
     if last_row:
@@ -222,7 +197,7 @@ def _draw_curve(axes: Axes, curve: Curve, steps: tuple[float, float], *, last_ro
             textcoords="offset points",
             ha="right",
             va="top",
-            color=_MUTED,
+            color=MUTED,
             fontsize=11,
         )
 
@@ -240,11 +215,9 @@ def _comparison(summary: Mapping[str, Any]) -> Figure | None:
     sizes = [float(model["parameters"]) for model in models]
     scores = [float(model["shown"]) for model in models]
     height = 430
-    figure = _figure(height)
-    axes = figure.add_axes(
-        (50 / _WIDTH, 52 / height, (_WIDTH - 62) / _WIDTH, (height - 94) / height)
-    )
-    _clean(axes)
+    figure = new_figure(height)
+    axes = figure.add_axes((50 / WIDTH, 52 / height, (WIDTH - 62) / WIDTH, (height - 94) / height))
+    clean(axes)
     axes.set_xscale("log")
     room = max(2.2, (max(sizes) / min(sizes)) ** 0.22)
     axes.set_xlim(min(sizes) / room, max(sizes) * room)
@@ -258,9 +231,9 @@ def _comparison(summary: Mapping[str, Any]) -> Figure | None:
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(_ticks(axes, score=first.show is format_score)))
     axes.tick_params(labelsize=12)
-    figure.text(14 / _WIDTH, 1 - 24 / height, first.name, fontsize=12.5, fontweight="bold")
+    figure.text(14 / WIDTH, 1 - 24 / height, first.name, fontsize=12.5, fontweight="bold")
     figure.text(
-        1 - 12 / _WIDTH,
+        1 - 12 / WIDTH,
         10 / height,
         "Parameters, logarithmic",
         ha="right",
@@ -269,13 +242,13 @@ def _comparison(summary: Mapping[str, Any]) -> Figure | None:
     )
     _draw_gain(axes, models)
     for model, size, score in zip(models, sizes, scores, strict=True):
-        color, filled = _MARKS.get(str(model.get("role")), (_MUTED, False))
+        color, filled = _MARKS.get(str(model.get("role")), (MUTED, False))
         axes.plot(
             [size],
             [score],
             "o",
             markersize=13 if model.get("role") == "student" else 10,
-            markerfacecolor=color if filled else _PAPER,
+            markerfacecolor=color if filled else PAPER,
             markeredgecolor=color,
             markeredgewidth=2,
             zorder=4,
@@ -291,7 +264,7 @@ def _draw_gain(axes: Axes, models: Sequence[Mapping[str, Any]]) -> None:
         axes.plot(
             [float(end["parameters"]) for end in ends.values()],
             [float(end["shown"]) for end in ends.values()],
-            color=_STUDENT,
+            color=STUDENT,
             linewidth=1.2,
             dashes=(2, 2.5),
             zorder=2,
@@ -316,7 +289,7 @@ def _draw_labels(figure: Figure, axes: Axes, models: Sequence[Mapping[str, Any]]
         latency = number(model.get("latency_ms_batch1"))
         detail = role if latency is None else f"{role} · {format_ms(latency)} ms"
         head = {"fontsize": 13.5, "fontweight": "bold" if role == "student" else "normal"}
-        foot = {"fontsize": 12, "color": _MUTED}
+        foot = {"fontsize": 12, "color": MUTED}
         width = max(
             _text_width(figure, renderer, text, font)
             for text, font in ((name, head), (detail, foot))
@@ -329,7 +302,7 @@ def _draw_labels(figure: Figure, axes: Axes, models: Sequence[Mapping[str, Any]]
                 (float(model["parameters"]), float(model["shown"])),
                 xytext=(dx, dy),
                 textcoords="offset points",
-                arrowprops={"arrowstyle": "-", "color": _MUTED, "linewidth": 0.7, "shrinkB": 8},
+                arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.7, "shrinkB": 8},
             )
         for text, shift, font in ((detail, -8.0, foot), (name, 7.5, head)):
             axes.annotate(
@@ -340,7 +313,7 @@ def _draw_labels(figure: Figure, axes: Axes, models: Sequence[Mapping[str, Any]]
                 ha=align,
                 va="center",
                 zorder=3,  # over the grid, which its background hides; under the points
-                bbox={"facecolor": _PAPER, "edgecolor": "none", "pad": 0.5},
+                bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5},
                 **font,
             )
 
@@ -428,41 +401,3 @@ def _shortened(text: str, limit: int) -> str:
     """On one line, printable, not longer than that."""
     text = "".join(character if character.isprintable() else " " for character in text)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
-def _figure(height: float) -> Figure:
-    return Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
-
-
-def _clean(axes: Axes) -> None:
-    """No frame, thin horizontal lines, no tick marks."""
-    for side in ("top", "left", "right"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_MUTED)
-    axes.spines["bottom"].set_linewidth(0.8)
-    axes.grid(visible=True, axis="y", color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, pad=6, labelsize=11)
-
-
-@contextmanager
-def _style(salt: str) -> Iterator[None]:
-    """Our settings, whatever the user's matplotlibrc says; the salt keeps ids apart on one page."""
-    with mpl.rc_context(), warnings.catch_warnings():
-        mpl.rcdefaults()
-        mpl.rcParams.update({**_RC, "svg.hashsalt": salt})
-        # A name in a script that DejaVu lacks: the page has it, the PNG shows boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
-
-
-def _svg(figure: Figure, label: str) -> str:
-    """The drawing without prologue, metadata and group names, in the page's colours."""
-    buffer = StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = _NOISE.sub("", text[text.index(">") + 1 :])
-    text = _COLOR.sub(lambda match: f"{match[1]}: {_VARIABLES.get(match[2], match[2])}", text)
-    width, height = (72 * side for side in figure.get_size_inches())
-    return f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {width:g} {height:g}">{text}'

@@ -4,6 +4,7 @@ Nothing is started and nothing is written here.
 """
 
 from raydistill.prepare.augmentation import Augmented, perturbed
+from raydistill.prepare.data import load_data
 from raydistill.prepare.manifest import changed_settings, flatten, manifest_of
 from raydistill.prepare.operations import Contextual, Operations, plan_operations
 from raydistill.prepare.prepare import Prepared, prepare
@@ -24,6 +25,7 @@ __all__ = [
     "Resources",
     "changed_settings",
     "flatten",
+    "load_data",
     "manifest_of",
     "needed_resources",
     "perturbed",

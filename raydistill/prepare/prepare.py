@@ -134,13 +134,17 @@ class Prepared:
 
 
 def prepare(
-    config: DistillConfig, *, like: Prepared | None = None
+    config: DistillConfig,
+    *,
+    like: Prepared | None = None,
+    splits: Mapping[str, Split] | None = None,
 ) -> tuple[Prepared | None, list[Fault]]:
     """Read data and models' configurations, and check all that can be checked.
 
     Args:
         config: The run.
         like: Another task's, whose student's encoder this one has.
+        splits: Its rows, as `load_data` gave them; None: read them.
 
     Returns:
         What a run needs, None if there are faults; and the faults.
@@ -158,8 +162,9 @@ def prepare(
             faults.extend(error.faults)
             return None
 
-    away = _server_faults(config) if like is None else []  # of several tasks, asked once
-    splits = tried(lambda: load_data(config))
+    # Of several tasks, and of the trials of a search, the server is asked once.
+    away = _server_faults(config) if like is None and splits is None else []
+    splits = splits if splits is not None else tried(lambda: load_data(config))
     labels = _labels(config, splits)
     inside = needs_inside(config)
     sources: dict[str, ModelSource] = {}

@@ -5,12 +5,13 @@ Symbols: :math:`z^S, z^T` logits, :math:`\tau` temperature, :math:`x` progress, 
 :func:`raydistill.schedules.weight.weight_factor`.
 """
 
+import bisect
 import math
 
 import torch
 from torch import Tensor
 
-from raydistill.config.schedules import CosineTemperature, LinearTemperature
+from raydistill.config.schedules import CosineTemperature, LinearTemperature, StepTemperature
 from raydistill.errors import SignalError
 from raydistill.losses.inputs import at_least_float32
 from raydistill.schedules.weight import checked_progress, falling_wave
@@ -26,13 +27,14 @@ _CONFIDENCE_EPS = 1e-3
 
 
 def scheduled_temperature(
-    setting: float | LinearTemperature | CosineTemperature, progress: float
+    setting: float | LinearTemperature | CosineTemperature | StepTemperature, progress: float
 ) -> float:
     r"""The temperature of one optimizer step, the same for all rows.
 
     .. math::
         \text{linear:}\quad & \tau = (1 - x)\, \texttt{start} + x\, \texttt{end} \\
-        \text{cosine:}\quad & \tau = \texttt{end} + (\texttt{start} - \texttt{end}) (1 + \cos \pi x) / 2
+        \text{cosine:}\quad & \tau = \texttt{end} + (\texttt{start} - \texttt{end}) (1 + \cos \pi x) / 2 \\
+        \text{step:}\quad & \tau = \texttt{temperatures}_i \text{ from } x = \texttt{at}_i \text{ on}, \texttt{ start} \text{ before}
 
     Falling, it shows the teacher's doubts first and its decisions last, as annealed distillation does. Leave
     the loss's factor :math:`\tau^2` on, else gradients change their size with the temperature.
@@ -60,6 +62,8 @@ def scheduled_temperature(
     x = checked_progress(progress)
     if isinstance(setting, int | float):
         return float(setting)
+    if isinstance(setting, StepTemperature):
+        return [setting.start, *setting.temperatures][bisect.bisect_right(setting.at, x)]
     share = 1.0 - x if isinstance(setting, LinearTemperature) else falling_wave(x)
     return share * setting.start + (1.0 - share) * setting.end
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raydistill.config.schedules import CosineTemperature, LinearTemperature
+from raydistill.config.schedules import CosineTemperature, LinearTemperature, StepTemperature
 from raydistill.ensemble import combine_log_p
 from raydistill.errors import SignalError
 from raydistill.losses import LossEntry
@@ -37,7 +37,7 @@ class GroupMatch:
 
     entry: LossEntry
     options: Mapping[str, Any] = field(default_factory=dict)
-    temperature: float | LinearTemperature | CosineTemperature = 1.0
+    temperature: float | LinearTemperature | CosineTemperature | StepTemperature = 1.0
     against: Literal["teachers", "labels"] = "teachers"
 
 

@@ -14,7 +14,7 @@ from raydistill.tracking.opening import open_tracker
 from raydistill.tracking.packaging import save_model_folder
 from raydistill.tracking.reached import server_faults
 from raydistill.tracking.registry import describe_model, list_models, show_model
-from raydistill.tracking.sync import SyncResult, sync
+from raydistill.tracking.sync import SyncResult, close_record, sync
 from raydistill.tracking.tags import (
     DATA_TAG,
     METRIC_TAG,
@@ -47,6 +47,7 @@ __all__ = [
     "VersionDetails",
     "as_settings",
     "cache_folder",
+    "close_record",
     "compare_models",
     "describe_model",
     "list_models",

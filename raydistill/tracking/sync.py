@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from raydistill.errors import TrackingError
+from raydistill.errors import RaydistillError, TrackingError
 from raydistill.tracking.connection import connect, resolve_uri
 from raydistill.tracking.delivery import deliver
 from raydistill.tracking.journal import Journal
 from raydistill.tracking.opening import lock_journal
+from raydistill.tracking.tracker import now_ms
 from raydistill.tracking.verdict import Say
 
-__all__ = ["SyncResult", "sync"]
+__all__ = ["SyncResult", "close_record", "sync"]
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,25 @@ def sync(folder: Path, say: Say, *, uri: str | None = None) -> SyncResult:
         outcome.skipped,
         journal.position.run_id,
     )
+
+
+def close_record(folder: Path, status: str, say: Say) -> None:
+    """End the record of a run whose process died; nothing if it was ended, or never begun.
+
+    Args:
+        folder: The run's output folder.
+        status: As MLflow has it, ``FAILED``.
+        say: Told why it could not be sent.
+    """
+    journal = Journal(folder)
+    last = None
+    for entry in journal.entries(0):
+        last = entry.record.get("op")
+    if last in (None, "finish"):
+        return
+    try:
+        lock_journal(folder).release()  # nobody writes there any more
+        journal.append({"op": "finish", "status": status, "time_ms": now_ms()})
+        sync(folder, say)
+    except RaydistillError as error:
+        say(f"the record of {folder} stays open: {error}")

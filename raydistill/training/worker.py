@@ -91,6 +91,7 @@ class WorkerJob:
         recorder: The actor.
         embeddings: Reference to the student's first embedding matrix, or None.
         max_positives: Of candidates of a query, those that are relevant in a group.
+        pause_at: The step after which the workers save and stop for now; None: none.
     """
 
     seed: int
@@ -113,6 +114,7 @@ class WorkerJob:
     embeddings: Any = None
     max_positives: int = 1
     fresh: tuple[Any, ...] = ()
+    pause_at: int | None = None
 
     def worker(self, scratch: Path) -> "Worker":
         """One that does it, with a folder of its own."""
@@ -223,7 +225,7 @@ class Worker:
     def run(self) -> None:
         """Train to the end, evaluating and saving on the way."""
         job, steps = self.job, self.job.steps
-        if self.progress.end:
+        if self.progress.end or self.progress.step == job.pause_at:
             return
         feed = self._feed()
         items = copied_ahead(feed, self.device)
@@ -239,7 +241,7 @@ class Worker:
             if done >= self.stage.end:
                 self._begin_stage(done)
             first = next(items)
-            stopping = self._agree_to_stop()
+            stopping = self._agree_to_stop() or done + 1 == job.pause_at
             frozen = self._turn_to(done)
             metrics = train_step(
                 self.module,

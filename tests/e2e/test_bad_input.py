@@ -281,6 +281,7 @@ COMMANDS = {
     "sync": ["--tracking-uri"],
     "teach": ["--set", "--output", "--resume"],
     "train": ["--set", "--output", "--resume"],
+    "tune": ["--set", "--output", "--resume"],
 }
 
 

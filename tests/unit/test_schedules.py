@@ -13,6 +13,7 @@ from raydistill.config.schedules import (
     CosineTemperature,
     CurriculumTemperature,
     LinearTemperature,
+    StepTemperature,
     TemperatureSetting,
     WeightSchedule,
 )
@@ -106,6 +107,10 @@ def test_scheduled_temperature_at_start_middle_and_end():
     assert [scheduled_temperature(cosine, x) for x in at] == pytest.approx([8, 5 + quarter, 5, 2])
     assert [scheduled_temperature(rising, x) for x in at] == pytest.approx([2, 5 - quarter, 5, 8])
     assert [scheduled_temperature(3, x) for x in at] == [3.0] * 4
+    jumps = StepTemperature(kind="step", start=8, at=[0.25, 0.5], temperatures=[4, 2])
+    assert [scheduled_temperature(jumps, x) for x in (0.0, 0.2, *at[1:])] == [8, 8, 4, 2, 2]
+    with pytest.raises(ValueError, match="one temperature for each of at, 2"):
+        StepTemperature(kind="step", start=8, at=[0.25, 0.5], temperatures=[4])
 
 
 # ---- temperatures from row to row

@@ -1,0 +1,226 @@
+"""Everything of a search that can be checked before anything starts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from raydistill import run
+from raydistill.cache import only_teachers
+from raydistill.config import DistillConfig
+from raydistill.config.faults import in_order, without_echoes
+from raydistill.config.space import label_of, trial_config, variants, written_faults
+from raydistill.config.tuning import PbtSection
+from raydistill.data import any_label
+from raydistill.errors import ConfigError, Fault
+from raydistill.prepare import (
+    Prepared,
+    Resources,
+    changed_settings,
+    flatten,
+    load_data,
+    needed_resources,
+    prepare,
+    resource_faults,
+)
+from raydistill.runtime import embedded
+from raydistill.signals import Ask
+from raydistill.storing import cached_faults
+from raydistill.tracking import server_faults
+from raydistill.tuning.outcome import objective_faults, objectives_of
+from raydistill.tuning.population_rules import population_faults
+from raydistill.tuning.records import SearchFolder
+
+__all__ = ["Checked", "check_search"]
+
+_FREE = {"trials", "concurrent", "budget", "answers", "max_failures", "final"}
+"""May be others when a search is resumed: how long and how fast it goes, not what it finds."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A search that can start.
+
+    Attributes:
+        config: As written.
+        base: The run as written.
+        union: The same run, whose teachers answer what any trial may ask.
+        concurrent: How many trials at the same time.
+        filled: Whether teachers answer before the first trial and leave; else they stay.
+        known: Whether no trial asks about other rows than the run as written.
+        notes: What should be known.
+    """
+
+    config: DistillConfig
+    base: Prepared
+    union: Prepared
+    concurrent: int
+    filled: bool
+    known: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def manifest(self) -> dict[str, object]:
+        """What the search is made of."""
+        tuning = self.config.tuning
+        assert tuning is not None
+        tree = {"tuning": tuning.model_dump(mode="json", exclude=_FREE)}
+        return {**self.base.manifest, **flatten(tree)}
+
+
+def check_search(config: DistillConfig, have: Resources, *, resume: bool) -> Checked:
+    """Check all that can be checked; nothing is started or written.
+
+    Args:
+        config: With a section ``tuning``.
+        have: What this machine has, or the cluster.
+        resume: Whether a search is gone on with.
+
+    Raises:
+        ConfigError: With every fault.
+    """
+    tuning = config.tuning
+    if tuning is None:
+        raise ConfigError.of(
+            "tuning", "is missing: it says what varies, and how trials are chosen."
+        )
+    faults = written_faults(config)
+    try:
+        base = run.check(config, output=False, machines=False)
+    except ConfigError as error:
+        raise ConfigError([*error.faults, *faults]) from None
+    split = base.splits.get("validation")
+    validated = split is not None and any_label(split.table)
+    faults += objective_faults(config, validated=validated)
+    if isinstance(tuning.stopper, PbtSection):
+        faults += population_faults(config, base.steps.total, base.steps.evaluate_every)
+    faults += _setting_faults(config)
+    folder = SearchFolder.of(config)
+    faults += folder.faults(resume=resume)
+    if faults:
+        raise ConfigError(faults)
+    filled, known = _answers(config, base)
+    concurrent, wrong = _room(config, have, filled=filled)
+    faults += wrong
+    asked, wrong = _prepared_variants(config, base)
+    faults += wrong
+    union = _union(base, asked)
+    faults += cached_faults(union) if known else []
+    if config.tracking.enabled:  # records of many runs are not kept for later
+        faults += server_faults(config.tracking.uri, required=True)
+    checked = Checked(config, base, union, concurrent, filled, known, _notes(config, concurrent))
+    before = folder.read_manifest() if resume else None
+    if before is not None:
+        faults += changed_settings(before, checked.manifest)
+    if faults:
+        raise ConfigError(in_order(dict.fromkeys(faults)))
+    return checked
+
+
+def _setting_faults(config: DistillConfig) -> list[Fault]:
+    tuning, faults = config.tuning, []
+    assert tuning is not None
+    if config.teachers and not config.store.enabled:
+        faults.append(Fault("store.enabled", "must be true for a search: its trials share the teachers' answers there."))  # fmt: skip
+    if tuning.answers == "filled" and config.data.streaming:
+        faults.append(Fault("tuning.answers", "is filled, but with data.streaming nobody knows beforehand what will be asked. Set served."))  # fmt: skip
+    if tuning.final is not None and tuning.final.register_model:
+        if config.tracking.registered_model is None:
+            faults.append(Fault("tracking.registered_model", "is needed to register the winner. Name it, or set tuning.final.register_model: false."))  # fmt: skip
+        elif not config.tracking.enabled:
+            faults.append(Fault("tracking.enabled", "must be true to register the winner. Or set tuning.final.register_model: false."))  # fmt: skip
+    prices = tuning.budget.cpu_hour, tuning.budget.gpu_hour
+    if tuning.budget.cost is not None and not any(prices):
+        faults.append(Fault("tuning.budget.cost", "has no effect: tuning.budget.cpu_hour and gpu_hour are 0."))  # fmt: skip
+    return faults
+
+
+def _answers(config: DistillConfig, base: Prepared) -> tuple[bool, bool]:
+    """Whether teachers answer beforehand, and whether all rows are known."""
+    assert config.tuning is not None
+    varied = any(path.split(".")[0] in ("data", "augmentation") for path in config.tuning.space)
+    known = base.stream is None and not varied
+    wanted = config.tuning.answers
+    return wanted == "filled" or (wanted == "auto" and known and config.store.max_bytes is None), known  # fmt: skip
+
+
+def _room(config: DistillConfig, have: Resources, *, filled: bool) -> tuple[int, list[Fault]]:
+    """How many trials there is room for."""
+    tuning, inside = config.tuning, embedded(config.run)
+    assert tuning is not None
+    students = config.model_copy(update={"teachers": {}})
+    parts = [only_teachers(config), students] if filled else [config]
+    faults: list[Fault] = []
+    for part in parts:
+        faults += without_echoes(resource_faults(part, have, embedded=inside), faults)
+    if faults:
+        return 1, faults
+    per = needed_resources(students)
+    held = Resources(0.0, 0.0)
+    if not filled:
+        whole = needed_resources(config)
+        held = Resources(whole.cpus - per.cpus, whole.gpus - per.gpus)
+    fits = int((have.cpus - held.cpus) / per.cpus + 1e-9)
+    if per.gpus:
+        fits = min(fits, int((have.gpus - held.gpus) / per.gpus + 1e-9))
+    fits = max(1, fits)
+    if tuning.concurrent == "auto":
+        return min(fits, tuning.trials), []
+    if tuning.concurrent <= fits or config.run.autoscaling or (inside and not per.gpus):
+        return min(tuning.concurrent, tuning.trials), []
+    what = "this machine has" if inside else "the cluster has"
+    message = (
+        f"is {tuning.concurrent}, but {what} room for {fits}: a trial takes {per.cpus:g} CPUs and {per.gpus:g} GPUs. "
+        "Lower it, or set auto."
+    )
+    return fits, [Fault("tuning.concurrent", message)]
+
+
+def _prepared_variants(config: DistillConfig, base: Prepared) -> tuple[list[Prepared], list[Fault]]:
+    """Runs with one value changed each, as far as models and rows have a say in it."""
+    assert config.tuning is not None
+    found, faults = [], []
+    splits = load_data(config)
+    for path, value, point in variants(config):
+        parameter = config.tuning.space[path]
+        numeric = parameter.kind in ("uniform", "loguniform", "randint")
+        section = path.split(".")[0]
+        if section == "training" or (numeric and section not in ("student", "data")):
+            continue
+        variant, _ = trial_config(config, point)
+        if variant is None:
+            continue
+        same = (variant.data, variant.task, variant.ensemble) == (config.data, config.task, config.ensemble)  # fmt: skip
+        prepared, wrong = prepare(variant, splits=splits if same else None)
+        if prepared is not None:
+            found.append(prepared)
+        text = label_of(value)
+        text = text if len(text) < 60 else f"{text[:59]}…"  # noqa: PLR2004
+        faults += [Fault(f"tuning.space.{path}", f"with {text}: {fault}") for fault in wrong]
+    return [base, *found], list(dict.fromkeys(faults))
+
+
+def _union(base: Prepared, others: Sequence[Prepared]) -> Prepared:
+    """The run as written, whose teachers are asked all that any of some runs asks."""
+    asks = {}
+    for name, ask in base.objective.asks.items():
+        every = [one.objective.asks[name] for one in others if name in one.objective.asks]
+        asks[name] = Ask(
+            hidden=tuple(sorted({part for one in every for part in one.hidden})),
+            attention=tuple(sorted({part for one in every for part in one.attention})),
+            dtype=ask.dtype,
+            logits=ask.logits,
+        )
+    weighing = next((one.config.ensemble for one in others if one.config.measures_teachers), None)
+    config = base.config
+    if weighing is not None:
+        config = config.model_copy(update={"ensemble": weighing})
+    return replace(base, config=config, objective=replace(base.objective, asks=asks))
+
+
+def _notes(config: DistillConfig, concurrent: int) -> tuple[str, ...]:
+    timed = [o.metric for o in objectives_of(config) if "latency" in o.metric]
+    if timed and concurrent > 1:
+        return (
+            f"{timed[0]} is measured while {concurrent - 1} other trials train, which disturbs it; "
+            "tuning.concurrent: 1 does not.",
+        )
+    return ()

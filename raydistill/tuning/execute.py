@@ -1,0 +1,237 @@
+"""Trials on Ray Tune: which is next, what they tell, how they end.
+
+Ray Tune holds a trial's process, at no CPU, and starts it again if it dies; the trial's workers are
+placed by Ray Train, so that no more trials may run than have room for their workers. Whoever is to stop
+by a scheduler is told so and saves, instead of being killed: its placement group, its record and its
+student are left in order.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+from ray import tune
+from ray.tune.schedulers import (
+    AsyncHyperBandScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+    TrialScheduler,
+)
+from ray.tune.search import Searcher
+
+from raydistill.config.tuning import AshaStopper, MedianStopper
+from raydistill.tuning.records import SeedResult
+from raydistill.tuning.trial import Shared, TrialSpec, run_trial
+
+__all__ = ["End", "Source", "execute"]
+
+_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials keep records of their own
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints whatever `verbose` says
+}
+_GO_ON: str = TrialScheduler.CONTINUE
+_HOLD = 0.0001  # of the node's own resource: what a trial's process takes
+
+
+@dataclass(frozen=True)
+class End:
+    """How a trial ended.
+
+    Attributes:
+        state: ``finished``, ``stopped``, ``paused``, ``failed``.
+        runs: Those that are finished.
+        seconds: It took, of the last start.
+        note: Why it failed.
+    """
+
+    state: str
+    runs: tuple[SeedResult, ...]
+    seconds: float
+    note: str
+
+
+class Source(Protocol):
+    """Where trials come from, and where their words go."""
+
+    def next(self) -> TrialSpec | None:
+        """The next trial; None: there is none any more."""
+        ...
+
+    def reported(self, name: str, step: int, steps: int, value: float) -> None:
+        """What the validation rows say of one that trains."""
+        ...
+
+    def stopped(self, name: str, step: int) -> None:
+        """One was told to stop."""
+        ...
+
+    def ended(self, name: str, end: End) -> None:
+        """One has ended."""
+        ...
+
+
+class _Searcher(Searcher):  # type: ignore[misc]
+    """Ray Tune's side of a source."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(metric="value", mode="max")
+        self._source = source
+        self._names: dict[str, str] = {}
+
+    def __reduce__(self) -> Any:
+        # Ray Tune keeps a copy of it on disk, for a way of resuming that is not ours.
+        return Searcher, ()
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial."""
+        spec = self._source.next()
+        if spec is None:
+            return Searcher.FINISHED
+        self._names[trial_id] = spec.name
+        return spec.plain
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """What one told."""
+        if "end" in result:
+            self._end(trial_id, result)
+        elif "step" in result:
+            name = self._names[trial_id]
+            self._source.reported(name, result["step"], result["steps"], result["value"])
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """One is gone; what it told before was taken."""
+        del result
+        name = self._names.pop(trial_id, None)
+        if name is not None:
+            note = (
+                "its process was lost more often than tuning.max_failures allows"
+                if error
+                else "it ended without a word"
+            )
+            self._source.ended(name, End("failed", (), 0.0, note))
+
+    def _end(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        name = self._names.pop(trial_id, None)
+        if name is not None:
+            runs = tuple(SeedResult(**run) for run in json.loads(result["runs"]))
+            self._source.ended(name, End(result["end"], runs, result["seconds"], result["note"]))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the search keeps its own records."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+
+def _gentle(kind: type[Any], decisions: Any, source: Source) -> type[Any]:
+    """A scheduler whose victims are told to stop."""
+
+    class Gentle(kind):  # type: ignore[misc]
+        def __reduce__(self) -> Any:
+            return FIFOScheduler, ()
+
+        def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            if "end" in result:
+                return _GO_ON
+            action = super().on_trial_result(controller, trial, result)
+            if action == _GO_ON:
+                return _GO_ON
+            ray.get(decisions.stop.remote(trial.config["name"]))
+            source.stopped(trial.config["name"], result["step"])
+            return _GO_ON
+
+    return Gentle
+
+
+def _scheduler(
+    stopper: AshaStopper | MedianStopper | None, source: Source, decisions: Any, *, maximize: bool
+) -> Any:
+    if stopper is None:
+        return FIFOScheduler()
+    share = 100.0 * stopper.min_share
+    common = {"time_attr": "progress", "metric": "value", "mode": "max" if maximize else "min"}
+    if isinstance(stopper, AshaStopper):
+        return _gentle(AsyncHyperBandScheduler, decisions, source)(
+            **common, max_t=100, grace_period=share, reduction_factor=stopper.reduction, stop_last_trials=False
+        )  # fmt: skip
+    return _gentle(MedianStoppingRule, decisions, source)(
+        **common, grace_period=share, min_samples_required=stopper.min_trials
+    )
+
+
+def execute(
+    source: Source,
+    shared: Shared,
+    *,
+    concurrent: int,
+    max_failures: int,
+    storage: Path,
+    stopper: AshaStopper | MedianStopper | None = None,
+    maximize: bool = True,
+) -> None:
+    """Run trials until there is none any more.
+
+    Args:
+        source: Of the trials.
+        shared: What they have in common; its ``decisions`` is used here too.
+        concurrent: How many at the same time.
+        max_failures: How often one whose process died is started again.
+        storage: A folder that Ray Tune may fill.
+        stopper: Who is to stop.
+        maximize: Whether more of what they tell is better.
+    """
+    node = ray.get_runtime_context().get_node_id()
+    # Beside the search, which reads data and models too; a node that is lost takes workers, no trial.
+    room = tune.PlacementGroupFactory(
+        [{f"node:{ray.util.get_node_ip_address()}": _HOLD}],
+        bundle_label_selector=[{"ray.io/node-id": node}],
+    )
+    with _quiet():
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(run_trial, shared=shared), room),
+            tune_config=tune.TuneConfig(
+                search_alg=_Searcher(source),
+                scheduler=_scheduler(stopper, source, shared.decisions, maximize=maximize),
+                num_samples=-1,
+                max_concurrent_trials=concurrent,
+                trial_name_creator=lambda trial: str(trial.config["name"]),
+                trial_dirname_creator=lambda trial: f"{trial.config['name']}-{trial.trial_id}",
+            ),
+            run_config=tune.RunConfig(
+                name=storage.name,
+                storage_path=str(storage.parent),
+                failure_config=tune.FailureConfig(max_failures=max_failures),
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray Tune without its own words, files and signals."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "ray.air")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

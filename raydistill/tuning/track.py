@@ -1,0 +1,98 @@
+"""The search in MLflow: a run of its own, under which those of its trials stand."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from raydistill.config import DistillConfig
+from raydistill.prepare import flatten
+from raydistill.tracking import Tracker, close_record, open_tracker
+from raydistill.tuning.records import SearchFolder
+from raydistill.ui import Ui
+from raydistill.version import __version__
+
+__all__ = ["PARENT_TAG", "SEARCH_TAG", "TRIAL_TAG", "SearchRecord"]
+
+PARENT_TAG = "mlflow.parentRunId"
+SEARCH_TAG = "raydistill.search"
+TRIAL_TAG = "raydistill.trial"
+
+
+class SearchRecord:
+    """What MLflow is told of a search as a whole; a context manager around it.
+
+    Args:
+        config: With a section ``tuning``.
+        folder: Of the search.
+        resume: Whether it goes on.
+        ui: Where sentences go.
+    """
+
+    def __init__(
+        self, config: DistillConfig, folder: SearchFolder, *, resume: bool, ui: Ui
+    ) -> None:
+        self._config, self._folder, self._resume, self._ui = config, folder, resume, ui
+        self._tracker: Tracker | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """Of the search's run."""
+        return self._tracker.run_id if self._tracker else None
+
+    def __enter__(self) -> Self:
+        config = self._config
+        if config.tracking.enabled:
+            assert config.tuning is not None
+            self._tracker = open_tracker(
+                uri=config.tracking.uri,
+                experiment=config.tracking.experiment,
+                run_name=config.run.name,
+                folder=self._folder.path,
+                resume=self._resume,
+                tags={"raydistill.version": __version__, **config.tracking.tags},
+                say=self._ui.say,
+            )
+            self._tracker.log_params(flatten({"tuning": config.tuning.model_dump(mode="json")}))
+            self._tracker.log_artifact(self._folder.config)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._tracker is not None:
+            stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+            self._tracker.finish("KILLED" if stopped else "FAILED" if kind else "FINISHED")
+
+    def tags(self, number: int) -> dict[str, str]:
+        """Of a trial's run."""
+        parent = {PARENT_TAG: self.run_id} if self.run_id else {}
+        return {**parent, TRIAL_TAG: str(number)}
+
+    def trial(self, number: int, values: Mapping[str, float]) -> None:
+        """What a trial found, as points over the numbers of trials."""
+        if self._tracker is not None and values:
+            named = {f"trial/{name}": value for name, value in values.items()}
+            self._tracker.log_metrics(named, step=number)
+
+    def lost(self, folder: Path) -> None:
+        """End the record of a run whose process is gone."""
+        if self._tracker is not None:
+            close_record(folder, "FAILED", self._ui.say)
+
+    def finished(self, metrics: Mapping[str, float], tags: Mapping[str, Any]) -> None:
+        """Figures and files of the whole."""
+        if self._tracker is None:
+            return
+        self._tracker.log_metrics(metrics, step=0)
+        self._tracker.set_tags(tags)
+        folder = self._folder
+        for path in (folder.report, folder.tuning, folder.lines, folder.best):
+            if path.exists():
+                self._tracker.log_artifact(path)
+        plots = folder.path / "plots"
+        if plots.is_dir():
+            self._tracker.log_artifacts(plots, "plots")

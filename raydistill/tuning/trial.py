@@ -1,0 +1,191 @@
+"""A trial, in its own process: one run after another, each the same `distill` as anywhere else.
+
+It tells the search what the validation rows say while it trains, and hears whether it is to stop. Every
+end is told, a failure too; only a process that dies says nothing, and is started again by Ray Tune.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from rich.console import Console
+
+from raydistill.config import parse_config
+from raydistill.errors import ConfigError, RaydistillError
+from raydistill.output import OutputFolder
+from raydistill.run import DistillResult, Within, distill
+from raydistill.serve import Served
+from raydistill.tuning.outcome import OF_STUDENT
+from raydistill.tuning.records import SeedResult
+from raydistill.ui import Ui
+
+__all__ = ["Decisions", "RunSpec", "Shared", "TrialSpec", "run_trial", "student_metrics"]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run of a trial.
+
+    Attributes:
+        seed: Of the run.
+        settings: Complete, as `parse_config` reads them.
+        params: What MLflow shows as parameters; None: all settings.
+    """
+
+    seed: int
+    settings: Mapping[str, Any]
+    params: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """What Ray Tune is given to run.
+
+    Attributes:
+        name: Of the trial, for people.
+        runs: One after another; the first is watched.
+        pause_at: The step at which the first stops for now; None: none.
+        free: Settings below these paths may be others than when it was paused.
+    """
+
+    name: str
+    runs: tuple[RunSpec, ...]
+    pause_at: int | None = None
+    free: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> "TrialSpec":
+        """From what Ray Tune keeps."""
+        spec = json.loads(content["spec"])
+        runs = tuple(RunSpec(**run) for run in spec["runs"])
+        return cls(spec["name"], runs, spec["pause_at"], tuple(spec["free"]))
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """As Ray Tune keeps it; what it could take for a space of its own is hidden in a text."""
+        return {"name": self.name, "spec": json.dumps(asdict(self))}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all trials have in common.
+
+    Attributes:
+        teachers: Ready to answer.
+        metric: Of the validation rows, what is told while a trial trains; empty: nothing.
+        decisions: The actor that knows who is to stop.
+        folder: Where the search was started.
+        environment: Variables that a process elsewhere has not.
+        log: Where sentences of trials go.
+    """
+
+    teachers: Mapping[str, Served]
+    metric: str
+    decisions: Any
+    folder: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    log: Path | None = None
+
+
+class Decisions:
+    """Who is to stop; a small actor beside the search."""
+
+    def __init__(self) -> None:
+        self._stopped: set[str] = set()
+
+    def stop(self, name: str) -> None:
+        """From now on."""
+        self._stopped.add(name)
+
+    def stopped(self, name: str) -> bool:
+        """Whether a trial is to stop."""
+        return name in self._stopped
+
+
+class _Stopped(KeyboardInterrupt):
+    """The search stops this trial: its workers save and end, as after Ctrl-C."""
+
+
+def run_trial(config: Mapping[str, Any], shared: Shared) -> None:
+    """Ray Tune's entry.
+
+    Args:
+        config: A `TrialSpec`, plain.
+        shared: What all trials have in common.
+    """
+    spec = TrialSpec.of(config)
+    _settle(shared)
+    begin, done = time.monotonic(), []
+    try:
+        for index, run in enumerate(spec.runs):
+            done.append(_one_run(spec, run, shared, watched=index == 0))
+    except _Stopped:
+        end: dict[str, Any] = {"end": "stopped"}
+    except KeyboardInterrupt:
+        end = {"end": "paused"}
+    except ConfigError as error:
+        end = {"end": "failed", "note": "; ".join(str(fault) for fault in error.faults)}
+    except RaydistillError as error:
+        end = {"end": "failed", "note": str(error)}
+    except Exception as error:  # of a user's own code, say: the search goes on without this trial
+        text = str(error).strip().splitlines()
+        end = {"end": "failed", "note": f"{type(error).__name__}: {text[-1] if text else ''}"}
+    else:
+        end = {"end": "finished"}
+    runs = json.dumps([asdict(result) for result in done])
+    tune.report({"note": "", **end, "runs": runs, "seconds": time.monotonic() - begin})
+
+
+def _settle(shared: Shared) -> None:
+    """As in the process that the search runs in."""
+    for name, value in shared.environment.items():
+        os.environ.setdefault(name, value)
+    if Path(shared.folder).is_dir():
+        os.chdir(shared.folder)
+    if shared.folder not in sys.path:
+        sys.path.append(shared.folder)
+
+
+def _one_run(spec: TrialSpec, run: RunSpec, shared: Shared, *, watched: bool) -> SeedResult:
+    config, faults = parse_config(run.settings)
+    if faults or config is None:
+        raise ConfigError(faults)
+    folder = OutputFolder.of(config)
+    halted = False
+
+    def watch(step: int, steps: int, values: Mapping[str, float]) -> None:
+        nonlocal halted
+        value = values.get(shared.metric)
+        if halted or not watched or value is None or step >= steps:
+            return
+        tune.report(
+            {"step": step, "steps": steps, "progress": 100.0 * step / steps, "value": value}
+        )
+        if ray.get(shared.decisions.stopped.remote(spec.name)):
+            halted = True
+            raise _Stopped
+
+    log = shared.log / f"{spec.name}.log" if shared.log is not None else Path(os.devnull)
+    with log.open("a", encoding="utf-8") as file:
+        result = distill(
+            config,
+            resume=folder.read_manifest() is not None,
+            ui=Ui(Console(file=file, highlight=False, soft_wrap=True)),
+            within=Within(shared.teachers, run.params, watch, spec.pause_at, spec.free),
+        )
+    return SeedResult(run.seed, student_metrics(result), result.run_id)
+
+
+def student_metrics(result: DistillResult) -> dict[str, float]:
+    """Metrics of a run, with size and latency of its student."""
+    summary = json.loads(OutputFolder(result.output_dir).summary.read_text(encoding="utf-8"))
+    student = next(model for model in summary["models"] if model["role"] == "student")
+    own = {name: float(student[key]) for name, key in OF_STUDENT.items() if key in student}
+    return {**result.metrics, **own}

@@ -1,0 +1,136 @@
+"""A search is refused before anything starts, and what it will ask of teachers is known by then."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raydistill.config import DistillConfig
+from raydistill.errors import ConfigError
+from raydistill.prepare import Resources
+from raydistill.tuning.check import check_search
+from raydistill.tuning.records import SearchFolder
+from tests.conftest import two_teachers
+
+HAVE = Resources(2.0, 0.0)
+TEMPERATURE = {"losses.1.temperature": {"kind": "uniform", "low": 1, "high": 8}}
+
+
+def search_of(
+    tiny: dict[str, Path], folder: Path, space: dict[str, Any] | None = None, **tuning: Any
+) -> dict[str, Any]:
+    return two_teachers(tiny, folder) | {
+        "tracking": {"enabled": False},
+        "tuning": {"space": space or TEMPERATURE, **tuning},
+    }
+
+
+def checked(settings: dict[str, Any], *, resume: bool = False, have: Resources = HAVE) -> Any:
+    return check_search(DistillConfig.model_validate(settings), have, resume=resume)
+
+
+def faults_of(settings: dict[str, Any], **options: Any) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        checked(settings, **options)
+    return str(error.value).splitlines()
+
+
+def test_teachers_are_asked_once_for_all_that_any_trial_asks(tiny, tmp_path):
+    """A layer that is not asked beforehand would have every row computed a second time."""
+    hidden = {"kind": "hidden_mse", "layers": {"wide": [[1, 1]]}, "projection": "linear"}
+    maps = {"kind": "attention_ce", "layers": {"deep": [[2, 2]]}}
+    layers = [{"wide": [[1, 1]]}, {"wide": [[2, 3]]}, {"deep": [[1, 4]]}]
+    space = {
+        "losses.2": {"kind": "choice", "values": [hidden, maps]},
+        "losses.2.layers": {"kind": "choice", "values": layers},
+    }
+    settings = search_of(tiny, tmp_path, space)
+    settings["losses"].append(hidden)
+    found = checked(settings)
+    asks = found.union.objective.asks
+    assert [part.layer for part in asks["wide"].hidden] == [1, 3]
+    assert [part.layer for part in asks["deep"].hidden] == [4]
+    assert [part.layer for part in asks["deep"].attention] == [2]
+    assert [part.layer for part in found.base.objective.asks["wide"].hidden] == [1]
+    assert (found.filled, found.known, found.concurrent) == (True, True, 2)
+
+
+def test_a_layer_that_a_model_has_not_is_refused_by_its_value(tiny, tmp_path):
+    """Found by the ninth trial it costs eight."""
+    space = {
+        "losses.2.layers": {"kind": "choice", "values": [{"wide": [[1, 1]]}, {"wide": [[1, 9]]}]}
+    }
+    settings = search_of(tiny, tmp_path, space)
+    settings["losses"].append(
+        {"kind": "hidden_mse", "layers": {"wide": [[1, 1]]}, "projection": "linear"}
+    )
+    found = faults_of(settings)
+    assert len(found) == 1
+    assert found[0].startswith(
+        'tuning.space.losses.2.layers with {"wide": [[1, 9]]}: losses.2.layers.wide'
+    )
+
+
+def test_no_tuning_no_server_no_room_no_registry(tiny, tmp_path):
+    """Each is one line, and nothing is written."""
+    without = search_of(tiny, tmp_path)
+    del without["tuning"]
+    assert faults_of(without) == [
+        "tuning is missing: it says what varies, and how trials are chosen."
+    ]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{free.getsockname()[1]}"
+    away = search_of(tiny, tmp_path) | {"tracking": {"uri": uri}}
+    found = faults_of(away)
+    assert len(found) == 1
+    assert found[0].startswith(f"tracking.uri cannot be used, the server at {uri} does not answer")
+    final = search_of(tiny, tmp_path, final={"seeds": 2})
+    assert faults_of(final) == [
+        "tracking.registered_model is needed to register the winner. Name it, or set tuning.final.register_model: false."
+    ]
+    gpus = search_of(tiny, tmp_path, concurrent=4)
+    gpus["training"] = {"gpus_per_worker": 0.5}
+    assert faults_of(gpus, have=Resources(2.0, 1.0)) == [
+        "tuning.concurrent is 4, but this machine has room for 2: a trial takes 1 CPUs and 0.5 GPUs. Lower it, or set auto."
+    ]
+    stored = search_of(tiny, tmp_path) | {"store": {"enabled": False}}
+    assert faults_of(stored) == [
+        "store.enabled must be true for a search: its trials share the teachers' answers there."
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_resumed_search_is_the_same_search(tiny, tmp_path):
+    """Trials of another space beside those of this one would be told as if they were alike."""
+    settings = search_of(tiny, tmp_path)
+    first = checked(settings)
+    folder = SearchFolder.of(first.config)
+    folder.begin("run: {}", first.manifest)
+    assert faults_of(settings)[0].startswith("run.output_dir holds another run")
+    assert checked(search_of(tiny, tmp_path, trials=40, concurrent=1), resume=True).concurrent == 1
+    wider = {"losses.1.temperature": {"kind": "uniform", "low": 1, "high": 9}}
+    assert faults_of(search_of(tiny, tmp_path, wider), resume=True)[0].startswith(
+        "tuning.space.losses.1.temperature.high is 9.0, but the run to resume had 8.0."
+    )
+
+
+def test_rows_that_vary_are_answered_when_they_are_asked(tiny, tmp_path):
+    """Teachers that left would not know the rows of another trial."""
+    rows = str(tiny["data"] / "unlabelled.jsonl")
+    space = {"data.unlabelled": {"kind": "choice", "values": [None, rows]}}
+    found = checked(search_of(tiny, tmp_path, space))
+    assert (found.filled, found.known) == (False, False)
+    limited = search_of(tiny, tmp_path) | {"store": {"max_bytes": 1 << 30}}
+    assert not checked(limited).filled
+
+
+def test_disturbed_latency_is_noted(tiny, tmp_path):
+    """A front of noise."""
+    objectives = [{}, {"metric": "student/latency_ms"}]
+    assert (
+        "measured while 1 other trials train"
+        in checked(search_of(tiny, tmp_path, objectives=objectives)).notes[0]
+    )
+    assert checked(search_of(tiny, tmp_path, objectives=objectives, concurrent=1)).notes == ()

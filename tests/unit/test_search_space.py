@@ -1,0 +1,216 @@
+"""What a search varies: values, conditions, subsets of teachers, and every fault before anything starts."""
+
+from typing import Any
+
+import pytest
+
+from raydistill.config import DistillConfig, parse_config
+from raydistill.config.space import (
+    counts,
+    in_sequence,
+    point_of,
+    trial_config,
+    values_of,
+    variants,
+    written_faults,
+)
+
+TEMPERATURE = {"losses.1.temperature": {"kind": "uniform", "low": 1, "high": 8}}
+
+
+def search(space: dict[str, Any], **tuning: Any) -> DistillConfig:
+    """Three teachers, one of them with a weight and a layer map."""
+    settings = {
+        "run": {"name": "s"},
+        "data": {"folder": "rows"},
+        "student": {"model": "small"},
+        "teachers": {"a": {"model": "x"}, "b": {"model": "y"}, "c": {"model": "z"}},
+        "ensemble": {"weights": {"c": 2.0}},
+        "losses": [
+            {"kind": "cross_entropy"},
+            {"kind": "forward_kl", "temperature": 2.0},
+            {"kind": "hidden_mse", "layers": {"a": [[1, 1]], "c": [[1, 2]]}},
+        ],
+        "tuning": {"space": space, **tuning},
+    }
+    config, faults = parse_config(settings)
+    assert config is not None, faults
+    assert not faults
+    return config
+
+
+def sentences(space: dict[str, Any], **tuning: Any) -> list[str]:
+    return [str(fault) for fault in written_faults(search(space, **tuning))]
+
+
+def test_a_sound_space_has_no_faults():
+    """A rule that refuses what should work leaves nothing to search."""
+    space = {
+        **TEMPERATURE,
+        "losses.1.kind": {"kind": "choice", "values": ["forward_kl", "reverse_kl"]},
+        "losses.2.layers": {"kind": "choice", "values": [{"a": [[1, 1]]}, "uniform", "last"]},
+        "training.learning_rate": {"kind": "loguniform", "low": 1e-5, "high": 1e-3},
+        "training.epochs": {"kind": "randint", "low": 1, "high": 3},
+    }
+    assert sentences(space) == []
+
+
+@pytest.mark.parametrize(
+    ("space", "tuning", "sentence"),
+    [
+        (
+            {"losses.1.temprature": {"kind": "uniform", "low": 1, "high": 8}},
+            {},
+            "tuning.space.losses.1.temprature is not known. Known: kind, probability_shift, "
+            "scale_by_temperature_squared, schedule, standardize, temperature, weight. Did you mean 'temperature'?",
+        ),
+        (
+            {"losses.9.weight": {"kind": "uniform", "low": 1, "high": 8}},
+            {},
+            "tuning.space.losses.9.weight leads nowhere: losses is a list with items 0 to 2.",
+        ),
+        (
+            {"losses.1.weight": {"kind": "choice", "values": []}},
+            {},
+            "tuning.space.losses.1.weight.values must hold two values or more, got none.",
+        ),
+        (
+            {"losses.1.weight": {"kind": "choice", "values": [1, 2, 1]}},
+            {},
+            "tuning.space.losses.1.weight.values hold 1 twice.",
+        ),
+        (
+            {"losses.1.temperature": {"kind": "uniform", "low": 0, "high": 8}},
+            {},
+            "tuning.space.losses.1.temperature with 0: losses.1.temperature must be a positive finite number, got 0.0.",
+        ),
+        (
+            {"losses.1.temperature": {"kind": "uniform", "low": 8, "high": 1}},
+            {},
+            "tuning.space.losses.1.temperature.low must be less than high = 1, got 8.",
+        ),
+        (
+            {"training.learning_rate": {"kind": "loguniform", "low": 0, "high": 1}},
+            {},
+            "tuning.space.training.learning_rate.low must be positive for loguniform, got 0.",
+        ),
+        (
+            {"run.seed": {"kind": "randint", "low": 0, "high": 9}},
+            {},
+            "tuning.space.run.seed must not vary: a better seed is no better recipe. Use tuning.seeds_per_trial.",
+        ),
+        (
+            {"data.validation": {"kind": "choice", "values": ["a", "b"]}},
+            {},
+            "tuning.space.data.validation would have trials measured on other rows or another task, which cannot be compared.",
+        ),
+        (
+            {"teachers.a.dtype": {"kind": "choice", "values": ["float32", "bfloat16"]}},
+            {},
+            "tuning.space.teachers.a.dtype would change what teachers.a answers, or how, but all trials share its "
+            "answers. Write the other as a teacher of its own, and choose with teachers: {kind: subsets}.",
+        ),
+        (
+            {"student.max_tokens": {"kind": "choice", "values": [32, 64]}},
+            {},
+            "tuning.space.student.max_tokens would change where teachers.a cuts texts. Write teachers.a.max_tokens.",
+        ),
+        (
+            TEMPERATURE,
+            {"search": {"kind": "grid"}},
+            "tuning.space.losses.1.temperature.kind is uniform, which has no end; a search of kind grid needs choice, grid or subsets.",
+        ),
+        (
+            {"losses.1.weight": {"kind": "grid", "values": [1, 2]}},
+            {},
+            "tuning.space.losses.1.weight.kind is grid, which tpe does not go through. Write choice, or search: {kind: random}.",
+        ),
+        (
+            {
+                "losses.1.weight": {
+                    "kind": "choice",
+                    "values": [1, 2],
+                    "when": {"losses.1.kind": "dist"},
+                }
+            },
+            {},
+            "tuning.space.losses.1.weight.when.losses.1.kind names no parameter of the space. Known: .",
+        ),
+        (
+            {
+                "losses.1.kind": {"kind": "choice", "values": ["forward_kl", "dist"]},
+                "losses.1.weight": {
+                    "kind": "choice",
+                    "values": [1, 2],
+                    "when": {"losses.1.kind": "cos"},
+                },
+            },
+            {},
+            "tuning.space.losses.1.weight.when.losses.1.kind is cos, which is none of its values.",
+        ),
+    ],
+)
+def test_each_fault_is_one_sentence(space, tuning, sentence):
+    """A search that fails at its ninth trial has wasted eight."""
+    assert sentences(space, **tuning) == [sentence]
+
+
+def test_a_condition_on_itself_is_refused():
+    """Nothing would ever decide which comes first."""
+    both = {"kind": "choice", "values": [1, 2]}
+    space = {
+        "losses.0.weight": {**both, "when": {"losses.1.weight": 1}},
+        "losses.1.weight": {**both, "when": {"losses.0.weight": 1}},
+    }
+    assert sorted(sentences(space)) == [
+        "tuning.space.losses.0.weight.when must not depend on itself.",
+        "tuning.space.losses.1.weight.when must not depend on itself.",
+    ]
+
+
+def test_conditions_order_parameters_and_decide_which_count():
+    """A temperature of a loss that has none would be refused, or worse, ignored."""
+    space = {
+        "losses.1.temperature": {**TEMPERATURE["losses.1.temperature"], "when": {"losses.1.kind": ["forward_kl", "reverse_kl"]}},
+        "losses.1.kind": {"kind": "choice", "values": ["forward_kl", "reverse_kl", "dist"]},
+    }  # fmt: skip
+    tuning = search(space).tuning
+    assert in_sequence(tuning) == ["losses.1.kind", "losses.1.temperature"]
+    parameter = tuning.space["losses.1.temperature"]
+    assert counts(parameter, {"losses.1.kind": "reverse_kl"})
+    assert not counts(parameter, {"losses.1.kind": "dist"})
+    points = [point for path, _, point in variants(search(space)) if path == "losses.1.temperature"]
+    assert points[0] == {"losses.1.kind": "forward_kl", "losses.1.temperature": 1.0}
+
+
+def test_a_subset_of_teachers_takes_what_is_said_of_the_others_with_it():
+    """A weight of a teacher that is gone refuses the trial."""
+    config = search({"teachers": {"kind": "subsets", "min": 2}})
+    values = values_of(config.tuning.space["teachers"], list(config.teachers))
+    assert values == [["a", "b"], ["a", "c"], ["b", "c"], ["a", "b", "c"]]
+    trial, faults = trial_config(config, {"teachers": ["a", "b"]})
+    assert faults == []
+    assert list(trial.teachers) == ["a", "b"]
+    assert trial.ensemble.weights == {}
+    assert set(trial.losses[2].layers) == {"a"}
+    assert config.ensemble.weights == {"c": 2.0}
+
+
+def test_the_written_configuration_is_a_point_where_the_space_holds_it():
+    """Else the search would try it a second time, or learn nothing from it."""
+    inside = search({**TEMPERATURE, "teachers": {"kind": "subsets"}})
+    assert point_of(inside, inside.tuning) == {
+        "losses.1.temperature": 2.0,
+        "teachers": ["a", "b", "c"],
+    }
+    outside = search({"losses.1.temperature": {"kind": "uniform", "low": 3, "high": 8}})
+    assert point_of(outside, outside.tuning) is None
+
+
+def test_whole_sections_are_put_in_before_what_is_inside_them():
+    """A loss chosen as a whole would wipe out the temperature chosen for it."""
+    config = search(TEMPERATURE)
+    point = {"losses.1.temperature": 5.0, "losses.1": {"kind": "reverse_kl"}}
+    trial, faults = trial_config(config, point)
+    assert faults == []
+    assert (trial.losses[1].kind, trial.losses[1].temperature) == ("reverse_kl", 5.0)
