@@ -195,6 +195,7 @@ def as_a_worker(work: Callable[[Job], Found], job: Job, training: TrainingSectio
     resources = {
         "num_cpus": min(1.0, training.cpus_per_worker),
         "num_gpus": training.gpus_per_worker,
+        "resources": training.worker_resources,
     }
     try:
         return ray.get(ray.remote(work).options(**resources).remote(job))  # type: ignore[no-any-return]
