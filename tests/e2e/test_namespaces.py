@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
 
 import pytest
 
@@ -79,6 +79,18 @@ class Machines:
         """A machine that nobody hears of again."""
         ip("link", "set", f"{self.tag}{number}v", "down")
 
+    def lose(self, number: int) -> None:
+        """A machine without power."""
+        there = subprocess.run(
+            ["ip", "netns", "pids", f"{self.tag}{number}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for pid in there.stdout.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
     def call(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess:
         """A command on the head's machine."""
         return subprocess.run(
@@ -98,18 +110,13 @@ class Machines:
         for node in self.nodes.values():
             node.terminate()
         for node in self.nodes.values():
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 node.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(node.pid, signal.SIGKILL)
         spaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
         for line in spaces.stdout.splitlines():
             if line.startswith(self.tag):
-                space = line.split()[0]
-                left = subprocess.run(["ip", "netns", "pids", space], capture_output=True, text=True, check=False)  # fmt: skip
-                for pid in left.stdout.split():
-                    os.kill(int(pid), signal.SIGKILL)
-                ip("netns", "del", space)
+                self.lose(int(line.split()[0].removeprefix(self.tag)))
+                ip("netns", "del", line.split()[0])
         ip("link", "del", self.tag)
 
 
@@ -164,7 +171,7 @@ def test_machines_leave_and_join_and_the_student_stays_the_same(machines, tiny, 
         machines.unplug(11)
         machines.start("teacher2", 14, pool("teacher"))
         await_step(folder, 84)
-        os.killpg(machines.nodes["student"].pid, signal.SIGKILL)
+        machines.lose(12)
         machines.start("student2", 15, pool("student"))
         said, _ = run.communicate(timeout=500)
     finally:
