@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A Ray cluster of several nodes on this machine, with a token, and an MLflow server; all on the loopback interface.
+# A Ray cluster of several nodes on this machine, with a token, and an MLflow server. Dashboard and MLflow listen on the loopback
+# interface; Ray's own ports are open to this machine's networks, as always, for those who have the token.
 #
 #   cluster/local.sh up [POOL…]     a head without CPUs and one node for each pool named (teacher student)
 #   cluster/local.sh run COMMAND…   a command with the cluster's address, its token and the MLflow server
@@ -46,7 +47,7 @@ environment() {
 }
 
 # Worker ports 0: any; nodes of one machine must not reach for the same.
-common=(--block --object-store-memory="${OBJECT_STORE_BYTES:-536870912}" --node-ip-address=127.0.0.1
+common=(--block --object-store-memory="${OBJECT_STORE_BYTES:-536870912}"
     --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 --disable-usage-stats)
 
 node() {
@@ -75,7 +76,7 @@ def ready():
         get(uri + "/health")
     return True
 
-end = time.monotonic() + 180
+end = time.monotonic() + 300
 while time.monotonic() < end:
     try:
         if ready():
