@@ -46,21 +46,35 @@ environment() {
     set -a; . "$folder/environment"; set +a
 }
 
-# Worker ports 0: any; nodes of one machine must not reach for the same.
+# Worker ports 0: any; nodes of one machine must not reach for the same. Nor may they share a temp-dir (below): each unpacks
+# a job's working directory there anew, whoever is using it.
 common=(--block --object-store-memory="${OBJECT_STORE_BYTES:-536870912}"
     --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 --disable-usage-stats)
 
+# Ray gives a node 30 seconds to come up, and a busy machine may take longer: it is tried again.
+bring_up() {
+    local name=$1; shift
+    for _ in 1 2 3 4 5; do
+        start "$name" ray start "${common[@]}" --temp-dir="$RAY_SOCKETS/$name" "$@"
+        until grep -q "Ray runtime started" "$folder/$name.log"; do
+            kill -0 "$(<"$folder/$name.pid")" 2>/dev/null || continue 2
+            sleep 0.2
+        done
+        return
+    done
+    fail "$name did not start; $folder/$name.log says why. Then: cluster/local.sh down"
+}
+
 node() {
-    local name="$1-$(find "$folder" -name "$1-*.log" | wc -l)"
-    start "$name" ray start --address="127.0.0.1:$RAY_PORT" "${common[@]}" --num-cpus="${CPUS_PER_NODE:-$(nproc)}" \
-        --resources="{\"$1_node\": 1}"
+    local name; name="$1-$(find "$folder" -name "$1-*.log" | wc -l)"
+    bring_up "$name" --address="127.0.0.1:$RAY_PORT" --num-cpus="${CPUS_PER_NODE:-$(nproc)}" --resources="{\"$1_node\": 1}"
     echo "$name"
 }
 
-# Until the dashboard knows that many living nodes, and MLflow answers.
+# Until the dashboard and MLflow answer.
 await() {
-    python - "$1" "$folder" <<'PYTHON' || fail "the cluster did not start; $folder/*.log say why. Then: cluster/local.sh down"
-import json, os, pathlib, sys, time, urllib.request
+    python - "$folder" <<'PYTHON' || fail "the cluster did not start; $folder/*.log say why. Then: cluster/local.sh down"
+import os, pathlib, sys, time, urllib.request
 
 def get(url, **headers):
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as reply:
@@ -68,22 +82,18 @@ def get(url, **headers):
 
 def ready():
     token = open(os.environ["RAY_AUTH_TOKEN_PATH"]).read().strip()
-    found = json.loads(get(os.environ["RAY_API_SERVER_ADDRESS"] + "/api/v0/nodes", Authorization=f"Bearer {token}"))
-    alive = [one for one in found["data"]["result"]["result"] if one["state"] == "ALIVE"]
-    if len(alive) < int(sys.argv[1]):
-        return False
+    get(os.environ["RAY_API_SERVER_ADDRESS"] + "/api/jobs/", Authorization=f"Bearer {token}")
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         get(uri + "/health")
-    return True
 
 end = time.monotonic() + 300
 while time.monotonic() < end:
     try:
-        if ready():
-            sys.exit()
-    except (OSError, KeyError, ValueError):
+        ready()
+        sys.exit()
+    except OSError:
         pass
-    if not all(pathlib.Path("/proc", one.read_text().strip()).exists() for one in pathlib.Path(sys.argv[2]).glob("*.pid")):
+    if not all(pathlib.Path("/proc", one.read_text().strip()).exists() for one in pathlib.Path(sys.argv[1]).glob("*.pid")):
         break
     time.sleep(0.5)
 sys.exit(1)
@@ -94,6 +104,7 @@ up() {
     [ ! -f "$folder/environment" ] || fail "$folder has a cluster; stop it first: cluster/local.sh down"
     command -v ray >/dev/null || fail "ray is not installed here; activate the environment: . .venv/bin/activate"
     mkdir -p "$folder"
+    rm -f "$folder"/*.log # of an earlier one
     local sockets; sockets=$(mktemp -d /tmp/rdXXXXXX) # paths of sockets are at most 107 bytes long
     (umask 077; python -c 'import secrets; print(secrets.token_hex(32))' >"$folder/token")
     local mlflow=${MLFLOW_PORT:-5000}
@@ -111,13 +122,11 @@ up() {
         start mlflow mlflow server --host 127.0.0.1 --port "$mlflow" --workers 1 \
             --backend-store-uri "sqlite:///$folder/mlflow.db" --artifacts-destination "$folder/artifacts"
     fi
-    start head env -u RAY_ADDRESS ray start --head "${common[@]}" --num-cpus=0 --port="$RAY_PORT" --temp-dir="$sockets" \
-        --dashboard-host=127.0.0.1 --dashboard-port="${RAY_DASHBOARD_PORT:-8265}" \
-        --ray-client-server-port="${RAY_CLIENT_PORT:-10001}"
-    await 1
+    (unset RAY_ADDRESS; bring_up head --head --num-cpus=0 --port="$RAY_PORT" --dashboard-host=127.0.0.1 \
+        --dashboard-port="${RAY_DASHBOARD_PORT:-8265}" --ray-client-server-port="${RAY_CLIENT_PORT:-10001}")
+    await
     [ $# -gt 0 ] || set -- teacher student
     local pool; for pool in "$@"; do node "$pool"; done
-    await $(($# + 1))
 }
 
 down() {
@@ -126,7 +135,7 @@ down() {
     for file in "$folder"/*-*.pid "$folder/head.pid" "$folder/mlflow.pid"; do
         [ ! -f "$file" ] || end "$(basename "$file" .pid)" TERM
     done
-    rm -rf "$RAY_SOCKETS" "$folder"/{environment,token} "$folder"/*.log
+    rm -rf "$RAY_SOCKETS" "$folder"/{environment,token}
 }
 
 command=${1:-}; shift || true

@@ -64,7 +64,7 @@ class LocalCluster:
         """One call of the script."""
         done = subprocess.run(
             [SCRIPT, *words], env=self.environment, cwd=REPOSITORY, capture_output=True, text=True,
-            timeout=300, check=False,
+            timeout=600, check=False,
         )  # fmt: skip
         assert done.returncode == 0 or not check, done.stdout + done.stderr
         return done
@@ -98,7 +98,7 @@ class LocalCluster:
 
     def ended(self, job: str) -> dict[str, Any]:
         """What is known of a job that has come to its end."""
-        end = time.monotonic() + 300
+        end = time.monotonic() + 600
         while time.monotonic() < end:
             found = self.ask(job)
             if found["status"] in {"SUCCEEDED", "FAILED", "STOPPED"}:
@@ -109,7 +109,7 @@ class LocalCluster:
 
 def await_step(folder: Path, step: int, still: Any = None) -> None:
     """Until the run's history has come to a step."""
-    history, end = folder / "history.jsonl", time.monotonic() + 300
+    history, end = folder / "history.jsonl", time.monotonic() + 600
     while time.monotonic() < end:
         if history.exists() and f'"step": {step},' in history.read_text():
             return

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -61,19 +62,27 @@ class Machines:
         where = [
             "--head",
             "--num-cpus=0",
-            f"--temp-dir={self._sockets}",
             "--dashboard-host=127.0.0.1",
         ]
         if name != "head":
             where = [f"--address={NET}.10:6379", "--num-cpus=4"]
-        command = ["ray", "start", "--block", f"--node-ip-address={address}", "--object-store-memory=200000000",
+        command = ["ray", "start", "--block", f"--node-ip-address={address}", f"--temp-dir={self._sockets}/{name}",
+                   "--object-store-memory=200000000",
                    "--disable-usage-stats", *where, *options]  # fmt: skip
         shell = f'{before} && exec "$@"'
-        self.nodes[name] = subprocess.Popen(
-            ["ip", "netns", "exec", space, "bash", "-c", shell, "bash", *command],
-            env={k: v for k, v in self.environment.items() if k != "RAY_ADDRESS" or name != "head"},
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        log = Path(self._sockets) / f"{name}.log"
+        for _ in range(5):  # Ray gives a node 30 seconds, and a busy machine may take longer
+            with log.open("w") as said:
+                self.nodes[name] = subprocess.Popen(
+                    ["ip", "netns", "exec", space, "bash", "-c", shell, "bash", *command],
+                    env={k: v for k, v in self.environment.items() if k != "RAY_ADDRESS" or name != "head"},
+                    stdout=said, stderr=said, start_new_session=True,
+                )  # fmt: skip
+            while self.nodes[name].poll() is None:
+                if "Ray runtime started" in log.read_text():
+                    return
+                time.sleep(0.2)
+        raise AssertionError(log.read_text())
 
     def unplug(self, number: int) -> None:
         """A machine that nobody hears of again."""
@@ -97,14 +106,6 @@ class Machines:
             ["ip", "netns", "exec", f"{self.tag}10", *words], env=self.environment, capture_output=True,
             text=True, timeout=timeout, check=False,
         )  # fmt: skip
-
-    def await_nodes(self, count: int) -> None:
-        look = "import ray; ray.init(logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
-        for _ in range(40):
-            if self.call(sys.executable, "-c", look).stdout.strip() == str(count):
-                return
-            time.sleep(1)
-        raise AssertionError(f"there are not {count} nodes")
 
     def stop(self) -> None:
         for node in self.nodes.values():
@@ -146,14 +147,12 @@ def test_machines_leave_and_join_and_the_student_stays_the_same(machines, tiny, 
     assert done.returncode == 0, done.stderr
 
     machines.start("head", 10)
-    machines.await_nodes(1)
     machines.start("teacher", 11, pool("teacher"))
     machines.start("student", 12, pool("student"))
     # This one sees an empty folder where the others see the run's.
     shared = tmp_path / "shared"
     shared.mkdir()
     machines.start("blind", 13, pool("student"), before=f"mount -t tmpfs none {shared}")
-    machines.await_nodes(4)
     config = pooled(tiny, shared / "run", tmp_path / "blind.yaml", **sections)
     refused = machines.call(*command, config)
     assert refused.returncode == 2, refused.stderr
