@@ -96,14 +96,20 @@ def only_teachers(config: DistillConfig) -> DistillConfig:
     to the last bit, and the run would look for them on another shelf.
     """
     training = config.training
-    workers = {"num_cpus": training.cpus_per_worker, "num_gpus": training.gpus_per_worker}
+    workers = {
+        "num_cpus": training.cpus_per_worker,
+        "num_gpus": training.gpus_per_worker,
+        "resources": training.worker_resources,
+    }
     teachers = {
         name: teacher.model_copy(
             update={"placement": "remote", **(workers if teacher.placement == "inline" else {})}
         )
         for name, teacher in config.teachers.items()
     }
-    idle = training.model_copy(update={"num_workers": 1, "gpus_per_worker": 0.0})
+    idle = training.model_copy(
+        update={"num_workers": 1, "gpus_per_worker": 0.0, "worker_resources": {}}
+    )
     return config.model_copy(update={"teachers": teachers, "training": idle})
 
 

@@ -207,6 +207,7 @@ def as_a_worker(work: Callable[[Job], Found], job: Job, training: TrainingSectio
         "num_cpus": min(1.0, training.cpus_per_worker),
         "num_gpus": training.gpus_per_worker,
         "scheduling_strategy": "DEFAULT",  # a trial of a search has no room of its own
+        "resources": training.worker_resources,
     }
     try:
         return ray.get(ray.remote(work).options(**resources).remote(job))  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
 from raydistill.data import Split
 from raydistill.evaluation.table import format_bytes
 from raydistill.output import OutputFolder
-from raydistill.prepare import Prepared, PreparedTasks, needed_resources
+from raydistill.prepare import Prepared, PreparedTasks, Resources, needed_resources
 from raydistill.terms import FeatureMatch
 
 __all__ = ["plan_lines"]
@@ -61,8 +61,7 @@ def plan_lines(prepared: Prepared | PreparedTasks) -> list[str]:
         f"steps     {steps.total:,} of {training.batch_rows} rows ({epoch}; {micro} rows a "
         f"forward pass), evaluated every {steps.evaluate_every:,}, saved every {steps.checkpoint_every:,}"
     )
-    need = needed_resources(config)
-    lines.append(f"needs     {need.cpus:g} CPUs, {need.gpus:g} GPUs")
+    lines.append(f"needs     {_amounts(needed_resources(config))}")
     lines += [f"note      {note}" for note in prepared.notes]
     return lines
 
@@ -83,8 +82,7 @@ def _lines_of_tasks(prepared: PreparedTasks) -> list[str]:
         )
         lines += [f"  {line}" for line in parts(plan, "data", "labels", "teacher", "loss")]
     lines += parts(owner, "steps")
-    need = needed_resources(prepared.joint)
-    lines.append(f"needs     {need.cpus:g} CPUs, {need.gpus:g} GPUs")
+    lines.append(f"needs     {_amounts(needed_resources(prepared.joint))}")
     return lines + [f"note      {note}" for note in prepared.notes]
 
 
@@ -97,6 +95,11 @@ def _rows(split: Split) -> str:
 
 def _few(layers: tuple[int, ...]) -> str:
     return "+".join(map(str, layers))
+
+
+def _amounts(need: Resources) -> str:
+    custom = [f"{amount:g} {name}" for name, amount in need.custom.items()]
+    return ", ".join([f"{need.cpus:g} CPUs", f"{need.gpus:g} GPUs", *custom])
 
 
 def _device(gpus: float, cpus: float) -> str:

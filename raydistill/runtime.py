@@ -17,6 +17,7 @@ from raydistill.prepare import Resources
 from raydistill.training.trainer import quiet_ray_train
 
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the drivers of submitted jobs
+_ENOUGH = 1_000_000  # of a custom resource, for whatever a run may start
 
 __all__ = [
     "cluster_resources",
@@ -47,8 +48,8 @@ def cluster_resources() -> Resources:
     """What the connected cluster has."""
     import ray
 
-    have = ray.cluster_resources()
-    return Resources(have.get("CPU", 0.0), have.get("GPU", 0.0))
+    nodes = tuple(node["Resources"] for node in ray.nodes() if node["Alive"])
+    return Resources.of_nodes(nodes)
 
 
 @contextmanager
@@ -79,6 +80,7 @@ def connect_ray(run: RunSection, need: Resources, *, state: bool = False) -> Ite
         TrainingError: Ray does not start on this machine.
     """
     import ray
+    from ray.exceptions import AuthenticationError
 
     quiet_ray_train()
     if ray.is_initialized():
@@ -91,6 +93,7 @@ def connect_ray(run: RunSection, need: Resources, *, state: bool = False) -> Ite
     if starts_here:
         # One more CPU than asked for: evaluation and Ray Train's own tasks find room.
         options["num_cpus"] = max(os.cpu_count() or 1, int(need.cpus) + 1)
+        options["resources"] = dict.fromkeys(need.custom, _ENOUGH)  # this node is every pool
         # For this one run: what serves a cluster only takes memory and start-up time.
         options["include_dashboard"] = state
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -102,6 +105,12 @@ def connect_ray(run: RunSection, need: Resources, *, state: bool = False) -> Ite
         try:
             with _own_signals():
                 ray.init(**options)
+        except AuthenticationError as error:
+            raise ConfigError.of(
+                "run.ray_address",
+                f"leads to a cluster that wants another token, or any: {options.get('address')}. Set RAY_AUTH_MODE=token "
+                "and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's.",
+            ) from error
         except Exception as error:  # Ray raises a bare one where its processes do not start in time
             where = options.get("address", "this machine")
             lines = [line for line in str(error).splitlines() if line.strip()]

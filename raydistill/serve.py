@@ -166,6 +166,7 @@ def _start(
             replicas=count,
             num_cpus=section.num_cpus,
             num_gpus=section.num_gpus,
+            resources=section.resources,
             window_rows=section.window_rows,
             merge=section.merge_requests,
             store=store,
@@ -226,6 +227,7 @@ def try_inline(prepared: Prepared, name: str) -> tuple[TeacherDescription, Trial
         Request(ids, texts, prepared.objective.asks[name]),
         num_cpus=training.cpus_per_worker,
         num_gpus=training.gpus_per_worker,
+        resources=training.worker_resources,
         timeout_s=prepared.config.teachers[name].start_timeout_s,
     )
 

@@ -17,6 +17,7 @@ from pydantic import (
 __all__ = [
     "Fraction",
     "Gpus",
+    "NodeResources",
     "NonNegative",
     "Positive",
     "PositiveInt",
@@ -26,6 +27,9 @@ __all__ = [
     "one_sentence",
     "with_default",
 ]
+
+
+_RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
 
 
 class Section(BaseModel):
@@ -98,6 +102,20 @@ def _whole_above_one(value: float) -> float:
     return value
 
 
+def _share_or_whole(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError("must be a share of one, or a whole number")
+    return value
+
+
+def _own_resource(name: str) -> str:
+    if not name or name.startswith("node:") or name in _RAYS_OWN:
+        raise ValueError(
+            "must name resources of your own nodes; CPUs and GPUs have settings of their own"
+        )
+    return name
+
+
 _Number = Annotated[float, BeforeValidator(_not_a_truth_value)]
 Positive = Annotated[
     _Number, AfterValidator(_positive), Field(json_schema_extra={"exclusiveMinimum": 0})
@@ -109,6 +127,11 @@ NonNegative = Annotated[
 """A finite number, zero or more."""
 Gpus = Annotated[NonNegative, AfterValidator(_whole_above_one)]
 """GPUs of one actor, as Ray can give them."""
+NodeResources = dict[
+    Annotated[str, AfterValidator(_own_resource)],
+    Annotated[Positive, AfterValidator(_share_or_whole)],
+]
+"""Amounts of custom resources of Ray's nodes, by name."""
 Fraction = Annotated[
     _Number, AfterValidator(_fraction), Field(json_schema_extra={"minimum": 0, "maximum": 1})
 ]

@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints
 from raydistill.config.base import (
     Fraction,
     Gpus,
+    NodeResources,
     NonNegative,
     Positive,
     PositiveInt,
@@ -127,6 +128,9 @@ class TeacherSection(Section):
     """GPUs of each replica; fractions share one."""
     num_cpus: NonNegative = 1.0
     """CPUs of each replica; also the number of its torch threads (at least one)."""
+    resources: NodeResources = {}
+    """Custom resources of each replica, {teacher_node: 0.1}: it runs only on nodes that have them
+    (`ray start --resources`). A Ray inside this process has whatever is asked for."""
     batch_rows: PositiveInt = 64
     """At most that many rows of `max_tokens` in one forward pass of the teacher; of shorter rows more."""
     transport: Literal["auto", "object_store", "nixl"] = "auto"

@@ -8,6 +8,7 @@ from raydistill.config.augmentation import PerturbationSection
 from raydistill.config.base import (
     Fraction,
     Gpus,
+    NodeResources,
     NonNegative,
     Positive,
     PositiveInt,
@@ -72,6 +73,9 @@ class TrainingSection(Section):
     """CPUs of a worker; also the number of its torch threads (at least one)."""
     gpus_per_worker: Gpus = 0.0
     """GPUs of a worker: 0 trains on the CPU; fractions share one."""
+    worker_resources: NodeResources = {}
+    """Custom resources of a worker, {student_node: 0.1}: it runs only on nodes that have them. Final
+    figures are measured there too."""
     sharding: Literal["none", "full"] = "none"
     """none: each worker holds the whole student and its AdamW states. full: they are divided among
     the workers (FSDP2), for students that do not fit otherwise; results stay the same to rounding.

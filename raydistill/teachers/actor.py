@@ -122,6 +122,7 @@ def start_replicas(
     replicas: int,
     num_cpus: float,
     num_gpus: float,
+    resources: Mapping[str, float] | None = None,
     window_rows: int = 0,
     merge: Merge = "never",
     store: Any = None,
@@ -131,6 +132,7 @@ def start_replicas(
     remote = ray.remote(TeacherActor).options(
         num_cpus=num_cpus,
         num_gpus=num_gpus,
+        resources=dict(resources or {}),
         max_restarts=-1,  # each request's retries are bounded by the pool
         max_task_retries=0,
         max_concurrency=_WAITING,
@@ -150,7 +152,7 @@ def describe_replicas(name: str, actors: Sequence[Any], timeout_s: float) -> Tea
         raise TeacherError(
             name,
             f"its {len(actors)} replica(s) did not start within {timeout_s:g} s (start_timeout_s = {timeout_s:g})",
-            f"Its num_gpus or num_cpus may not fit on any node; else raise teachers.{name}.start_timeout_s.",
+            f"Its num_gpus, num_cpus or resources may not be free on any node; else raise teachers.{name}.start_timeout_s.",
         ) from None
     except RayTaskError as error:
         raise cause_of(name, error) from error
@@ -173,6 +175,7 @@ def try_teacher(
     num_cpus: float,
     num_gpus: float,
     timeout_s: float,
+    resources: Mapping[str, float] | None = None,
 ) -> tuple[TeacherDescription, Trial]:
     """Load a teacher where a worker will run, let it answer twice, and time the second.
 
@@ -180,7 +183,9 @@ def try_teacher(
         RaydistillError: What the teacher raised.
         TeacherError: It could not be loaded, or not within ``timeout_s``.
     """
-    task = ray.remote(_trial).options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0)
+    task = ray.remote(_trial).options(
+        num_cpus=num_cpus, num_gpus=num_gpus, resources=dict(resources or {}), max_retries=0
+    )
     trial = task.remote(settings, request)
     try:
         return ray.get(trial, timeout=timeout_s)  # type: ignore[no-any-return]

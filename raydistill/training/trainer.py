@@ -128,7 +128,7 @@ def _attempt(
 ) -> Any:
     """One `fit` and its result or error, in a thread: this one stays free for events and Ctrl-C."""
     training = job.training
-    resources = {"CPU": training.cpus_per_worker}
+    resources = {"CPU": training.cpus_per_worker, **training.worker_resources}
     if training.gpus_per_worker > 0:
         resources["GPU"] = training.gpus_per_worker
     trainer = TorchTrainer(
