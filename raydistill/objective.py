@@ -209,7 +209,7 @@ class Objective(nn.Module):
         self._last = weighed, heard, batch
         view = View(
             student, batch, heard, signals, logits, weighed.weights, self.plan.group_rows, answered,
-            weighed.by_label, self.plan.task,
+            weighed.by_label, self.plan.task, self.plan.scorer, self.plan.temperatures,
         )  # fmt: skip
         values_of = soft_values if self._exclusive else label_values
         sums: list[Tensor] = []

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from raydistill.config.task import RerankingTask
+from raydistill.config.ranking import RankedTask
 from raydistill.errors import RaydistillError
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.output import OutputFolder
@@ -166,7 +166,7 @@ class RunRecord:
         there = prepared.splits["train"].table.column_names
         columns = [name for name in ("text", "text_pair", "words") if name in there]
         first = prepared.splits["train"].table.slice(0, 1).to_pylist()[0]
-        if isinstance(config.task, RerankingTask):  # whose columns are not those of a file
+        if isinstance(config.task, RankedTask):  # whose columns are not those of a file
             columns = [config.task.text, config.task.text_pair]
             first = {columns[0]: first["text"], columns[1]: first["text_pair"]}
         own = {n.removeprefix(before): v for n, v in metrics.items() if n.startswith(before)}

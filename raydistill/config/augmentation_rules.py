@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["augmentation_faults", "operations_of"]
 
-_ROWS = {"tagging": "words with tags", "reranking": "candidates of queries"}
+_ROWS = {
+    "tagging": "words with tags",
+    "reranking": "candidates of queries",
+    "retrieval": "candidates of queries",
+}
 
 
 def operations_of(config: "DistillConfig") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from raydistill.config.base import Section
-from raydistill.config.ranking import RerankingTask
+from raydistill.config.ranking import RerankingTask, RetrievalTask
 
 __all__ = [
     "EXCLUSIVE",
@@ -16,10 +16,12 @@ __all__ = [
     "METRICS",
     "MORE_LABEL_LOSSES",
     "PROBLEM_TYPES",
+    "RANKED",
     "Head",
     "MultiLabelClassificationTask",
     "RegressionTask",
     "RerankingTask",
+    "RetrievalTask",
     "TaggingTask",
     "TaskKind",
     "TaskSection",
@@ -28,20 +30,24 @@ __all__ = [
 ]
 
 TaskKind = Literal[
-    "text_classification", "multi_label_classification", "regression", "tagging", "reranking"
-]
-"""What the outputs of a head mean: exclusive classes, a yes or no each, numbers, classes of words, or a score."""
-Head = Literal["texts", "words"]
-"""What a head gives its outputs for: a whole text, or each of its words."""
+    "text_classification", "multi_label_classification", "regression", "tagging", "reranking", "retrieval"
+]  # fmt: skip
+"""What the outputs of a head mean: exclusive classes, a yes or no each, numbers, classes of words, or a score of a
+pair: read as one, or from the embeddings of both."""
+Head = Literal["texts", "words", "embeddings"]
+"""What a model gives its outputs for: a whole text, each of its words; or a text's embedding itself."""
 
 EXCLUSIVE: frozenset[TaskKind] = frozenset({"text_classification", "tagging"})
 """Tasks whose labels exclude each other: one softmax over all of them."""
+RANKED: frozenset[TaskKind] = frozenset({"reranking", "retrieval"})
+"""Tasks whose rows are candidates of queries."""
 HEADS: Mapping[TaskKind, Head] = {
     "text_classification": "texts",
     "multi_label_classification": "texts",
     "regression": "texts",
     "tagging": "words",
     "reranking": "texts",
+    "retrieval": "embeddings",
 }
 """Which head models have."""
 _OF_CLASSES = (
@@ -55,10 +61,12 @@ LABEL_LOSSES: Mapping[TaskKind, str] = {
     "regression": "mse",
     "tagging": "cross_entropy",
     "reranking": "relevance_cross_entropy",
+    "retrieval": "in_batch_cross_entropy",
 }
 """The loss against labels."""
 MORE_LABEL_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
     "reranking": ("ranknet", "listnet", "lambda_loss", "binary_cross_entropy", "mse"),
+    "retrieval": ("relevance_cross_entropy", "ranknet", "listnet", "lambda_loss"),
 }
 """Others of that kind."""
 LOGIT_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
@@ -70,6 +78,7 @@ LOGIT_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
         "score_kl", "ranknet", "listnet", "lambda_loss", "margin_mse", "logit_mse", "binary_forward_kl",
         "binary_soft_cross_entropy",
     ),
+    "retrieval": ("score_kl", "ranknet", "listnet", "lambda_loss", "margin_mse", "logit_mse"),
 }  # fmt: skip
 """Losses against the teachers' logits, the usual one first. Those on what is inside fit all tasks."""
 METRICS: Mapping[TaskKind, tuple[str, ...]] = {
@@ -80,6 +89,7 @@ METRICS: Mapping[TaskKind, tuple[str, ...]] = {
     "regression": ("rmse", "mae", "pearson", "spearman", "r2", "mse"),
     "tagging": ("f1", "precision", "recall", "accuracy"),
     "reranking": ("ndcg_at_10", "mrr_at_10", "recall_at_10", "map"),
+    "retrieval": ("ndcg_at_10", "mrr_at_10", "recall_at_10", "map"),
 }  # fmt: skip
 """What is measured, what chooses the best student first."""
 PROBLEM_TYPES: Mapping[TaskKind, str | None] = {
@@ -88,6 +98,7 @@ PROBLEM_TYPES: Mapping[TaskKind, str | None] = {
     "regression": "regression",
     "tagging": None,  # which only heads for texts have
     "reranking": "regression",
+    "retrieval": None,  # an encoder without a head
 }
 """What transformers calls them, as ``problem_type`` of a model."""
 
@@ -185,7 +196,8 @@ TaskSection = Annotated[
     | MultiLabelClassificationTask
     | RegressionTask
     | TaggingTask
-    | RerankingTask,
+    | RerankingTask
+    | RetrievalTask,
     Field(discriminator="kind"),
     BeforeValidator(_with_kind),
 ]

@@ -26,6 +26,7 @@ _MEANING: dict[TaskKind, str] = {
     "regression": "numbers",
     "tagging": "exactly one tag a word",
     "reranking": "candidates of a query",
+    "retrieval": "embeddings of queries and passages",
 }
 _BY_PROBABILITY = ("confidence", "label_cross_entropy", "agreement", "gate")
 

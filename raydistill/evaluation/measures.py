@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from raydistill.config.task import TaskKind
+from raydistill.config.task import RANKED, TaskKind
 from raydistill.evaluation.metrics import (
     ClassMetrics,
     agreement_metrics,
@@ -83,7 +83,7 @@ def measure_each(
     sentences: Tensor | None = None,
 ) -> Sequence[ClassMetrics | TargetMetrics]:
     """The same for each output alone; nothing of scores."""
-    if kind == "reranking":
+    if kind in RANKED:
         return ()
     rows = {} if sentences is None else {"sentences": sentences}
     return _EACH[kind](logits, labels, label_names=label_names, **rows)

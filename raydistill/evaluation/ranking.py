@@ -20,7 +20,9 @@ _CUT = 10
 _FEWEST = 2  # candidates without which there is no order
 
 
-def ranking_metrics(scores: Tensor, grades: Tensor, queries: QueryGroups) -> dict[str, float]:
+def ranking_metrics(
+    scores: Tensor, grades: Tensor, queries: QueryGroups, *, recall: Sequence[int] = ()
+) -> dict[str, float]:
     """Means over the queries that have a relevant passage.
 
     Of equal scores the less relevant comes first, so that a model that says the same about all earns nothing
@@ -30,10 +32,11 @@ def ranking_metrics(scores: Tensor, grades: Tensor, queries: QueryGroups) -> dic
         scores: ``[N]``, any floating dtype.
         grades: ``[N]``, whole numbers, 0 not relevant, NaN not known, which counts as not relevant.
         queries: Their rows.
+        recall: More depths at which recall is taken.
 
     Returns:
         ``ndcg_at_10`` (gain is the grade), ``mrr_at_10`` (of the first relevant one, 0 behind place 10),
-        ``recall_at_10`` and ``map``; empty when no query has a relevant passage.
+        ``recall_at_10``, ``map``, and ``recall_at_100`` and the like; empty when no query has a relevant passage.
 
     Raises:
         SignalError: the shapes do not fit.
@@ -73,7 +76,9 @@ def ranking_metrics(scores: Tensor, grades: Tensor, queries: QueryGroups) -> dic
     names_of = {
         "ndcg_at_10": f"ndcg_cut_{_CUT}", "recall_at_10": f"recall_{_CUT}", "map": "map",
     }  # fmt: skip
-    wanted = {f"ndcg_cut.{_CUT}", f"recall.{_CUT}", "map"}
+    names_of |= {f"recall_at_{depth}": f"recall_{depth}" for depth in recall}
+    depths = ",".join(str(depth) for depth in (_CUT, *recall))
+    wanted = {f"ndcg_cut.{_CUT}", f"recall.{depths}", "map"}
     each = pytrec_eval.RelevanceEvaluator(judged, wanted).evaluate(run)
     means = {
         name: sum(one[measure] for one in each.values()) / len(each)
@@ -84,6 +89,7 @@ def ranking_metrics(scores: Tensor, grades: Tensor, queries: QueryGroups) -> dic
         "mrr_at_10": sum(first) / len(first),
         "recall_at_10": means["recall_at_10"],
         "map": means["map"],
+        **{name: means[name] for name in (f"recall_at_{depth}" for depth in recall)},
     }
 
 

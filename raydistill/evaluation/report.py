@@ -88,6 +88,7 @@ _OUTPUTS = {
     "multi_label_classification": ("Labels", "Label by label"),
     "regression": ("Targets", "Target by target"),
     "reranking": ("Outputs", ""),
+    "retrieval": ("Outputs", ""),
 }
 _SHORT_FINGERPRINT = 12
 _MAX_PER_CLASS_OPEN = 30

@@ -1,13 +1,16 @@
-"""Hugging Face models that classify texts or words: what they are, how they are built, what they give out."""
+"""Hugging Face models that classify texts or words, or embed texts: what they are, how they are built, what they give out."""
 
 from raydistill.models.build import build_student, load_classifier, load_tokenizer, outline
 from raydistill.models.describe import ModelSource, ModelTraits, read_traits
+from raydistill.models.embedder import EmbedderSpec, TextEmbedder
 from raydistill.models.outputs import pool_hidden, tokenize
 from raydistill.models.pieces import WordPieces, first_pieces, mean_pieces, tokenize_words
 
 __all__ = [
+    "EmbedderSpec",
     "ModelSource",
     "ModelTraits",
+    "TextEmbedder",
     "WordPieces",
     "build_student",
     "first_pieces",

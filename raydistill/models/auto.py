@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -21,6 +22,7 @@ __all__ = ["MODELS", "AutoConfig", "AutoModelForSequenceClassification", "AutoTo
 MODELS: Mapping[Head, Any] = {
     "texts": AutoModelForSequenceClassification,
     "words": AutoModelForTokenClassification,
+    "embeddings": AutoModel,
 }
 """The class that loads a model with its head."""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raydistill.config import DistillConfig
-from raydistill.config.task import RerankingTask
+from raydistill.config.ranking import RankedTask, RetrievalTask
 from raydistill.data import Split
 from raydistill.errors import Fault
 from raydistill.prepare.augmentation import Augmented
@@ -69,7 +69,12 @@ def manifest_of(
         "task": {"kind": config.task.kind, "labels": list(splits["train"].labels)}
         | (
             {"max_positives": config.task.max_positives}
-            if isinstance(config.task, RerankingTask)
+            if isinstance(config.task, RankedTask)
+            else {}
+        )
+        | (
+            {"similarity": config.task.similarity, "scale": config.task.scale}
+            if isinstance(config.task, RetrievalTask)
             else {}
         ),
         "student": config.student.model_dump(mode="json", exclude={"model"})

@@ -84,7 +84,7 @@ def map_words(
         traits: Their shapes.
     """
     found = MappedWords(dict(splits), {}, [], [])
-    if HEADS[config.task.kind] == "texts":
+    if HEADS[config.task.kind] != "words":
         return found
     cut, tokenizer = config.student.max_tokens, make_tokenizer(student.plan)
     own = _Side("the student", "student", cut, "student.max_tokens", tokenizer)

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from raydistill.config.task import Head
-
 __all__ = [
     "MAPPED",
+    "SIDES",
     "WORD_LOGITS",
     "Ask",
     "AttentionAsk",
@@ -16,20 +15,34 @@ __all__ = [
     "HiddenAsk",
     "Pooling",
     "Request",
+    "Side",
     "SignalDtype",
     "States",
+    "Units",
+    "embedding_key",
 ]
 
-Pooling = Literal["all", "first", "mean", "gram", "words"]
-States = Literal["hidden", "query", "key", "value"]
+Pooling = Literal["all", "first", "mean", "gram", "words", "queries", "passages", "both"]
+States = Literal["hidden", "query", "key", "value", "embedding"]
 Heads = Literal["all", "mean"]
+Units = Literal["texts", "words"]
+"""What rows have logits for."""
 SignalDtype = Literal["float32", "float16", "bfloat16"]
+Side = Literal["query", "passage"]
+"""What a text is in a pair."""
+SIDES: tuple[Side, Side] = ("query", "passage")
+"""In the order of a pair's texts."""
 Cell = str | tuple[str, ...]
 """A text, or the words that it is made of."""
 WORD_LOGITS = "logits.words"
 """Part of an answer to rows of words: logits of each, those of its first piece, ``[W, C]``."""
 MAPPED = "mapped.words"
 """Which words have a piece, ``[W, 1]``: 1, or 0 of those that are cut off or made of nothing visible."""
+
+
+def embedding_key(side: Side) -> str:
+    """Name of the part that holds the embeddings of one side's texts, ``[R, D]``."""
+    return f"embedding.{side}"
 
 
 @dataclass(frozen=True, order=True)
@@ -42,7 +55,8 @@ class HiddenAsk:
         pooling: ``all`` tokens, the ``first`` token, the ``mean`` over the text's tokens, or the ``gram``
             matrix of tokens with tokens, X X^T / D. It happens at the teacher, so that one vector a
             row travels instead of a sequence, or L numbers a token instead of D. Of rows of words
-            ``words``: the mean over the pieces of each.
+            ``words``: the mean over the pieces of each. Of embeddings those of ``queries``, ``passages`` or
+            ``both``, the one behind the other; they are asked for by :class:`Ask`, not by this.
         states: Which of them. Queries, keys and values are as the block projects them, with the
             heads side by side.
     """
@@ -84,20 +98,27 @@ class Ask:
         attention: Blocks whose maps are wanted, in order.
         dtype: Of every part in the signal's buffer.
         logits: What they are for: the ``texts``, or each of the ``words``. Then rows are words, and the
-            answer also says which words the teacher's tokenizer made pieces of.
+            answer also says which words the teacher's tokenizer made pieces of. None: none are wanted.
+        embeddings: Sides whose texts' embeddings are wanted. Rows are pairs; of one side alone, without logits,
+            they may be its texts.
     """
 
     hidden: tuple[HiddenAsk, ...] = ()
     attention: tuple[AttentionAsk, ...] = ()
     dtype: SignalDtype = "float32"
-    logits: Head = "texts"
+    logits: Units | None = "texts"
+    embeddings: tuple[Side, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Names of the parts of an answer, in the order of a signal."""
-        heads = ("logits",) if self.logits == "texts" else (WORD_LOGITS, MAPPED)
+        heads: dict[str | None, tuple[str, ...]] = {
+            "texts": ("logits",),
+            "words": (WORD_LOGITS, MAPPED),
+            None: (),
+        }
         hidden, maps = (one.key for one in self.hidden), (one.key for one in self.attention)
-        return (*heads, *hidden, *maps)
+        return (*heads[self.logits], *hidden, *maps, *map(embedding_key, self.embeddings))
 
 
 @dataclass(frozen=True)

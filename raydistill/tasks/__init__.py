@@ -6,9 +6,11 @@
 from raydistill.tasks.batch import Batch
 from raydistill.tasks.kinds import task_of
 from raydistill.tasks.multi_label import MultiLabelClassification
+from raydistill.tasks.pairs import PairTexts, TextPairs, distinct_texts
 from raydistill.tasks.queries import QueryGroups
 from raydistill.tasks.regression import Regression
 from raydistill.tasks.reranking import Reranking
+from raydistill.tasks.retrieval import Retrieval
 from raydistill.tasks.rows import TextRows
 from raydistill.tasks.tagging import UNMAPPED, Tagging
 from raydistill.tasks.task import TextTask
@@ -18,12 +20,16 @@ __all__ = [
     "UNMAPPED",
     "Batch",
     "MultiLabelClassification",
+    "PairTexts",
     "QueryGroups",
     "Regression",
     "Reranking",
+    "Retrieval",
     "Tagging",
     "TextClassification",
+    "TextPairs",
     "TextRows",
     "TextTask",
+    "distinct_texts",
     "task_of",
 ]

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from raydistill.config.task import Head
 from raydistill.errors import NotFiniteError, TeacherError
-from raydistill.models import ModelSource, ModelTraits, load_classifier, load_tokenizer, tokenize
+from raydistill.models import (
+    EmbedderSpec,
+    ModelSource,
+    ModelTraits,
+    load_classifier,
+    load_tokenizer,
+    tokenize,
+)
 from raydistill.models.backends import Backend, ExportError, OnnxBackend, TorchBackend
 from raydistill.models.describe import traits_of_config
 from raydistill.models.outputs import select_parts
@@ -24,6 +31,7 @@ from raydistill.models.pieces import (
     word_pieces,
 )
 from raydistill.signals import Ask, AttentionAsk, HiddenAsk, Request, TeacherSignal, pack_signal
+from raydistill.signals.ask import embedding_key
 from raydistill.signals.signal import CPU, TORCH_DTYPES, vectors_per_row
 from raydistill.teachers.fingerprint import deciding_settings, fingerprint
 from raydistill.teachers.shapes import STEP, Pass, plan_full_passes, plan_passes
@@ -96,7 +104,9 @@ class TeacherSettings:
         attention_maps: Whether maps will be asked for.
         backend: What computes; ``onnx`` only in float32 on the CPU.
         keep_on_device: Whether answers stay in the memory of the device that computed them.
-        head: What it classifies, and so what rows it is asked about: texts or words.
+        head: What it gives outputs for, and so what rows it is asked about: texts or words; or texts of one side
+            of pairs, which it embeds.
+        embedder: Of one that embeds, what follows its encoder.
     """
 
     name: str
@@ -110,10 +120,11 @@ class TeacherSettings:
     backend: Literal["torch", "onnx"] = "torch"
     keep_on_device: bool = False
     head: Head = "texts"
+    embedder: EmbedderSpec | None = None
 
 
 class LocalTeacher:
-    """A frozen Hugging Face model that classifies texts, or words, in this process."""
+    """A frozen Hugging Face model that classifies texts, or words, or embeds texts, in this process."""
 
     def __init__(self, settings: TeacherSettings) -> None:
         self.settings = settings
@@ -134,6 +145,7 @@ class LocalTeacher:
             dtype=TORCH_DTYPES[settings.dtype],
             attention_maps=settings.attention_maps,
             head=settings.head,
+            embedder=settings.embedder,
         )
         if getattr(model.config, "pad_token_id", None) is None:
             model.config.pad_token_id = self._tokenizer.pad_token_id
@@ -148,15 +160,19 @@ class LocalTeacher:
         self._config, traits = model.config, traits_of_config(model.config, self._tokenizer)
         self._description = TeacherDescription(
             traits=traits,
-            fingerprint=fingerprint(model, traits, settings.max_tokens, settings.dtype),
+            fingerprint=fingerprint(
+                model, traits, settings.max_tokens, settings.dtype, *_embedding(settings.embedder)
+            ),
             num_parameters=sum(weight.numel() for weight in weights),
             num_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
             device=str(self._device),
             steady=False,
         )
-        of_words = settings.head == "words"
-        last = HiddenAsk(traits.num_layers, "words" if of_words else "all")
-        self._last_layer = Ask((last,), logits=settings.head)
+        self._last_layer = Ask(logits=None, embeddings=("passage",))
+        if settings.head != "embeddings":
+            of_words = settings.head == "words"
+            last = HiddenAsk(traits.num_layers, "words" if of_words else "all")
+            self._last_layer = Ask((last,), logits=settings.head)
         self._backend: Backend = TorchBackend(model, self._device)
         if settings.backend == "onnx":
             self._backend = self._export(model)
@@ -169,11 +185,13 @@ class LocalTeacher:
         settings, layers = self.settings, range(1, self._description.traits.num_layers + 1)
         # All of it, whatever a run asks for: the answers of every run stand on one shelf.
         maps = layers if settings.attention_maps else ()
-        most = Ask(
-            tuple(HiddenAsk(k) for k in (0, *layers)),
-            tuple(AttentionAsk(k) for k in maps),
-            logits=settings.head,
-        )
+        most = self._last_layer
+        if settings.head != "embeddings":
+            most = Ask(
+                tuple(HiddenAsk(k) for k in (0, *layers)),
+                tuple(AttentionAsk(k) for k in maps),
+                logits=settings.head,
+            )
         examples = [
             tokenize(
                 self._tokenizer,
@@ -260,10 +278,16 @@ class LocalTeacher:
             rows = _of_words(request)
             inputs, word_ids = encode_words(self._tokenizer, rows, cut)
             return _Encoded(inputs, [len(row) for row in rows], word_ids)
-        found = self._tokenizer(
-            *[list(column) for column in request.texts], truncation=True, max_length=cut
-        )
+        found = self._tokenizer(*self._columns(request), truncation=True, max_length=cut)
         return _Encoded(dict(found), [len(ids) for ids in found["input_ids"]])
+
+    def _columns(self, request: Request) -> list[list[Any]]:
+        """Texts as the model reads them: as they are, or those of one side behind its prompt."""
+        spec = self.settings.embedder
+        if spec is None:
+            return [list(column) for column in request.texts]
+        (side,), (column,) = request.ask.embeddings, request.texts
+        return [spec.prompted(column, side)]
 
     def _plan(self, lengths: list[int]) -> list[Pass]:
         rows, most = self._batch_rows, self.settings.max_tokens
@@ -290,17 +314,22 @@ class LocalTeacher:
             )
             pieces = WordPieces(*(tensor.to(self._device) for tensor in pieces.tensors))
             return select_word_parts(found, pieces, request.ask, len(one.rows))
+        if self.settings.embedder is not None:
+            return {embedding_key(request.ask.embeddings[0]): found["logits"][: len(one.rows)]}
         return select_parts(found, mask.to(self._device), request.ask)
 
     @torch.inference_mode()
     def run_plainly(self, request: Request) -> Tensor:
         """Logits of the rows as one batch, padded to the longest and no further: for timing.
 
-        A single row is not filled up to four here, as it is where equal bits are wanted.
+        A single row is not filled up to four here, as it is where equal bits are wanted. Of pairs, a model that
+        embeds texts embeds the passages, of which there are many.
         """
         most = self.settings.max_tokens
         if request.ask.logits == "words":
             inputs, _ = tokenize_words(self._tokenizer, _of_words(request), most)
+        elif (spec := self.settings.embedder) is not None:
+            inputs = tokenize(self._tokenizer, [spec.prompted(request.texts[-1], "passage")], most)
         else:
             inputs = tokenize(self._tokenizer, request.texts, most)
         return self._backend.run(inputs, _LOGITS)["logits"].float().cpu()
@@ -334,6 +363,11 @@ class _Encoded:
     inputs: dict[str, Any]
     lengths: list[int]
     word_ids: list[list[int | None]] | None = None
+
+
+def _embedding(spec: EmbedderSpec | None) -> tuple[str, ...]:
+    """What decides an embedding beside the encoder."""
+    return () if spec is None else (spec.decides,)
 
 
 def _of_words(request: Request) -> list[tuple[str, ...]]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["save_model_folder"]
 
 _REQUIREMENTS = ("mlflow", "pandas", "safetensors", "tokenizers", "torch", "transformers")
-_SCRIPTS = {"tagging": "serving_words.py"}
+_SCRIPTS = {"tagging": "serving_words.py", "retrieval": "serving_embeddings.py"}
 _MAX_LENGTH = 512  # where a tokenizer does not know its limit, it says 10^30
 _MAX_BELIEVED = 1_000_000
 
@@ -36,7 +36,8 @@ def save_model_folder(
     Args:
         student_dir: With ``config.json``, ``*.safetensors`` and the tokenizer.
         out_dir: Made; copied files and weights go into it.
-        task_kind: What it answers, see ``serving.py`` and ``serving_words.py``; kept in the model's metadata.
+        task_kind: What it answers, see ``serving.py``, ``serving_words.py`` and
+            ``serving_embeddings.py``; kept in the model's metadata.
         labels: In the order of the outputs.
         text_columns: One column, or two that the model reads as a pair; one of lists of words, for tagging.
         example: One row, by column; stored as the input example.
@@ -90,6 +91,12 @@ def _signature(
 
     if task_kind == "tagging":
         return _words_signature(text_columns[0])
+    if task_kind == "retrieval":  # a query, a passage, or both; a text of no name is a passage
+        columns = [ColSpec(DataType.string, name, required=False) for name in text_columns]
+        columns.append(ColSpec(DataType.string, "text", required=False))
+        answers = [ColSpec(Array(DataType.double), "embedding", required=False)]
+        answers.append(ColSpec(DataType.double, "score", required=False))
+        return ModelSignature(Schema(columns), Schema(answers))
     # A single column has no name here, because with one MLflow refuses a plain list of texts. The
     # serving code looks at the name again where there is one.
     inputs = (
