@@ -217,6 +217,10 @@ def _models_from(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         match key.split("/"):
             case ["test", metric]:
                 role, name = "student", ""
+            case ["test", "corpus", metric]:
+                role, name, metric = "student", "", f"corpus_{metric}"
+            case ["test", "teachers", name, "corpus", metric]:
+                role, metric = "teacher", f"corpus_{metric}"
             case ["test", "ensemble", metric]:
                 role, name = "ensemble", ""
             case ["test", "first_stage", metric]:

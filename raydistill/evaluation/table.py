@@ -195,6 +195,8 @@ _COLUMNS = (
     _Column("MRR@10", "mrr_at_10", format_score),
     _Column("Recall@10", "recall_at_10", format_score),
     _Column("MAP", "map", format_score),
+    _Column("nDCG@10, corpus", "corpus_ndcg_at_10", format_score),
+    _Column("Recall@100, corpus", "corpus_recall_at_100", format_score),
     _Column("ECE", "ece", format_score),
     _Column("Parameters", "parameters", format_count),
     _Column("On disk (MB)", "disk_bytes", format_megabytes),

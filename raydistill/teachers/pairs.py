@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -68,7 +69,7 @@ class PairSource(Source):
         """Scores of the pairs, and those embeddings that were asked for."""
         request, rows = pending.request, dict[Side, Tensor]()
         for side, (asked, places) in pending.pending.items():
-            rows[side] = self.texts.collect(asked).embedding(side)[places]
+            rows[side] = self.texts.collect(asked).embedding(side)[torch.from_numpy(places)]
         scores = self.scorer.pairs(rows["query"].double(), rows["passage"].double())
         parts = {"logits": scores.unsqueeze(1)}
         parts |= {embedding_key(side): rows[side] for side in request.ask.embeddings}

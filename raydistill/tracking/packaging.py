@@ -48,7 +48,9 @@ def save_model_folder(
     Raises:
         TrackingError: ``student_dir`` is not such a folder, or the columns do not fit.
     """
-    _require_fitting(student_dir, labels, text_columns, example)
+    # What embeds texts has no outputs to be named.
+    named = None if task_kind == "retrieval" else labels
+    _require_fitting(student_dir, named, text_columns, example)
     prepare_mlflow()
     import mlflow.pyfunc
     import pandas as pd
@@ -153,7 +155,7 @@ def _max_length(student_dir: Path) -> int:
 
 def _require_fitting(
     student_dir: Path,
-    labels: Sequence[str],
+    labels: Sequence[str] | None,
     text_columns: Sequence[str],
     example: Mapping[str, Any],
 ) -> None:
@@ -165,6 +167,8 @@ def _require_fitting(
         raise TrackingError(f"a model reads one or two text columns, got {len(text_columns)}.")
     if missing := [name for name in text_columns if name not in example]:
         raise TrackingError(f"the example lacks {', '.join(missing)}.")
+    if labels is None:
+        return
     config = json.loads((student_dir / "config.json").read_text(encoding="utf-8"))
     outputs = len(config.get("id2label", labels))
     if outputs != len(labels):
