@@ -30,11 +30,13 @@ _PIPELINES: Mapping[TaskKind, str] = {
     "tagging": "token-classification",
     "reranking": "text-ranking",
     "question_answering": "question-answering",
+    "retrieval": "sentence-similarity",
 }
 _CLASSES: Mapping[Head, str] = {
     "texts": "AutoModelForSequenceClassification",
     "words": "AutoModelForTokenClassification",
     "spans": "AutoModelForQuestionAnswering",
+    "embeddings": "AutoModel",
 }
 
 

@@ -17,7 +17,12 @@ from raydistill.ui import Ui
 __all__ = ["Comparison", "compare"]
 
 _FEWEST, _MOST = 100, 1_000_000  # resamples
-_UNITS = {"tagging": "sentences", "reranking": "queries", "question_answering": "questions"}
+_UNITS = {
+    "tagging": "sentences",
+    "reranking": "queries",
+    "retrieval": "queries",
+    "question_answering": "questions",
+}
 
 
 @dataclass(frozen=True)

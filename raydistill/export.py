@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import nn
 
+from raydistill.models import TextEmbedder
 from raydistill.models.describe import quiet_transformers
+from raydistill.models.embedding_files import write_embedder
 from raydistill.objective import Objective
 from raydistill.prepare import Prepared, PreparedTasks
 from raydistill.training.checkpoint import load_module
@@ -63,6 +65,9 @@ def _write(student: nn.Module, tokenizer: Any, max_tokens: int, out: Path) -> in
         student.eval().save_pretrained(part)  # type: ignore[operator]
         tokenizer.model_max_length = max_tokens
         tokenizer.save_pretrained(part)
+    if isinstance(student, TextEmbedder):
+        width = int(student.config.hidden_size)
+        write_embedder(part, student.spec, width=width, max_tokens=max_tokens)
     shutil.rmtree(out, ignore_errors=True)
     part.replace(out)
     return sum(parameter.numel() for parameter in student.parameters())

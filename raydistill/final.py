@@ -11,6 +11,7 @@ from raydistill.alignment import in_outputs
 from raydistill.config.task import EXCLUSIVE
 from raydistill.config.training import EvaluationSection, TrainingSection
 from raydistill.errors import TrainingError
+from raydistill.evaluation.corpus import corpus_metrics
 from raydistill.evaluation.evaluator import (
     LATENCY_ROWS,
     REQUEST_PASSES,
@@ -27,17 +28,32 @@ from raydistill.evaluation.numbers import TargetMetrics
 from raydistill.evaluation.ranking import first_stage_metrics, rank_together
 from raydistill.evaluation.spans import answers_together, predictions_of
 from raydistill.evaluation.tagging import seen_words
+from raydistill.losses import PairScorer
 from raydistill.objective import ObjectivePlan
-from raydistill.tasks import TextRows, task_of
+from raydistill.signals.ask import SignalDtype
+from raydistill.tasks import Retrieval, TextRows, task_of
 from raydistill.teachers.line import TeacherLine, open_source
+from raydistill.teachers.pairs import PairSource
+from raydistill.teachers.source import Asked, Source
+from raydistill.teachers.sources import InlineSource, Memory, StoreSource
 from raydistill.teachers.teacher import LocalTeacher, TeacherSettings, time_answers
 from raydistill.training.trainer import find_cause, one_line
 
-__all__ = ["FinalFigures", "FinalJob", "as_a_worker", "ask_teachers", "fetched", "final_figures"]
+__all__ = [
+    "FinalFigures",
+    "FinalJob",
+    "as_a_worker",
+    "as_teacher",
+    "ask_teachers",
+    "fetched",
+    "final_figures",
+    "found_in",
+]
 
 Job = TypeVar("Job")
 Found = TypeVar("Found")
 
+_KEPT_BYTES = 1 << 30  # of embeddings, while a model is measured
 _NEVER = -1e4  # a logit of probability 0 that can be measured, as an infinite one cannot
 
 
@@ -53,6 +69,7 @@ class FinalJob:
         teachers: How they are reached.
         objective: For the ensemble's weights and the columns of labels.
         evaluation: The section.
+        corpus: All passages, or a reference to them; None: nothing is looked for among them.
     """
 
     student: TeacherSettings
@@ -62,6 +79,7 @@ class FinalJob:
     objective: ObjectivePlan
     evaluation: EvaluationSection
     perturbed: Mapping[str, Any] = field(default_factory=dict)
+    corpus: Any = None
 
 
 @dataclass
@@ -87,15 +105,18 @@ def final_figures(job: FinalJob) -> FinalFigures:
     """Measure the student on every split; teachers and ensemble on the test split (else the last)."""
     found, kind = FinalFigures(), job.objective.task
     student = LocalTeacher(job.student)
+    asked = as_teacher(student, job.objective.scorer)
+    corpus = fetched(job.corpus).to_pylist() if job.corpus is not None else None
     tables = {name: fetched(table) for name, table in job.splits.items()}
     logits, task = None, None
     for name, table in tables.items():
         task = task_of(kind, table, job.labels)
-        logits = predict(student, task, job.evaluation.batch_rows)
+        logits = predict(asked, task, job.evaluation.batch_rows)
         found.metrics |= metrics_of(logits, task, name)
+        found.metrics |= found_in(corpus, asked, task, name)
         found.metrics |= first_stage_metrics(task, name)
-        if (asked := task.questions()) is not None:
-            found.predictions[name] = predictions_of(logits, asked)
+        if (questions := task.questions()) is not None:
+            found.predictions[name] = predictions_of(logits, questions)
         found.per_class = measure_each(
             kind,
             logits,
@@ -106,16 +127,24 @@ def final_figures(job: FinalJob) -> FinalFigures:
     if logits is None or task is None:
         return found
     split = list(tables)[-1]
+    dtypes = {name: ask.dtype for name, ask in job.objective.asks.items()}
     for name, table in job.perturbed.items():
         copies = task_of(kind, table, job.labels)
-        said = predict(student, copies, job.evaluation.batch_rows)
+        said = predict(asked, copies, job.evaluation.batch_rows)
         found.metrics |= metrics_of(said, copies, f"{split}/perturbed/{name}")
     if job.evaluation.latency:
         found.latency_ms["student"] = _latency(student, task)
     if not job.evaluation.teachers or not job.teachers:
         return found
+    prefix = f"{split}/teachers"
     answers, found.computed = ask_teachers(
-        job.teachers, job.objective, task, job.evaluation.batch_rows
+        job.teachers,
+        job.objective,
+        task,
+        job.evaluation.batch_rows,
+        lambda name, source: found.metrics.update(
+            found_in(corpus, source, task, f"{prefix}/{name}", dtypes[name])
+        ),
     )
     for name, line in job.teachers.items():
         columns = job.objective.columns[name]
@@ -154,6 +183,7 @@ def ask_teachers(
     objective: ObjectivePlan,
     task: TextRows,
     batch_rows: int,
+    then: Callable[[str, Source], None] = lambda *_: None,
 ) -> tuple[dict[str, Tensor], dict[str, Mapping[str, float]]]:
     """What all teachers say about all rows, from the store or now.
 
@@ -162,6 +192,7 @@ def ask_teachers(
         objective: For what answers travel in, and the columns of labels.
         task: The rows.
         batch_rows: Of a forward pass.
+        then: Asks each teacher for more.
 
     Returns:
         Logits by teacher, ``[N, C]``, in the student's order of classes; and what inline teachers computed.
@@ -174,12 +205,37 @@ def ask_teachers(
     answers = predict_by_sources(sources, task, batch_rows, dtypes)
     computed = {}
     for name, source in sources.items():
+        then(name, source)
         source.close()  # so that the next run need not start an inline teacher
         computed[name] = source.stats()
         columns, seen = objective.columns[name], seen_words(answers[name])
         answers[name] = in_outputs(objective.task, answers[name], columns, missing=_NEVER)
         answers[name] = answers[name].masked_fill(~seen.unsqueeze(1), -torch.inf)
     return answers, computed
+
+
+def as_teacher(model: LocalTeacher, scorer: PairScorer | None) -> Asked | LocalTeacher:
+    """A model as one that answers rows: pairs are scored by what it makes of their texts."""
+    if scorer is None:
+        return model
+    name = model.settings.name
+    # A passage of many queries is embedded once: what was computed is kept meanwhile.
+    texts = StoreSource(name, None, Memory(_KEPT_BYTES), InlineSource(model, 0))
+    return Asked(PairSource(name, texts, scorer))
+
+
+def found_in(
+    corpus: Sequence[str] | None,
+    model: Any,
+    task: TextRows,
+    prefix: str,
+    dtype: SignalDtype = "float32",
+) -> dict[str, float]:
+    """Figures of what a model finds among all passages; nothing of one that reads pairs, or without a corpus."""
+    source = model.source if isinstance(model, Asked) else model
+    if corpus is None or not isinstance(source, PairSource) or not isinstance(task, Retrieval):
+        return {}
+    return corpus_metrics(source.texts, task, corpus, source.scorer, prefix=prefix, dtype=dtype)
 
 
 def fetched(table: Any) -> Any:

@@ -110,7 +110,7 @@ class Objective(nn.Module):
         self._known = None if self._exclusive else known_columns(plan.columns)
         if not self._exclusive:
             self.weighting.seen.unit = "labels"
-        if HEADS[plan.task] != "texts":
+        if HEADS[plan.task] in ("words", "spans"):
             self.weighting.seen.unit = HEADS[plan.task]
         self._last: tuple[Weighed, Tensor, Batch] | None = None
         self.temperatures = nn.ModuleDict()
@@ -213,7 +213,7 @@ class Objective(nn.Module):
         self._last = weighed, heard, batch
         view = View(
             replace(student, logits=common.student), batch, heard, signals, logits, weighed.weights, self.plan.group_rows, answered,
-            weighed.by_label, self.plan.task, common.number,
+            weighed.by_label, self.plan.task, common.number, self.plan.scorer, self.plan.temperatures,
         )  # fmt: skip
         values_of = soft_values if self._exclusive else label_values
         sums: list[Tensor] = []

@@ -113,6 +113,12 @@ def export_model(
         raise ConfigError.of(
             path, f"is an export already: {model}. Name the model it was made from."
         )
+    if subject.scorer is not None:
+        raise ConfigError.of(
+            path,
+            f"embeds texts, which is not exported here: {model}. sentence-transformers does it: "
+            "SentenceTransformer(folder, backend='onnx').",
+        )
     rows = fitted(rows, [subject])
     # Exports run on CPUs, and so does what they are compared with.
     subject = replace(subject, settings=replace(subject.settings, use_gpu=False))

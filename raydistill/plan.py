@@ -47,6 +47,8 @@ def plan_lines(prepared: Prepared | PreparedTasks) -> list[str]:
     for term in prepared.objective.terms:
         pairs = term.match.pairs if isinstance(term.match, FeatureMatch) else ()
         layers = "".join(f" {p.teacher}:{_few(p.student)}<-{_few(p.layers)}" for p in pairs)
+        if isinstance(term.match, FeatureMatch) and term.match.states == "embedding":
+            layers = "".join(f" {p.teacher}:{term.match.positions}" for p in pairs)
         course = f", {term.schedule.kind}" if term.schedule is not None else ""
         lines.append(f"loss      {term.name}, weight {term.weight:g}{course}{layers}")
     if config.adversarial is not None:

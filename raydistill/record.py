@@ -6,7 +6,8 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
-from raydistill.config.task import QuestionAnsweringTask, RerankingTask
+from raydistill.config.ranking import RankedTask
+from raydistill.config.task import QuestionAnsweringTask
 from raydistill.data import UNIT
 from raydistill.errors import RaydistillError
 from raydistill.evaluation.metrics import greater_is_better
@@ -191,7 +192,7 @@ class RunRecord:
         there = prepared.splits["train"].table.column_names
         columns = [name for name in ("text", "text_pair", "words") if name in there]
         first = prepared.splits["train"].table.slice(0, 1).to_pylist()[0]
-        pairs = RerankingTask | QuestionAnsweringTask
+        pairs = RankedTask | QuestionAnsweringTask
         if isinstance(config.task, pairs):  # whose columns are not those of a file
             columns = [config.task.text, config.task.text_pair]
             first = {columns[0]: first["text"], columns[1]: first["text_pair"]}

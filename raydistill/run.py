@@ -15,8 +15,9 @@ from typing import Any
 from raydistill.card import write_card
 from raydistill.config import DistillConfig, to_yaml
 from raydistill.config.faults import in_order, without_echoes
-from raydistill.config.rules import group_rows
-from raydistill.config.task import HEADS, RerankingTask
+from raydistill.config.ranking import RankedTask
+from raydistill.config.rules import block_queries, group_rows
+from raydistill.config.task import HEADS
 from raydistill.errors import ConfigError, Fault
 from raydistill.evaluation.report import write_report
 from raydistill.export import export_student
@@ -73,7 +74,8 @@ class DistillResult:
     Attributes:
         metrics: As in ``metrics.json``.
         student_path: A folder that ``AutoModelForSequenceClassification.from_pretrained`` loads, or, of
-            tagging, ``AutoModelForTokenClassification``, of question answering ``AutoModelForQuestionAnswering``.
+            tagging, ``AutoModelForTokenClassification``, of question answering ``AutoModelForQuestionAnswering``;
+            of retrieval sentence-transformers loads it.
         output_dir: The run's folder.
         run_id: Of the MLflow run; None if tracking is off or the server was down.
         model_uri: ``models:/name/version``; None if nothing was registered.
@@ -334,6 +336,8 @@ def share_tables(prepared: Prepared) -> dict[str, Any]:
     for name in ("validation", "test"):
         if name in splits:
             tables[name] = ray.put(splits[name].table)
+            if splits[name].corpus is not None and "corpus" not in tables:  # the same for all
+                tables["corpus"] = ray.put(splits[name].corpus)
     if prepared.student.embeddings is not None:  # made once, the same for all workers
         tables["embeddings"] = ray.put(embedding_matrix(prepared.student.embeddings).numpy())
     return tables
@@ -370,7 +374,8 @@ def worker_job(
         manifest=dict(prepared.manifest),
         recorder=recorder,
         embeddings=tables.get("embeddings"),
-        max_positives=config.task.max_positives if isinstance(config.task, RerankingTask) else 1,
+        max_positives=config.task.max_positives if isinstance(config.task, RankedTask) else 1,
+        block_queries=block_queries(config),
     )
 
 
@@ -392,6 +397,7 @@ def measure_models(
             num_threads=max(1, int(config.training.cpus_per_worker)),
             use_gpu=config.training.gpus_per_worker > 0,
             head=HEADS[config.task.kind],
+            embedder=prepared.student.embedder,
         ),
         splits={name: tables[name] for name in config.evaluation.splits if name in tables},
         perturbed=_perturbed(prepared),
@@ -399,6 +405,7 @@ def measure_models(
         teachers=dict(lines),
         objective=prepared.objective,
         evaluation=config.evaluation,
+        corpus=tables.get("corpus"),
     )
     if not job.splits:
         return FinalFigures()

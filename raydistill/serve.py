@@ -9,7 +9,6 @@ from typing import Any
 from raydistill.config import DistillConfig
 from raydistill.config.models import TeacherSection
 from raydistill.config.root import direct_faults
-from raydistill.config.task import HEADS
 from raydistill.errors import TeacherError
 from raydistill.prepare import Prepared, Resources, needed_resources, replicas_need
 from raydistill.signals import Request
@@ -22,6 +21,7 @@ from raydistill.teachers.actor import (
 )
 from raydistill.teachers.keeper import ReplicaKeeper
 from raydistill.teachers.line import StoreLine, TeacherLine
+from raydistill.teachers.pairs import text_ask
 from raydistill.teachers.placement import Trial, choose_placement
 from raydistill.teachers.scaling import Scaler
 from raydistill.teachers.teacher import TeacherDescription, TeacherSettings
@@ -76,7 +76,8 @@ def teacher_settings(prepared: Prepared, name: str, *, inline: bool = False) -> 
         attention_maps=bool(prepared.objective.asks[name].attention),
         backend=section.backend,
         keep_on_device=not inline and is_direct(prepared.config, name),
-        head=HEADS[prepared.config.task.kind],
+        head=prepared.head_of(name),
+        embedder=prepared.embedders.get(name),
     )
 
 
@@ -222,9 +223,12 @@ def try_inline(prepared: Prepared, name: str) -> tuple[TeacherDescription, Trial
     settings = teacher_settings(prepared, name, inline=True)
     training, split = prepared.config.training, prepared.splits["train"]
     ids, texts = TextRows(split.table).texts(range(min(training.batch_rows, split.table.num_rows)))
+    request = Request(ids, texts, prepared.objective.asks[name])
+    if settings.embedder is not None:
+        request = Request(ids, texts[1:], text_ask("passage"))
     return try_teacher(
         settings,
-        Request(ids, texts, prepared.objective.asks[name]),
+        request,
         num_cpus=training.cpus_per_worker,
         num_gpus=training.gpus_per_worker,
         resources=training.worker_resources,
@@ -246,4 +250,5 @@ def _line(prepared: Prepared, name: str, object_store: int) -> TeacherLine:
         memory_bytes=memory,
         hedge_after=section.hedge_after,
         direct=is_direct(config, name),
+        scorer=prepared.objective.scorers.get(name),
     )

@@ -4,14 +4,18 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import pyarrow as pa
+
 from raydistill.config import DistillConfig
 from raydistill.errors import Fault
 from raydistill.output import OutputFolder
 from raydistill.prepare import Prepared
-from raydistill.signals import Ask
+from raydistill.signals import Ask, Side
+from raydistill.signals.ask import SignalDtype
 from raydistill.store import Codecs, Place, Shelf, place_faults, row_keys
-from raydistill.tasks import TextRows
+from raydistill.tasks import TextRows, distinct_texts
 from raydistill.teachers.line import StoreLine
+from raydistill.teachers.pairs import text_ask
 from raydistill.teachers.stored import description_from
 from raydistill.teachers.teacher import TeacherDescription
 
@@ -75,6 +79,7 @@ def store_line(prepared: Prepared, name: str, *, inline: bool) -> StoreLine | No
         device="cuda" if gpus > 0 else "cpu",
         software=_software(section.backend),
         tokenizer=prepared.traits[name].tokenizer,
+        embedding=spec.decides if (spec := prepared.embedders.get(name)) is not None else "",
     )
     return StoreLine(
         store_uri(config),
@@ -99,22 +104,44 @@ def _software(backend: str) -> str:
 def needed_answers(prepared: Prepared, name: str) -> Iterator[tuple[TextRows, Ask]]:
     """What a run asks of a teacher: everything in training, logits of the splits it is measured on.
 
-    What it will ask of a stream nobody knows.
+    What it will ask of a stream nobody knows. Of a teacher that embeds texts, each distinct text.
     """
     ask = prepared.objective.asks[name]
+    if name in prepared.embedders:
+        yield from _needed_embeddings(prepared, ask.dtype)
+        return
     for split in ("train", "unlabelled"):
         if split in prepared.splits and not prepared.splits[split].stream:
             yield TextRows(prepared.splits[split].table), ask
     if prepared.augmented is not None and prepared.augmented.ready:
         yield from ((TextRows(table), ask) for table in prepared.augmented.tables)
+    for split in _measured(prepared):
+        yield TextRows(prepared.splits[split].table), Ask(dtype=ask.dtype, logits=ask.logits)
+
+
+def _measured(prepared: Prepared) -> list[str]:
+    """Splits that teachers are measured on."""
     evaluation = prepared.config.evaluation
-    measured = [split for split in evaluation.splits if split in prepared.splits][-1:]
-    if not evaluation.teachers:
-        measured = []
+    there: list[str] = [split for split in evaluation.splits if split in prepared.splits]
+    measured = there[-1:] if evaluation.teachers else []
     if prepared.config.measures_teachers and "validation" not in measured:
         measured.append("validation")
-    for split in measured:
-        yield TextRows(prepared.splits[split].table), Ask(dtype=ask.dtype, logits=ask.logits)
+    return measured
+
+
+def _needed_embeddings(prepared: Prepared, dtype: SignalDtype) -> Iterator[tuple[TextRows, Ask]]:
+    splits, texts = prepared.splits, dict[Side, dict[str, None]]()
+    for name in ("train", "unlabelled", *_measured(prepared)):
+        if name in splits:
+            for side, some in distinct_texts(splits[name].table).texts.items():
+                texts.setdefault(side, {}).update(dict.fromkeys(some))
+    for name in _measured(prepared):
+        if (corpus := splits[name].corpus) is not None and prepared.config.evaluation.teachers:
+            texts["passage"].update(dict.fromkeys(corpus.to_pylist()))
+    for side, found in texts.items():
+        column = pa.array(list(found), pa.large_string())
+        ids = pa.array(range(len(found)), pa.int64())
+        yield TextRows(pa.table({"text": column, "row_id": ids})), text_ask(side, dtype)
 
 
 def missing_rows(prepared: Prepared, name: str, line: StoreLine) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from raydistill.alignment import in_outputs, output_columns
 from raydistill.config import DistillConfig
+from raydistill.config.ranking import SCORE, RetrievalTask
 from raydistill.config.task import EXCLUSIVE, HEADS, QuestionAnsweringTask, TaskKind
 from raydistill.data import Split
 from raydistill.errors import ConfigError, Fault
@@ -18,8 +19,12 @@ from raydistill.evaluation.calibration import calibration_error
 from raydistill.evaluation.cost import Latency, count_flops, latency_of
 from raydistill.evaluation.evaluator import LATENCY_ROWS, metrics_of, predict, timing_requests
 from raydistill.evaluation.tagging import seen_words
-from raydistill.models import ModelSource, load_tokenizer, read_traits
+from raydistill.final import as_teacher, found_in
+from raydistill.losses import PairScorer
+from raydistill.models import EmbedderSpec, ModelSource, load_tokenizer, read_traits
+from raydistill.models.embedding_files import read_embedder
 from raydistill.models.exported import is_exported, read_export
+from raydistill.prepare.embedders import embeds, scorer_of, teacher_embedder
 from raydistill.prepare.prepare import load_data
 from raydistill.prepare.sides import Side
 from raydistill.prepare.sources import (
@@ -96,12 +101,14 @@ class Subject:
         name: As the user wrote it.
         settings: How it is loaded.
         columns: For each label of the task the model's output, -1: it does not know it.
+        scorer: Of one that embeds texts, what makes scores of pairs of them.
     """
 
     role: Role
     name: str
     settings: TeacherSettings
     columns: tuple[int, ...]
+    scorer: PairScorer | None = None
 
     @property
     def source(self) -> ModelSource:
@@ -212,10 +219,13 @@ def find_model(rows: Rows, model: str, path: str = "--model") -> Subject:
     if exported:
         read_export(path, Path(source.location))
     traits = read_traits(path, source, weights=not exported)
-    if wrong := head_faults(path, source, HEADS[kind]) or meaning_faults(path, traits, kind):
+    embedder = _embedder_of(config, source, path)
+    head = HEADS[kind] if kind != "retrieval" or embedder is not None else "texts"
+    if wrong := head_faults(path, source, head) or meaning_faults(path, traits, kind):
         raise ConfigError(wrong)
+    said = (SCORE,) if embedder is not None else traits.labels
     try:
-        columns = output_columns(kind, traits.labels, rows.labels, partial=kind not in EXCLUSIVE)
+        columns = output_columns(kind, said, rows.labels, partial=kind not in EXCLUSIVE)
     except ValueError as error:
         raise ConfigError.of(path, str(error)) from None
     settings = TeacherSettings(
@@ -226,9 +236,30 @@ def find_model(rows: Rows, model: str, path: str = "--model") -> Subject:
         batch_rows=config.evaluation.batch_rows,
         num_threads=torch.get_num_threads(),
         use_gpu=torch.cuda.is_available(),
-        head=HEADS[kind],
+        head=head,
+        embedder=embedder,
     )
-    return Subject("model", model, settings, columns)
+    return Subject("model", model, settings, columns, _scorer(config, embedder))
+
+
+def _embedder_of(config: DistillConfig, source: ModelSource, path: str) -> EmbedderSpec | None:
+    """What follows the encoder of a model that embeds texts, as its folder says; None of all others.
+
+    Raises:
+        ConfigError: It embeds in a way that is not known.
+    """
+    if not isinstance(config.task, RetrievalTask) or not embeds(source):
+        return None
+    try:
+        return read_embedder(source)[0]
+    except ValueError as error:
+        raise ConfigError.of(path, f"{error}.") from None
+
+
+def _scorer(config: DistillConfig, embedder: EmbedderSpec | None) -> PairScorer | None:
+    if embedder is None or not isinstance(config.task, RetrievalTask):
+        return None
+    return scorer_of(config.task, embedder)
 
 
 def find_teacher(rows: Rows, name: str) -> Subject:
@@ -248,18 +279,19 @@ def find_teacher(rows: Rows, name: str) -> Subject:
         trust_remote_code=section.trust_remote_code,
     )
     traits = read_traits(path, source)
+    embedder = teacher_embedder(config, name, source)[0] if rows.kind == "retrieval" else None
+    head = HEADS[rows.kind] if rows.kind != "retrieval" or embedder is not None else "texts"
     wrong = [
         *package_faults(f"teachers.{name}.backend", section.backend),
-        *head_faults(path, source, HEADS[rows.kind]),
+        *head_faults(path, source, head),
         *meaning_faults(path, traits, rows.kind),
     ]
     if wrong:
         raise ConfigError(wrong)
+    said = (SCORE,) if embedder is not None else traits.labels
     try:
         partial = section.missing_labels == "abstain"
-        columns = output_columns(
-            rows.kind, traits.labels, rows.labels, section.label_map, partial=partial
-        )
+        columns = output_columns(rows.kind, said, rows.labels, section.label_map, partial=partial)
     except ValueError as error:
         place = path if section.label_map is None else f"teachers.{name}.label_map"
         raise ConfigError([Fault(place, f"does not fit. {error}")]) from None
@@ -272,9 +304,10 @@ def find_teacher(rows: Rows, name: str) -> Subject:
         num_threads=torch.get_num_threads(),
         use_gpu=torch.cuda.is_available() and section.backend == "torch",
         backend=section.backend,
-        head=HEADS[rows.kind],
+        head=head,
+        embedder=embedder,
     )
-    return Subject("teacher", name, settings, columns)
+    return Subject("teacher", name, settings, columns, _scorer(config, embedder))
 
 
 def open_subject(subject: Subject) -> LocalTeacher:
@@ -286,7 +319,8 @@ def ask(
     subject: Subject, model: LocalTeacher, rows: Rows, *, table: pa.Table | None = None
 ) -> Tensor:
     """What it says about the rows, or about other ones, in the order of the task's labels, ``[N, C]``."""
-    logits = predict(model, rows.task(table), rows.config.evaluation.batch_rows)
+    asked = as_teacher(model, subject.scorer)
+    logits = predict(asked, rows.task(table), rows.config.evaluation.batch_rows)
     seen = seen_words(logits)
     found = in_outputs(rows.kind, logits, subject.columns, missing=_NEVER)
     return found.masked_fill(~seen.unsqueeze(1), -torch.inf)
@@ -343,6 +377,11 @@ def figures_of(
         parameters=said.num_parameters,
         disk_bytes=_disk_bytes(subject.source) or said.num_bytes,
     )
+    corpus = rows.split.corpus
+    if corpus is not None:
+        asked = as_teacher(model, subject.scorer)
+        of_corpus = found_in(corpus.to_pylist(), asked, rows.task(), "own")
+        found.metrics |= {n.removeprefix("own/"): value for n, value in of_corpus.items()}
     for name, table in (copies or {}).items():
         changed = ask(subject, model, rows, table=table)
         found.perturbed[name] = metrics_on(rows, changed, subject.columns, table)

@@ -97,7 +97,10 @@ def write_summary(
 
 def _scores(config: DistillConfig, metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
     names = METRICS[config.task.kind]
-    return {n: metrics[f"{prefix}/{n}"] for n in names if f"{prefix}/{n}" in metrics}
+    found = {n: metrics[f"{prefix}/{n}"] for n in names if f"{prefix}/{n}" in metrics}
+    before = f"{prefix}/corpus/"  # what was found among all passages
+    of_corpus = {f"corpus_{n.removeprefix(before)}": v for n, v in metrics.items() if n.startswith(before)}  # fmt: skip
+    return found | of_corpus
 
 
 def _model(

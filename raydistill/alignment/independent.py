@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from raydistill.alignment.labels import doubled, fold, is_generic, label_columns, rename, show
 from raydistill.alignment.scores import score_columns
 from raydistill.alignment.tags import tag_columns
-from raydistill.config.task import EXCLUSIVE, TaskKind
+from raydistill.config.task import EXCLUSIVE, RANKED, TaskKind
 
 __all__ = ["independent_columns", "output_columns"]
 
@@ -40,7 +40,7 @@ def output_columns(
         return _of_places(teacher_labels)
     if kind in EXCLUSIVE:
         return label_columns(teacher_labels, student_labels, label_map, partial=partial)
-    if kind == "reranking":
+    if kind in RANKED:
         return score_columns(teacher_labels, student_labels, label_map)
     one = kind == "regression"
     return independent_columns(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from raydistill.alignment.labels import in_classes, rename, show
-from raydistill.config.task import TaskKind
+from raydistill.config.task import RANKED, TaskKind
 
 __all__ = ["in_outputs", "score_columns"]
 
@@ -68,7 +68,7 @@ def in_outputs(
         >>> in_outputs("reranking", torch.tensor([[1.0, 4.0]]), (1,))
         tensor([[3.]])
     """
-    if kind == "reranking" and logits.shape[1] == _TWO:
+    if kind in RANKED and logits.shape[1] == _TWO:
         chosen = columns[0]
         return logits[:, [chosen]] - logits[:, [1 - chosen]]
     return in_classes(logits, columns, missing)

@@ -71,6 +71,7 @@ CHOICES: tuple[Choice | str, ...] = (
         "`lambda_loss` with `gains: exponential` and `against: labels`: for grades. `binary_cross_entropy`: pairs "
         "alone",
     ),
+    Choice("relevance, and passages of other queries", "`in_batch_cross_entropy`"),
     Choice(
         "scores that mean something",
         "`score_kl`",

@@ -8,6 +8,7 @@ from raydistill.config.augmentation import (
     SynonymOperation,
 )
 from raydistill.config.losses import HardLoss
+from raydistill.config.task import RANKED
 from raydistill.errors import Fault
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ _ROWS = {
     "tagging": "words with tags",
     "reranking": "candidates of queries",
     "question_answering": "contexts with places of answers",
+    "retrieval": "candidates of queries",
 }
 
 
@@ -69,7 +71,7 @@ def _kind_faults(config: "DistillConfig") -> list[Fault]:
             rests_on=(path, "task.kind"),
         )
         for path, there in given.items()
-        if there and (config.task.kind != "reranking" or path.startswith("evaluation"))
+        if there and (config.task.kind not in RANKED or path.startswith("evaluation"))
     ]
 
 

@@ -50,8 +50,8 @@ class DataSection(Section):
     test: Paths | None = None
     """Rows for the final figures only."""
     corpus: Paths | None = None
-    """With task.kind: reranking, passages by id: `doc_id`, `title` (may be missing or empty), `text`."""
+    """With task.kind: reranking or retrieval, passages by id: `doc_id`, `title` (may be missing or empty), `text`."""
     queries: Paths | None = None
-    """With task.kind: reranking, texts of queries by id, where other files have only `query_id`."""
+    """With task.kind: reranking or retrieval, texts of queries by id, where other files have only `query_id`."""
     qrels: Paths | None = None
-    """With task.kind: reranking, judgements of all splits: `query_id`, `doc_id`, `relevance`."""
+    """With task.kind: reranking or retrieval, judgements of all splits: `query_id`, `doc_id`, `relevance`."""

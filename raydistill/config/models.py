@@ -17,9 +17,12 @@ from raydistill.config.base import (
 )
 from raydistill.config.networks import NetworkSection
 from raydistill.config.presets import PresetName
+from raydistill.config.ranking import Similarity
 
 __all__ = [
     "FromTeacher",
+    "PoolingMode",
+    "PromptsSection",
     "ReplicaRange",
     "StudentSection",
     "TeacherName",
@@ -28,6 +31,19 @@ __all__ = [
 
 TeacherName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """Appears in metrics, errors and actor names: letters, digits, `_` and `-`."""
+
+
+PoolingMode = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+"""How the states of a text's tokens become its embedding, as sentence-transformers calls it."""
+
+
+class PromptsSection(Section):
+    """What stands before a text, spaces included."""
+
+    query: str = ""
+    """Before a query: `"query: "`."""
+    passage: str = ""
+    """Before a passage: `"passage: "`."""
 
 
 class FromTeacher(Section):
@@ -75,6 +91,14 @@ class StudentSection(Section):
     dropout: Fraction = 0.0
     """Probability of every dropout in the student. At 0 the losses do not depend on the number of
     workers and micro-batches; above 0 they do (resume stays exact all the same)."""
+    pooling: PoolingMode | None = None
+    """With task.kind: retrieval, how token states become an embedding. Null: as the model's folder says, if it
+    is one of sentence-transformers, else mean."""
+    normalize: bool | None = None
+    """With task.kind: retrieval, whether embeddings have length 1. Null: as the folder says, else not."""
+    prompts: PromptsSection | None = None
+    """With task.kind: retrieval, what stands before queries and passages. Null: as the folder says, else
+    nothing."""
 
 
 class ReplicaRange(Section):
@@ -87,7 +111,7 @@ class ReplicaRange(Section):
 
 
 class TeacherSection(Section):
-    """A frozen sequence-classification model and the actors that serve it."""
+    """A frozen model with a head, or one that embeds texts, and the actors that serve it."""
 
     model: str
     """A Hugging Face id, a folder, `models:/name@alias` or `models:/name/version`."""
@@ -113,6 +137,17 @@ class TeacherSection(Section):
     of the others (text_classification), words with one of the others or without a tag (tagging: its O
     means the others too), or nothing about the others in any row; the other teachers' weights make up
     for it, and what it left out is counted."""
+    encodes: Literal["auto", "pairs", "texts"] = "auto"
+    """With task.kind: retrieval. pairs: it reads a query with a passage (cross-encoder). texts: it embeds each by
+    itself (bi-encoder). auto: pairs, if it has a head that classifies and no modules.json."""
+    pooling: PoolingMode | None = None
+    """Of a teacher that embeds texts, as student.pooling."""
+    normalize: bool | None = None
+    """Of a teacher that embeds texts, as student.normalize."""
+    prompts: PromptsSection | None = None
+    """Of a teacher that embeds texts, as student.prompts."""
+    similarity: Similarity | None = None
+    """Of a teacher that embeds texts, how its embeddings are compared. Null: as the folder says, else cosine."""
     placement: Literal["remote", "inline", "cached", "auto"] = "remote"
     """remote: actors of its own. inline: in every training worker, on the worker's device; for a
     machine without spare cores. cached: in the store, whole (`raydistill cache`). auto: by a short

@@ -4,15 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from raydistill.config.base import PositiveInt, Section, WholeNonNegative
+from raydistill.config.base import Positive, PositiveInt, Section, WholeNonNegative
 
 __all__ = [
     "SCORE",
     "BM25Negatives",
     "ListedNegatives",
     "NegativesSection",
+    "RankedTask",
     "RankingColumns",
     "RerankingTask",
+    "RetrievalTask",
+    "Similarity",
 ]
 
 SCORE = "score"
@@ -83,15 +86,12 @@ NegativesSection = Annotated[ListedNegatives | BM25Negatives, Field(discriminato
 """Where training rows get passages that are not relevant."""
 
 
-class RerankingTask(Section):
-    """A score for a query and a passage, which says where the passage stands among others.
+Similarity = Literal["cosine", "dot"]
+"""How alike two embeddings are."""
+_OF_COSINES = 20.0
 
-    Models read the pair and have one output. A step has groups of a query's candidates, `training.group_rows`
-    each, drawn anew in every epoch.
-    """
 
-    kind: Literal["reranking"]
-    """Candidates of a query are put in order."""
+class _OfQueries(Section):
     columns: RankingColumns = RankingColumns()
     """Where things stand in the files."""
     negatives: NegativesSection = ListedNegatives()
@@ -121,3 +121,39 @@ class RerankingTask(Section):
     def labels(self) -> None:
         """Nothing to be named."""
         return None
+
+
+class RerankingTask(_OfQueries):
+    """A score for a query and a passage, which says where the passage stands among others.
+
+    Models read the pair and have one output. A step has groups of a query's candidates, `training.group_rows`
+    each, drawn anew in every epoch.
+    """
+
+    kind: Literal["reranking"]
+    """Candidates of a query are put in order."""
+
+
+class RetrievalTask(_OfQueries):
+    """An embedding for each text, by which passages are found for a query.
+
+    The student embeds queries and passages each by itself; the score of a pair is how alike the two embeddings
+    are. Teachers read the pair, or embed too. Rows and groups are those of reranking.
+    """
+
+    kind: Literal["retrieval"]
+    """Passages are found by their embeddings."""
+    similarity: Similarity = "cosine"
+    """How the student's embeddings are compared, and searched later."""
+    scale: Positive | None = None
+    """Multiplies it, in losses: a score is scale times similarity, and so are those of teachers that embed, by
+    their own similarity. Null: 20 of a cosine, which lies within 1; 1 of dot."""
+
+    def scale_of(self, similarity: Similarity) -> float:
+        """Of scores that are compared in this way."""
+        usual = _OF_COSINES if similarity == "cosine" else 1.0
+        return self.scale if self.scale is not None and similarity == self.similarity else usual
+
+
+RankedTask = RerankingTask | RetrievalTask
+"""Those whose rows are candidates of queries."""

@@ -1,28 +1,28 @@
-"""Rules of reranking, and of settings that nothing else reads."""
+"""Rules of rows that are candidates of queries, and of settings that nothing else reads."""
 
 from typing import TYPE_CHECKING, Any
 
 from raydistill.config.losses import GroupLoss
-from raydistill.config.ranking import SCORE, RerankingTask
+from raydistill.config.ranking import SCORE, RankedTask
 from raydistill.config.schedules import CosineTemperature, LinearTemperature, StepTemperature
 from raydistill.errors import Fault
 
 if TYPE_CHECKING:
     from raydistill.config.root import DistillConfig
 
-__all__ = ["reranking_faults"]
+__all__ = ["ranking_faults"]
 
 _FILES = ("corpus", "queries", "qrels")
 _WEIGHTINGS = ("fixed", "validation", "stochastic")
 
 
-def reranking_faults(config: "DistillConfig") -> list[Fault]:
+def ranking_faults(config: "DistillConfig") -> list[Fault]:
     """What does not fit a task of candidates, or fits no other task."""
-    if not isinstance(config.task, RerankingTask):
+    if not isinstance(config.task, RankedTask):
         return [
             Fault(
                 f"data.{name}",
-                f"has no effect: it is for task.kind: reranking, got {config.task.kind}. Remove it.",
+                f"has no effect: it is for task.kind: reranking or retrieval, got {config.task.kind}. Remove it.",
                 rests_on=(f"data.{name}", "task.kind"),
             )
             for name in _FILES
@@ -44,7 +44,7 @@ def _data_faults(config: "DistillConfig") -> list[Fault]:
     return [
         Fault(
             f"data.{name}",
-            "must be left out with task.kind: reranking: queries with their passages are read from files, as a whole. "
+            f"must be left out with task.kind: {config.task.kind}: queries with their passages are read from files, as a whole. "
             "Name data.train.",
             rests_on=(f"data.{name}", "task.kind"),
         )
@@ -55,10 +55,15 @@ def _data_faults(config: "DistillConfig") -> list[Fault]:
 
 def _copy_faults(config: "DistillConfig") -> list[Fault]:
     """Rows that are made from others have no query of their own; moved ones are compared pair by pair."""
-    faults, section = [], config.adversarial
+    faults, section, kind = [], config.adversarial, config.task.kind
     if config.augmentation is not None:
-        message = "must be left out with task.kind: reranking: rows that are made from others belong to no query."
+        message = f"must be left out with task.kind: {kind}: rows that are made from others belong to no query."
         faults.append(Fault("augmentation", message, rests_on=("augmentation", "task.kind")))
+    if section is not None and kind == "retrieval":
+        message = (
+            "must be left out with task.kind: retrieval, where a pair has embeddings of two texts."
+        )
+        return [*faults, Fault("adversarial", message, rests_on=("adversarial", "task.kind"))]
     if getattr(section, "against", "") == "labels":
         path = "adversarial.against"
         message = "must be teachers with task.kind: reranking, where a pair alone has no place, or use kind: vat."
@@ -70,7 +75,7 @@ def _copy_faults(config: "DistillConfig") -> list[Fault]:
     return faults
 
 
-def _group_faults(config: "DistillConfig", task: RerankingTask) -> list[Fault]:
+def _group_faults(config: "DistillConfig", task: RankedTask) -> list[Fault]:
     """Steps and forward passes are made of whole groups."""
     training, faults = config.training, []
     size = training.group_rows
@@ -104,7 +109,7 @@ def _ensemble_faults(config: "DistillConfig") -> list[Fault]:
         faults.append(
             Fault(
                 "ensemble.weighting.kind",
-                f"is {ensemble.weighting.kind}, which weighs teachers row by row, but with task.kind: reranking "
+                f"is {ensemble.weighting.kind}, which weighs teachers row by row, but with task.kind: {config.task.kind} "
                 f"the candidates of a query are one. Use {', '.join(_WEIGHTINGS[:2])} or {_WEIGHTINGS[2]}.",
                 rests_on=("ensemble.weighting", "task.kind"),
             )

@@ -12,7 +12,8 @@ from raydistill.config.data import DataSection
 from raydistill.config.ensemble import EnsembleSection, ValidationWeighting
 from raydistill.config.losses import LossSection
 from raydistill.config.models import StudentSection, TeacherName, TeacherSection
-from raydistill.config.ranking_rules import reranking_faults
+from raydistill.config.ranking_rules import ranking_faults
+from raydistill.config.retrieval_rules import retrieval_faults
 from raydistill.config.rules import objective_faults, with_teachers
 from raydistill.config.schedules import BalancingSection, NoBalancing
 from raydistill.config.stages import StageSection, stage_faults
@@ -21,6 +22,7 @@ from raydistill.config.students import student_faults
 from raydistill.config.task import (
     LABEL_LOSSES,
     METRICS,
+    RANKED,
     TaskSection,
     TextClassificationTask,
     selected_by,
@@ -88,7 +90,7 @@ class DistillConfig(Section):
         if kind not in METRICS:
             return settings
         metric = selected_by(kind)
-        if kind == "reranking":
+        if kind in RANKED:
             settings = with_default(settings, "training", "group_rows", 8)
         settings = with_default(settings, "training", "select_by", metric)
         return with_default(settings, "tracking", "champion_metric", metric)
@@ -114,7 +116,8 @@ def cross_faults(config: DistillConfig) -> list[Fault]:
         *_data_faults(config),
         *augmentation_faults(config),
         *task_faults(config),
-        *reranking_faults(config),
+        *ranking_faults(config),
+        *retrieval_faults(config),
         *student_faults(config),
         *_teacher_faults(config),
         *objective_faults(config),

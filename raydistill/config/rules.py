@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from raydistill.config.root import DistillConfig
 
 __all__ = [
+    "block_queries",
     "group_rows",
     "needs_inside",
     "objective_faults",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 _ACROSS_ROWS = {"dist", "rkd_distance", "rkd_angle", "contrastive"}
-_BOTH_WAYS = {"hidden_mse", "cos", "pkd", "embedding_mse", "embedding_cos"}
+_BOTH_WAYS = {"hidden_mse", "cos", "pkd", "embedding_mse", "embedding_l2", "embedding_cos"}
 
 
 def with_teachers(config: "DistillConfig") -> list[Any]:
@@ -47,6 +48,14 @@ def group_rows(config: "DistillConfig") -> int:
     """Rows of a step that must stay together; 1 if no term compares rows."""
     together = any(_compares_rows(loss) for loss in config.losses)
     return min(config.training.group_rows, config.training.batch_rows) if together else 1
+
+
+def block_queries(config: "DistillConfig") -> int:
+    """Queries of a step that must stay together; 1 if no term sees those of others."""
+    training = config.training
+    if all(getattr(loss, "among", "candidates") == "candidates" for loss in config.losses):
+        return 1
+    return max(1, min(training.block_queries, training.batch_rows // training.group_rows))
 
 
 def needs_inside(config: "DistillConfig") -> bool:

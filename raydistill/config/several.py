@@ -24,7 +24,7 @@ from raydistill.config.root import DistillConfig
 from raydistill.config.schedules import BalancingSection, NoBalancing
 from raydistill.config.settings import plain, read_settings
 from raydistill.config.store import StoreSection
-from raydistill.config.task import METRICS, TaskSection, TextClassificationTask
+from raydistill.config.task import METRICS, RANKED, TaskSection, TextClassificationTask
 from raydistill.config.training import (
     EvaluationSection,
     PipelineSection,
@@ -288,8 +288,8 @@ def _refused(view: DistillConfig, name: str) -> list[Fault]:
         if getattr(view, part):
             message = "must be left out with several tasks, or run the task alone."
             faults.append(Fault(f"tasks.{name}.{part}", message))
-    if view.task.kind == "reranking":
-        message = "is reranking, which is not possible with several tasks. Run it alone."
+    if view.task.kind in RANKED:
+        message = f"is {view.task.kind}, which is not possible with several tasks. Run it alone."
         faults.append(Fault(f"tasks.{name}.task.kind", message))
     if view.data.streaming:
         message = "must be false with several tasks: how often one is drawn follows from its rows."

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from raydistill.config.base import Section
 from raydistill.config.question_answering import QuestionAnsweringTask
-from raydistill.config.ranking import RerankingTask
+from raydistill.config.ranking import RerankingTask, RetrievalTask
 
 __all__ = [
     "EXCLUSIVE",
@@ -17,11 +17,13 @@ __all__ = [
     "METRICS",
     "MORE_LABEL_LOSSES",
     "PROBLEM_TYPES",
+    "RANKED",
     "Head",
     "MultiLabelClassificationTask",
     "QuestionAnsweringTask",
     "RegressionTask",
     "RerankingTask",
+    "RetrievalTask",
     "TaggingTask",
     "TaskKind",
     "TaskSection",
@@ -30,24 +32,28 @@ __all__ = [
 ]
 
 TaskKind = Literal[
-    "text_classification", "multi_label_classification", "regression", "tagging", "reranking",
+    "text_classification", "multi_label_classification", "regression", "tagging", "reranking", "retrieval",
     "question_answering",
 ]  # fmt: skip
-"""What the outputs of a head mean: exclusive classes, a yes or no each, numbers, classes of words, a score, or where
-an answer starts and ends."""
-Head = Literal["texts", "words", "spans"]
-"""What a head gives its outputs for: a whole text, each of its words, or the places of a text, as its start and end."""
+"""What the outputs of a head mean: exclusive classes, a yes or no each, numbers, classes of words, a score of a pair (read
+as one, or from the embeddings of both), or where an answer starts and ends."""
+Head = Literal["texts", "words", "spans", "embeddings"]
+"""What a model gives its outputs for: a whole text, each of its words, the places of a text, as its start and end; or a
+text's embedding itself."""
 
 EXCLUSIVE: frozenset[TaskKind] = frozenset({
     "text_classification", "tagging", "question_answering",
 })  # fmt: skip
 """Tasks whose labels exclude each other: one softmax over all of them."""
+RANKED: frozenset[TaskKind] = frozenset({"reranking", "retrieval"})
+"""Tasks whose rows are candidates of queries."""
 HEADS: Mapping[TaskKind, Head] = {
     "text_classification": "texts",
     "multi_label_classification": "texts",
     "regression": "texts",
     "tagging": "words",
     "reranking": "texts",
+    "retrieval": "embeddings",
     "question_answering": "spans",
 }
 """Which head models have."""
@@ -62,11 +68,13 @@ LABEL_LOSSES: Mapping[TaskKind, str] = {
     "regression": "mse",
     "tagging": "cross_entropy",
     "reranking": "relevance_cross_entropy",
+    "retrieval": "in_batch_cross_entropy",
     "question_answering": "cross_entropy",
 }
 """The loss against labels."""
 MORE_LABEL_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
     "reranking": ("ranknet", "listnet", "lambda_loss", "binary_cross_entropy", "mse"),
+    "retrieval": ("relevance_cross_entropy", "ranknet", "listnet", "lambda_loss"),
 }
 """Others of that kind."""
 LOGIT_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
@@ -78,6 +86,7 @@ LOGIT_LOSSES: Mapping[TaskKind, tuple[str, ...]] = {
         "score_kl", "ranknet", "listnet", "lambda_loss", "margin_mse", "logit_mse", "binary_forward_kl",
         "binary_soft_cross_entropy",
     ),
+    "retrieval": ("score_kl", "ranknet", "listnet", "lambda_loss", "margin_mse", "logit_mse"),
     "question_answering": (
         "forward_kl", "soft_cross_entropy", "reverse_kl", "jensen_shannon", "total_variation", "logit_mse",
     ),
@@ -91,6 +100,7 @@ METRICS: Mapping[TaskKind, tuple[str, ...]] = {
     "regression": ("rmse", "mae", "pearson", "spearman", "r2", "mse"),
     "tagging": ("f1", "precision", "recall", "accuracy"),
     "reranking": ("ndcg_at_10", "mrr_at_10", "recall_at_10", "map"),
+    "retrieval": ("ndcg_at_10", "mrr_at_10", "recall_at_10", "map"),
     "question_answering": ("f1", "exact_match"),
 }  # fmt: skip
 """What is measured, what chooses the best student first."""
@@ -100,6 +110,7 @@ PROBLEM_TYPES: Mapping[TaskKind, str | None] = {
     "regression": "regression",
     "tagging": None,  # which only heads for texts have
     "reranking": "regression",
+    "retrieval": None,  # an encoder without a head
     "question_answering": None,
 }
 """What transformers calls them, as ``problem_type`` of a model."""
@@ -199,6 +210,7 @@ TaskSection = Annotated[
     | RegressionTask
     | TaggingTask
     | RerankingTask
+    | RetrievalTask
     | QuestionAnsweringTask,
     Field(discriminator="kind"),
     BeforeValidator(_with_kind),

@@ -28,6 +28,7 @@ _MEANING: dict[TaskKind, str] = {
     "tagging": "exactly one tag a word",
     "reranking": "candidates of a query",
     "question_answering": "a start and an end in a text",
+    "retrieval": "embeddings of queries and passages",
 }
 _BY_PROBABILITY = ("confidence", "label_cross_entropy", "agreement", "gate")
 

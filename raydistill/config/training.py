@@ -94,7 +94,11 @@ class TrainingSection(Section):
     group_rows: PositiveInt = 16
     """Losses that compare rows with each other (dist, rkd_distance, rkd_angle, contrastive, temperatures
     by row) see so many at once. A group is never cut: micro_batch_rows must be a multiple of it. With
-    task.kind: reranking candidates of a query in a step, 8 if nothing is written."""
+    task.kind: reranking or retrieval candidates of a query in a step, 8 if nothing is written."""
+    block_queries: PositiveInt = 16
+    """With task.kind: retrieval, losses over a block (in_batch_cross_entropy, score_kl with among: block) see the
+    passages of so many queries of a step beside each other, or of all if there are fewer. A block is never cut:
+    micro_batch_rows must be a multiple of block_queries times group_rows."""
     learning_rate: Positive = 1e-4
     """Peak learning rate of AdamW."""
     projection_learning_rate: Positive | None = None
@@ -120,7 +124,8 @@ class TrainingSection(Section):
     """Metric that names the best checkpoint; nll and ece are better when smaller, and so are the errors of a
     regression. What is written here is the default of text_classification; of
     multi_label_classification it is validation/micro_f1, of regression validation/rmse, of tagging
-    validation/f1, of reranking validation/ndcg_at_10."""
+    validation/f1, of reranking and
+    retrieval validation/ndcg_at_10."""
     early_stopping: EarlyStopping | None = None
     """Null: train to the end."""
     log_every_steps: PositiveInt = 10
@@ -180,8 +185,12 @@ class EvaluationSection(Section):
     """Measure teachers and their ensemble on the test split too."""
     batch_rows: PositiveInt = 64
     """Rows of one forward pass."""
+    retrieval: Literal["candidates", "corpus"] = "candidates"
+    """With task.kind: retrieval. candidates: put those that the files list in order. corpus: beside that, find
+    passages among all of data.corpus (metrics test/corpus/…), with the student and with teachers that embed."""
     latency: bool = True
-    """Measure the time of a forward pass at 1 and 32 rows, on this machine."""
+    """Measure the time of a forward pass at 1 and 32 rows, on this machine; with task.kind: retrieval, of passages
+    that are embedded."""
     perturbations: dict[
         Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")], PerturbationSection
     ] = {}

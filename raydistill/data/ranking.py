@@ -36,6 +36,7 @@ class RankingFiles:
         mined: How training rows get negatives that no file names; None: they do not.
         max_candidates: Of each query of the measured splits.
         label: Name of the one output.
+        whole_corpus: Whether measured splits are to say which passages of the corpus are relevant.
     """
 
     splits: Mapping[str, Sequence[str | Path]]
@@ -46,6 +47,7 @@ class RankingFiles:
     mined: Mined | None = None
     max_candidates: int | None = None
     label: str = "score"
+    whole_corpus: bool = False
 
 
 def load_groups(files: RankingFiles) -> dict[str, Split]:
@@ -83,6 +85,7 @@ def load_groups(files: RankingFiles) -> dict[str, Split]:
         raise ConfigError(faults)
     if files.mined is not None:
         notes["train"] += _mine(groups["train"], files.mined, judged)
+    corpus = _Corpus(judged.passages or {}) if files.whole_corpus else None
     splits: dict[str, Split] = {}
     first_row = first_group = 0
     for name, read in groups.items():
@@ -91,6 +94,8 @@ def load_groups(files: RankingFiles) -> dict[str, Split]:
         table = _table(name, read, files.max_candidates, *begin)
         if trained:
             first_row, first_group = first_row + table.num_rows, first_group + len(read)
+        if corpus is not None and not trained:
+            table = corpus.with_relevant(table, read)
         sizes = [len(group.passages[: None if trained else files.max_candidates]) for group in read]
         said = f"{len(read):,} queries with {min(sizes)} to {max(sizes)} candidates."
         splits[name] = Split(
@@ -100,8 +105,38 @@ def load_groups(files: RankingFiles) -> dict[str, Split]:
             _digest(table),
             origins[name],
             (said, *notes[name], *_overlap(name, groups)),
+            corpus=None if corpus is None or trained else corpus.texts,
         )
     return splits
+
+
+class _Corpus:
+    """All passages, and where they stand.
+
+    Args:
+        passages: Texts by id.
+    """
+
+    def __init__(self, passages: Mapping[str, str]) -> None:
+        self.texts = pa.array(list(passages.values()), pa.large_string())
+        self._by_id = {key: place for place, key in enumerate(passages)}
+        self._by_text = {text: place for place, text in reversed(list(enumerate(passages.values())))}  # fmt: skip
+
+    def with_relevant(self, table: pa.Table, groups: Sequence[Group]) -> pa.Table:
+        """In the first row of each group the places of its relevant passages, -1 if not in the corpus, and grades."""
+        places: list[list[int]] = [[] for _ in range(table.num_rows)]
+        grades: list[list[float]] = [[] for _ in range(table.num_rows)]
+        starts = np.flatnonzero(np.diff(table["group"].to_numpy(), prepend=-1))
+        for row, group in zip(starts, groups, strict=True):
+            if group.relevant is not None:
+                found = [(self._by_id.get(k, -1), grade) for k, grade in group.relevant.items()]
+            else:
+                there = zip(group.passages, group.grades, strict=True)
+                found = [(self._by_text.get(text, -1), grade) for text, grade in there if grade > 0]
+            places[row] = [place for place, _ in found]
+            grades[row] = [grade for _, grade in found]
+        table = table.append_column("relevant", pa.array(places, pa.list_(pa.int32())))
+        return table.append_column("relevant_grades", pa.array(grades, pa.list_(pa.float64())))
 
 
 def _found(

@@ -35,6 +35,7 @@ class Group:
         grades: How relevant they are, NaN where it is not known.
         missed: Grades of relevant passages that are no candidates.
         ordered: Whether the candidates stand in the order of a first stage.
+        relevant: Grades of all that is known to be relevant, by id; None: passages have no ids.
     """
 
     query: str
@@ -43,6 +44,7 @@ class Group:
     grades: list[float] = field(default_factory=list)
     missed: list[float] = field(default_factory=list)
     ordered: bool = False
+    relevant: dict[str, float] | None = None
 
 
 class GroupReader:
@@ -241,6 +243,8 @@ class GroupReader:
             ids = [(one, 1.0) for one in list_of(row["positive_ids"])]
             ids += [(one, 0.0) for one in list_of(row.get("negative_ids"))]
             self._add_ids(group, ids, where, problems)
+            of_query = (self._judged.grades or {}).get(row.get("query_id") or "", {})
+            group.relevant = (group.relevant or {}) | {k: g for k, g in of_query.items() if g > 0}
         else:
             graded = (self._judged.grades or {}).get(row["query_id"] or "", {})
             if self._judged.grades is None and self._labelled and "qrels" not in self._broken:
@@ -253,6 +257,7 @@ class GroupReader:
                 group, [(one, known.get(one, unknown)) for one in listed], where, problems
             )
             group.missed = [g for one, g in known.items() if g > 0 and one not in set(listed)]
+            group.relevant = {one: grade for one, grade in known.items() if grade > 0}
         self.groups.append(group)
 
     def _query(self, row: Mapping[str, str | None], where: str, problems: RowFaults) -> str | None:
@@ -310,6 +315,8 @@ class GroupReader:
                 # Two documents may have the same text, and are two candidates nevertheless.
                 group.passages.append(passages[one])
                 group.grades.append(grade if self._labelled else math.nan)
+                if self._labelled and grade > 0:
+                    group.relevant = {**(group.relevant or {}), one: grade}
             seen.add(one)
 
     def _add(

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,8 @@ class Split:
         origins: Files or splits of data sets, in the order of the rows.
         notes: What may be meant but should be known.
         stream: All its rows, if they are read while they are used.
+        corpus: Of a split that is measured by what is found among all passages, these; ``relevant`` and
+            ``relevant_grades`` of the table then say which.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Split:
     origins: tuple[str, ...]
     notes: tuple[str, ...] = ()
     stream: Stream | None = None
+    corpus: pa.Array | None = field(default=None, repr=False, compare=False)
 
     @property
     def num_rows(self) -> int | None:

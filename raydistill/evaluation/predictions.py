@@ -103,4 +103,5 @@ _SHOWN: Mapping[TaskKind, Callable[[Sequence[str], Tensor], dict[str, Any]]] = {
     "regression": _numbers,
     "tagging": _tags,
     "reranking": _score,
+    "retrieval": _score,
 }

@@ -26,7 +26,9 @@ _CUT = 10
 _FEWEST = 2  # candidates without which there is no order
 
 
-def ranking_metrics(scores: Tensor, grades: Tensor, queries: QueryGroups) -> dict[str, float]:
+def ranking_metrics(
+    scores: Tensor, grades: Tensor, queries: QueryGroups, *, recall: Sequence[int] = ()
+) -> dict[str, float]:
     """Means over the queries that have a relevant passage.
 
     Of equal scores the less relevant comes first, so that a model that says the same about all earns nothing
@@ -36,10 +38,11 @@ def ranking_metrics(scores: Tensor, grades: Tensor, queries: QueryGroups) -> dic
         scores: ``[N]``, any floating dtype.
         grades: ``[N]``, whole numbers, 0 not relevant, NaN not known, which counts as not relevant.
         queries: Their rows.
+        recall: More depths at which recall is taken.
 
     Returns:
         ``ndcg_at_10`` (gain is the grade), ``mrr_at_10`` (of the first relevant one, 0 behind place 10),
-        ``recall_at_10`` and ``map``; empty when no query has a relevant passage.
+        ``recall_at_10``, ``map``, and ``recall_at_100`` and the like; empty when no query has a relevant passage.
 
     Raises:
         SignalError: the shapes do not fit.
@@ -54,17 +57,20 @@ def ranking_metrics(scores: Tensor, grades: Tensor, queries: QueryGroups) -> dic
         >>> round(found["ndcg_at_10"], 4), found["mrr_at_10"]
         (0.6309, 0.5)
     """
-    each = each_query(scores, grades, queries)
+    each = each_query(scores, grades, queries, recall=recall)
     return {name: sum(values) / len(values) for name, values in each.items()}
 
 
-def each_query(scores: Tensor, grades: Tensor, queries: QueryGroups) -> dict[str, list[float]]:
+def each_query(
+    scores: Tensor, grades: Tensor, queries: QueryGroups, *, recall: Sequence[int] = ()
+) -> dict[str, list[float]]:
     """The figures of each query that has a relevant passage, in order; empty when none has.
 
     Args:
         scores: As of :func:`ranking_metrics`.
         grades: Likewise.
         queries: Their rows.
+        recall: Likewise.
     """
     import pytrec_eval  # few processes measure
 
@@ -88,17 +94,23 @@ def each_query(scores: Tensor, grades: Tensor, queries: QueryGroups) -> dict[str
         first.append(1 / found[0] if found else 0.0)
     if not run:
         return {}
-    wanted = {f"ndcg_cut.{_CUT}", f"recall.{_CUT}", "map"}
+    depths = ",".join(str(depth) for depth in (_CUT, *recall))
+    wanted = {f"ndcg_cut.{_CUT}", f"recall.{depths}", "map"}
     each = pytrec_eval.RelevanceEvaluator(judged, wanted).evaluate(run)
     of = {
         measure: [each[number][measure] for number in run]
-        for measure in (f"ndcg_cut_{_CUT}", f"recall_{_CUT}", "map")
+        for measure in (
+            f"ndcg_cut_{_CUT}",
+            "map",
+            *(f"recall_{depth}" for depth in (_CUT, *recall)),
+        )
     }
     return {
         "ndcg_at_10": of[f"ndcg_cut_{_CUT}"],
         "mrr_at_10": first,
         "recall_at_10": of[f"recall_{_CUT}"],
         "map": of["map"],
+        **{f"recall_at_{depth}": of[f"recall_{depth}"] for depth in recall},
     }
 
 

@@ -90,6 +90,7 @@ _OUTPUTS = {
     "regression": ("Targets", "Target by target"),
     "reranking": ("Outputs", ""),
     "question_answering": ("Outputs", ""),
+    "retrieval": ("Outputs", ""),
 }
 _SHORT_FINGERPRINT = 12
 _MAX_PER_CLASS_OPEN = 30
@@ -218,6 +219,10 @@ def _models_from(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         match key.split("/"):
             case ["test", metric]:
                 role, name = "student", ""
+            case ["test", "corpus", metric]:
+                role, name, metric = "student", "", f"corpus_{metric}"
+            case ["test", "teachers", name, "corpus", metric]:
+                role, metric = "teacher", f"corpus_{metric}"
             case ["test", "ensemble", metric]:
                 role, name = "ensemble", ""
             case ["test", "first_stage", metric]:

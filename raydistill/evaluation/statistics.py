@@ -310,6 +310,7 @@ RESAMPLED: Mapping[TaskKind, Callable[[str, Measured], Resampled]] = {
     "regression": _numbers,
     "tagging": _tags,
     "reranking": _scores,
+    "retrieval": _scores,
     "question_answering": _answers,
 }
 """By kind of task; what is drawn is a row, a sentence of tags, a query with its candidates, a question."""

@@ -204,6 +204,8 @@ _COLUMNS = (
     Column("MRR@10", "mrr_at_10", format_score),
     Column("Recall@10", "recall_at_10", format_score),
     Column("MAP", "map", format_score),
+    Column("nDCG@10, corpus", "corpus_ndcg_at_10", format_score),
+    Column("Recall@100, corpus", "corpus_recall_at_100", format_score),
     Column("ECE", "ece", format_score),
     Column("Parameters", "parameters", format_count),
     Column("On disk (MB)", "disk_bytes", format_megabytes),

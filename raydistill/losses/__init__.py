@@ -34,6 +34,7 @@ from raydistill.losses.entry import LossEntry, Peer
 from raydistill.losses.gram import fsp, nst
 from raydistill.losses.hard_label import cross_entropy, has_label
 from raydistill.losses.hidden import cos, hidden_mse, hidden_mse_sum, pkd
+from raydistill.losses.in_batch import in_batch_cross_entropy
 from raydistill.losses.lambda_loss import lambda_loss
 from raydistill.losses.layers import layer_attention
 from raydistill.losses.ranking import listnet, ranknet, relevance_cross_entropy
@@ -42,7 +43,7 @@ from raydistill.losses.regression import logit_mse, mse
 from raydistill.losses.relation import relation_kl
 from raydistill.losses.relational import rkd_angle, rkd_distance
 from raydistill.losses.scores import margin_mse, score_kl
-from raydistill.losses.similarity import similarity
+from raydistill.losses.similarity import PairScorer, similarity
 from raydistill.losses.softening import IGNORED_LABEL, shift_probability, standardize_logits
 from raydistill.losses.variational import initial_raw_variance, vid
 
@@ -52,6 +53,7 @@ __all__ = [
     "IGNORED_LABEL",
     "TARGET_OPTIONS",
     "LossEntry",
+    "PairScorer",
     "Peer",
     "ScalarLoss",
     "attention_ce",
@@ -75,6 +77,7 @@ __all__ = [
     "has_label",
     "hidden_mse",
     "hidden_mse_sum",
+    "in_batch_cross_entropy",
     "initial_raw_variance",
     "jensen_shannon",
     "lambda_loss",

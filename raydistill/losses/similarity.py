@@ -3,15 +3,18 @@ r"""From embeddings of a query and its candidates to scores, which losses on sco
 Dimensions: ``B`` rows (a query each), ``N`` candidates of a row, ``D`` width of an embedding.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from raydistill.config.ranking import Similarity
 from raydistill.errors import SignalError
 from raydistill.losses.inputs import at_least_float32
 from raydistill.losses.reduction import expand_mask
 
-__all__ = ["SIMILARITIES", "similarity"]
+__all__ = ["SIMILARITIES", "PairScorer", "similarity"]
 
 SIMILARITIES = ("dot", "cos", "euclidean", "manhattan")
 """How alike two embeddings are; larger is more alike."""
@@ -82,3 +85,37 @@ def similarity(
         order = 2 if kind == "euclidean" else 1
         scores = -torch.linalg.vector_norm(own - others, ord=order, dim=-1)
     return scores if counted is None else torch.where(counted, scores, 0.0)
+
+
+@dataclass(frozen=True)
+class PairScorer:
+    """From embeddings of queries and passages to scores, as one model has them.
+
+    Attributes:
+        similarity: How they are compared.
+        scale: Multiplies it.
+
+    Example:
+        >>> queries, passages = torch.eye(2), torch.tensor([[3.0, 4.0], [0.0, 1.0]])
+        >>> PairScorer("cosine").pairs(queries, passages)
+        tensor([0.6000, 1.0000])
+        >>> PairScorer("dot", 2.0).matrix(queries, passages)
+        tensor([[6., 0.],
+                [8., 2.]])
+    """
+
+    similarity: Similarity
+    scale: float = 1.0
+
+    def pairs(self, queries: Tensor, passages: Tensor) -> Tensor:
+        """Each query with its own passage, ``[R, D]`` twice to ``[R]``."""
+        kind = "cos" if self.similarity == "cosine" else "dot"
+        return self.scale * similarity(queries, passages.unsqueeze(1), kind).squeeze(1)
+
+    def matrix(self, queries: Tensor, passages: Tensor) -> Tensor:
+        """Each query with each passage, ``[Q, D]`` and ``[P, D]`` to ``[Q, P]``."""
+        own, others = at_least_float32(queries), at_least_float32(passages)
+        if self.similarity == "cosine":
+            own, others = normalize(own, dim=-1), normalize(others, dim=-1)
+        scores: Tensor = self.scale * (own @ others.T)
+        return scores

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -23,6 +24,7 @@ MODELS: Mapping[Head, Any] = {
     "texts": AutoModelForSequenceClassification,
     "words": AutoModelForTokenClassification,
     "spans": AutoModelForQuestionAnswering,
+    "embeddings": AutoModel,
 }
 """The class that loads a model with its head."""
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from raydistill.config.task import Head
 from raydistill.models.describe import ModelSource, quiet_transformers
+from raydistill.models.embedder import EmbedderSpec, TextEmbedder, without_pooler
 
 __all__ = ["build_student", "load_classifier", "load_tokenizer", "outline", "take_layers"]
 
@@ -30,25 +31,44 @@ def load_classifier(
     dtype: torch.dtype = torch.float32,
     attention_maps: bool = False,
     head: Head = "texts",
+    embedder: EmbedderSpec | None = None,
 ) -> nn.Module:
-    """A model that classifies texts, or words, or finds answers, with its own head, from safetensors only.
+    """A model that classifies texts, or words, or finds answers, with its own head, or embeds texts; from safetensors only.
 
     Args:
         source: Folder or id.
         dtype: Of the weights.
         attention_maps: Whether maps will be asked for; fused attention cannot give them.
         head: Which it has.
+        embedder: Of one that embeds texts, what follows the encoder.
     """
     from raydistill.models.auto import MODELS
 
     options = dict(source.options)
+    if head == "embeddings":
+        options |= _headless(source)
     if attention_maps:
         options["attn_implementation"] = "eager"
     with quiet_transformers():
         model: nn.Module = MODELS[head].from_pretrained(
             source.location, dtype=dtype, use_safetensors=True, **options
         )
-    return model
+    return model if embedder is None else TextEmbedder(model, embedder)
+
+
+def _headless(source: ModelSource) -> dict[str, Any]:
+    """Options of an encoder alone."""
+    from raydistill.models.auto import AutoConfig
+
+    config = AutoConfig.from_pretrained(source.location, **source.options)
+    return _without_pooler(config)
+
+
+def _without_pooler(config: Any) -> dict[str, Any]:
+    from transformers import MODEL_MAPPING
+
+    known = MODEL_MAPPING.get(type(config), None)
+    return {} if known is None else without_pooler(known)
 
 
 def build_student(
@@ -64,6 +84,7 @@ def build_student(
     problem_type: str | None = None,
     embeddings: Tensor | None = None,
     head: Head = "texts",
+    embedder: EmbedderSpec | None = None,
 ) -> nn.Module:
     """The model that will be trained, in float32.
 
@@ -80,7 +101,8 @@ def build_student(
         vocabulary: Size of the student's tokenizer, for random weights.
         problem_type: What its outputs mean, as transformers says it; kept in its configuration.
         embeddings: First embedding matrix instead of a random one, ``[tokens, width]``.
-        head: What it classifies.
+        head: What it gives outputs for.
+        embedder: Of one that embeds texts, what follows the encoder.
     """
     from raydistill.models.auto import MODELS, AutoConfig
 
@@ -102,9 +124,10 @@ def build_student(
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = pad_token_id
     _set_dropout(config, dropout)
+    bare = _without_pooler(config) if head == "embeddings" else {}
     with quiet_transformers():
         if random_config is not None:
-            model: nn.Module = MODELS[head].from_config(config)
+            model: nn.Module = MODELS[head].from_config(config, **bare)
         else:
             model = MODELS[head].from_pretrained(
                 source.location,
@@ -113,6 +136,7 @@ def build_student(
                 use_safetensors=True,
                 ignore_mismatched_sizes=head_columns is None,
                 **source.options,
+                **bare,
             )
     if head_columns is not None:
         _reorder_head(model, head_columns)
@@ -127,7 +151,7 @@ def build_student(
             built.get_input_embeddings().weight.copy_(embeddings)
     if getattr(config, "freeze_embeddings", False):  # which loading forgets
         built.get_input_embeddings().requires_grad_(False)
-    return model
+    return model if embedder is None else TextEmbedder(model, embedder)
 
 
 def outline(
@@ -136,6 +160,7 @@ def outline(
     layers: Sequence[int] | None = None,
     random_config: dict[str, Any] | None = None,
     head: Head = "texts",
+    embedder: EmbedderSpec | None = None,
 ) -> nn.Module:
     """A student's modules without weights, for the names of its parameters.
 
@@ -143,7 +168,8 @@ def outline(
         source: Folder or id of its configuration.
         layers: Blocks to keep, from 0; None keeps all.
         random_config: Hugging Face configuration instead of the source's.
-        head: What it classifies.
+        head: What it gives outputs for.
+        embedder: Of one that embeds texts, what follows the encoder.
     """
     from raydistill.models.auto import MODELS, AutoConfig
 
@@ -153,10 +179,11 @@ def outline(
     else:
         config = AutoConfig.from_pretrained(source.location, **source.options)
     with quiet_transformers(), torch.device("meta"):
-        model: nn.Module = MODELS[head].from_config(config)
+        bare = _without_pooler(config) if head == "embeddings" else {}
+        model: nn.Module = MODELS[head].from_config(config, **bare)
     if layers is not None:
         take_layers(model, layers)
-    return model
+    return model if embedder is None else TextEmbedder(model, embedder)
 
 
 def _set_dropout(config: Any, probability: float) -> None:

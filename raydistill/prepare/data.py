@@ -7,11 +7,11 @@ from dataclasses import replace
 from raydistill.config import DistillConfig
 from raydistill.config.ensemble import RoutingWeighting
 from raydistill.config.losses import on_labels
+from raydistill.config.ranking import RankedTask
 from raydistill.config.task import (
     MultiLabelClassificationTask,
     QuestionAnsweringTask,
     RegressionTask,
-    RerankingTask,
     TaggingTask,
     TaskSection,
 )
@@ -46,7 +46,7 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     Raises:
         ConfigError: Every fault of every file.
     """
-    if isinstance(config.task, RerankingTask):
+    if isinstance(config.task, RankedTask):
         return load_ranking(config, config.task)
     files, faults = _named_rows(config)
     splits: dict[str, Split] = {}
@@ -132,8 +132,8 @@ def targets_of(task: TaskSection) -> Targets | None:
             return Targets("classes", label, None if labels is None else tuple(labels), separator)
         case RegressionTask(label=label, labels=labels):
             return Targets("numbers", label, None if labels is None else tuple(labels))
-        case RerankingTask(label=label):
-            return Targets("numbers", label)
+    if isinstance(task, RankedTask):
+        return Targets("numbers", task.label)
     return None
 
 

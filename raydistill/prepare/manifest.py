@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from raydistill.config import DistillConfig
-from raydistill.config.task import QuestionAnsweringTask, RerankingTask, TaskSection
+from raydistill.config.ranking import RankedTask, RetrievalTask
+from raydistill.config.task import QuestionAnsweringTask, TaskSection
 from raydistill.data import Split
 from raydistill.errors import Fault
 from raydistill.prepare.augmentation import Augmented
@@ -96,7 +97,10 @@ def manifest_of(
 
 def _of_task(task: TaskSection) -> dict[str, Any]:
     """What decides the rows of a step, or which student is the best, beside the files."""
-    if isinstance(task, RerankingTask):
+    if isinstance(task, RetrievalTask):
+        scores = {"similarity": task.similarity, "scale": task.scale}
+        return {"max_positives": task.max_positives, **scores}
+    if isinstance(task, RankedTask):
         return {"max_positives": task.max_positives}
     if isinstance(task, QuestionAnsweringTask):
         return task.model_dump(mode="json", exclude={"kind", "columns"})

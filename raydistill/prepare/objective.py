@@ -1,18 +1,22 @@
 """From losses and ensemble to an ObjectivePlan: layers, widths, tokenizers and labels fit, or faults."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from raydistill.alignment import output_columns
 from raydistill.config import DistillConfig
 from raydistill.config.adversarial import VATSection
 from raydistill.config.ensemble import ValidationWeighting
+from raydistill.config.ranking import RetrievalTask
 from raydistill.config.task import HEADS, LABEL_LOSSES, LOGIT_LOSSES
 from raydistill.ensemble import normalise_weights, validation_weights
 from raydistill.errors import Fault
 from raydistill.losses import CATALOG
-from raydistill.models import ModelTraits
+from raydistill.models import EmbedderSpec, ModelTraits
 from raydistill.objective import ObjectivePlan
+from raydistill.prepare.embedders import scorer_of, scorers_of
 from raydistill.prepare.terms import plan_term
+from raydistill.signals.ask import Units
 from raydistill.terms import AdversarialMatch, HardMatch, SoftMatch, asked_of
 
 __all__ = ["plan_objective"]
@@ -24,6 +28,8 @@ def plan_objective(
     student: ModelTraits | None,
     teachers: Mapping[str, ModelTraits],
     labels: tuple[str, ...] | None,
+    embedder: EmbedderSpec | None = None,
+    embedders: Mapping[str, EmbedderSpec] | None = None,
 ) -> tuple[ObjectivePlan, list[Fault]]:
     """The objective, and what does not fit.
 
@@ -32,22 +38,27 @@ def plan_objective(
         student: Its shape; None if it could not be read.
         teachers: Shapes of those that could be read.
         labels: Of the task; None if unknown.
+        embedder: Of a student that embeds texts.
+        embedders: Of teachers that do.
     """
-    columns, faults = _columns(config, teachers, labels)
+    columns, faults = _columns(config, teachers, labels, embedders or {})
+    scorers = scorers_of(config.task, embedders or {})
     found = [
-        plan_term(config, index, student=student, teachers=teachers)
+        plan_term(config, index, student=student, teachers=teachers, scorers=scorers)
         for index in range(len(config.losses))
     ]
     for one in found:
         faults += one.faults
     matches = [one.term.match for one in found]
+    head = HEADS[config.task.kind]
+    unit: Units = "texts" if head == "embeddings" else head  # a pair has one score
     plan = ObjectivePlan(
         terms=tuple(one.term for one in found),
         combine=config.ensemble.combine,
         weights=_weights(config),
         columns=columns,
         asks={
-            name: asked_of(name, matches, section.signal_dtype, HEADS[config.task.kind])
+            name: asked_of(name, matches, section.signal_dtype, unit)
             for name, section in config.teachers.items()
         },
         temperatures=config.ensemble.temperatures,
@@ -58,7 +69,10 @@ def plan_objective(
         seed=config.run.seed,
         task=config.task.kind,
         adversarial=_adversarial(config),
+        scorers=scorers,
     )
+    if embedder is not None and isinstance(config.task, RetrievalTask):
+        plan = replace(plan, scorer=scorer_of(config.task, embedder))
     return plan, faults
 
 
@@ -76,7 +90,10 @@ def _adversarial(config: DistillConfig) -> AdversarialMatch | None:
 
 
 def _columns(
-    config: DistillConfig, teachers: Mapping[str, ModelTraits], labels: tuple[str, ...] | None
+    config: DistillConfig,
+    teachers: Mapping[str, ModelTraits],
+    labels: tuple[str, ...] | None,
+    embedders: Mapping[str, EmbedderSpec],
 ) -> tuple[dict[str, tuple[int, ...]], list[Fault]]:
     """Of each teacher the column of each class."""
     columns, faults = {}, []
@@ -85,6 +102,11 @@ def _columns(
         if labels is None:
             continue
         section = config.teachers[name]
+        if name in embedders and section.label_map is not None:
+            path = f"teachers.{name}.label_map"
+            message = "has no effect: the teacher embeds texts, and has no labels. Remove it."
+            faults.append(Fault(path, message, rests_on=(path, f"teachers.{name}.model")))
+            continue
         try:
             columns[name] = output_columns(
                 config.task.kind,

@@ -4,19 +4,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from raydistill.alignment import output_columns
 from raydistill.config import DistillConfig, parse_config
 from raydistill.config.faults import in_order, without_echoes
+from raydistill.config.ranking import SCORE
 from raydistill.config.rules import needs_inside
-from raydistill.config.task import EXCLUSIVE, HEADS, METRICS
+from raydistill.config.task import EXCLUSIVE, HEADS, METRICS, RANKED, Head
 from raydistill.data import Split, Stream, any_label, labels_seen
 from raydistill.errors import ConfigError, Fault
-from raydistill.models import ModelSource, ModelTraits, read_traits
+from raydistill.models import EmbedderSpec, ModelSource, ModelTraits, read_traits
 from raydistill.objective import ObjectivePlan
 from raydistill.prepare.augmentation import Augmented, plan_augmented
 from raydistill.prepare.data import load_data, targets_of
+from raydistill.prepare.embedders import teacher_embedder
 from raydistill.prepare.manifest import flatten, manifest_of
 from raydistill.prepare.objective import plan_objective
 from raydistill.prepare.operations import Operations, plan_operations
@@ -43,6 +45,12 @@ __all__ = ["Prepared", "load_data", "prepare"]
 T = TypeVar("T")
 
 
+class _Tried(Protocol):
+    """Does something; None if that ended in faults, which are kept."""
+
+    def __call__(self, work: Callable[[], T], /) -> T | None: ...
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A run that can start.
@@ -63,6 +71,7 @@ class Prepared:
         operations: What changes texts.
         augmented: Training rows that are made from others; None without any.
         counted: Of the rows, for metrics.json: words or units that tokenizers do not see, windows.
+        embedders: Of teachers that embed texts, what follows their encoders.
     """
 
     config: DistillConfig
@@ -80,6 +89,11 @@ class Prepared:
     operations: Operations = field(default_factory=Operations)
     augmented: Augmented | None = None
     counted: Mapping[str, float] = field(default_factory=dict)
+    embedders: Mapping[str, EmbedderSpec] = field(default_factory=dict)
+
+    def head_of(self, name: str) -> Head:
+        """What a teacher gives outputs for."""
+        return _head_of(self.config, self.embedders.get(name))
 
     @property
     def num_train_rows(self) -> int | None:
@@ -123,6 +137,8 @@ class Prepared:
         )
         heads = sum(traits.num_heads if a.heads == "all" else 1 for a in ask.attention)
         maps = heads * tokens * tokens
+        if name in self.embedders:  # which travel, whatever is asked for
+            return size * 2 * traits.width
         logits = len(traits.labels)
         if ask.logits != "texts":  # and what is mapped: of words at all, of units in three ways
             logits = tokens * (logits + (1 if ask.logits == "words" else 3))
@@ -155,7 +171,7 @@ def prepare(
         return None, faults
     config = sound
 
-    def tried(work: Callable[[], T]) -> T | None:
+    def tried(work: Callable[[], T], /) -> T | None:
         try:
             return work()
         except ConfigError as error:
@@ -166,46 +182,29 @@ def prepare(
     away = _server_faults(config) if like is None and splits is None else []
     splits = splits if splits is not None else tried(lambda: load_data(config))
     labels = _labels(config, splits)
-    inside = needs_inside(config)
-    sources: dict[str, ModelSource] = {}
-    traits: dict[str, ModelTraits] = {}
-    for name, section in config.teachers.items():
-        path = f"teachers.{name}.model"
-        faults += package_faults(f"teachers.{name}.backend", section.backend)
-        faults += package_faults(f"teachers.{name}.transport", section.transport)
-        source = tried(
-            lambda path=path, section=section: resolve_source(  # type: ignore[misc]
-                path,
-                section.model,
-                tracking_uri=config.tracking.uri,
-                tokenizer=section.tokenizer,
-                revision=section.revision,
-                trust_remote_code=section.trust_remote_code,
-            )
-        )
-        if source is None:
-            continue
-        sources[name] = source
-        found = tried(lambda path=path, source=source: read_traits(path, source, inside=inside))  # type: ignore[misc]
-        if found is not None:
-            traits[name] = found
-            faults += head_faults(path, source, HEADS[config.task.kind])
-            faults += meaning_faults(path, found, config.task.kind)
-            faults += _too_long(
-                f"teachers.{name}.max_tokens",
-                section.max_tokens or config.student.max_tokens,
-                found,
-            )
+    teachers = _read_teachers(config, tried, faults)
+    sources, traits, embedders = teachers.sources, teachers.traits, teachers.embedders
     known = PlannedStudent(like.student, like.student_traits) if like is not None else None
     student = tried(
         lambda: plan_student(
-            config, sources=sources, traits=traits, splits=splits, labels=labels, like=known
+            config,
+            sources=sources,
+            traits=traits,
+            splits=splits,
+            labels=labels,
+            like=known,
+            embedders=embedders,
         )
     )
     if student is not None:
         faults += _too_long("student.max_tokens", config.student.max_tokens, student.traits)
     objective, wrong = plan_objective(
-        config, student=student.traits if student else None, teachers=traits, labels=labels
+        config,
+        student=student.traits if student else None,
+        teachers=traits,
+        labels=labels,
+        embedder=student.plan.embedder if student else None,
+        embedders=embedders,
     )
     faults += wrong
     operations = tried(lambda: plan_operations(config, partial(_mask_token, student)))
@@ -230,6 +229,7 @@ def prepare(
         return None, wrong
     notes = [
         *(f"data.{s.name}: {note}" for s in splits.values() for note in s.notes),
+        *teachers.notes,
         *_teacher_notes(config, traits, labels),
         *mapped.notes,
         *student.notes,
@@ -252,6 +252,7 @@ def prepare(
             operations=operations,
             augmented=augmented,
             counted=mapped.counted,
+            embedders=embedders,
         ),
         [],
     )
@@ -266,10 +267,77 @@ def _map_rows(
 ) -> Mapped:
     """The rows as the tokenizers of the run see them: of texts as they are."""
     head = HEADS[config.task.kind]
-    if head == "texts":
+    if head in ("texts", "embeddings"):
         return Mapped(dict(splits), {}, [], [])
     work = map_words if head == "words" else map_windows
     return work(config, splits, student=student, sources=sources, traits=traits)
+
+
+@dataclass
+class _Teachers:
+    """What could be read of them, by name.
+
+    Attributes:
+        sources: Where they are loaded from.
+        traits: Their shapes.
+        embedders: Of those that embed texts, what follows their encoders.
+        notes: What should be known.
+    """
+
+    sources: dict[str, ModelSource] = field(default_factory=dict)
+    traits: dict[str, ModelTraits] = field(default_factory=dict)
+    embedders: dict[str, EmbedderSpec] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def _read_teachers(config: DistillConfig, tried: _Tried, faults: list[Fault]) -> _Teachers:
+    """Configurations and tokenizers of all teachers.
+
+    Args:
+        config: The run.
+        tried: Does something that may end in faults, and keeps them.
+        faults: Takes what is wrong.
+    """
+    found, inside = _Teachers(), needs_inside(config)
+    for name, section in config.teachers.items():
+        path = f"teachers.{name}.model"
+        faults += package_faults(f"teachers.{name}.backend", section.backend)
+        faults += package_faults(f"teachers.{name}.transport", section.transport)
+        source = tried(
+            partial(
+                resolve_source,
+                path,
+                section.model,
+                tracking_uri=config.tracking.uri,
+                tokenizer=section.tokenizer,
+                revision=section.revision,
+                trust_remote_code=section.trust_remote_code,
+            )
+        )
+        if source is None:
+            continue
+        found.sources[name] = source
+        traits = tried(partial(read_traits, path, source, inside=inside))
+        if traits is None:
+            continue
+        found.traits[name] = traits
+        if config.task.kind == "retrieval":
+            spec, notes = tried(partial(teacher_embedder, config, name, source)) or (None, [])
+            found.notes += notes
+            if spec is not None:
+                found.embedders[name] = spec
+                found.traits[name] = replace(traits, labels=(SCORE,))
+        faults += head_faults(path, source, _head_of(config, found.embedders.get(name)))
+        faults += meaning_faults(path, traits, config.task.kind)
+        most = section.max_tokens or config.student.max_tokens
+        faults += _too_long(f"teachers.{name}.max_tokens", most, traits)
+    return found
+
+
+def _head_of(config: DistillConfig, embedder: EmbedderSpec | None) -> Head:
+    """What a teacher gives outputs for: of retrieval pairs, or texts that it embeds."""
+    head = HEADS[config.task.kind]
+    return "texts" if head == "embeddings" and embedder is None else head
 
 
 def _weights(sources: Mapping[str, ModelSource], plan: StudentPlan) -> dict[str, str]:
@@ -308,7 +376,7 @@ def _epoch_rows(
     config: DistillConfig, splits: Mapping[str, Split], augmented: Augmented | None
 ) -> int | None:
     """Rows that an epoch trains on; of queries a group each, as if all were of full size. None: a stream."""
-    if config.task.kind != "reranking":
+    if config.task.kind not in RANKED:
         return _train_rows(splits, augmented)
     tables = [splits[name].table for name in ("train", "unlabelled") if name in splits]
     return config.training.group_rows * sum(len(table["group"].unique()) for table in tables)
@@ -409,7 +477,7 @@ def _teacher_notes(
 ) -> list[str]:
     """What is taken for granted of teachers' outputs, and what of them is left out."""
     kind, notes = config.task.kind, []
-    if kind in EXCLUSIVE or kind == "reranking":
+    if kind in EXCLUSIVE or kind in RANKED:
         return []
     for name, shape in traits.items():
         model = f"teachers.{name}.model"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raydistill.config import DistillConfig
 from raydistill.config.losses import on_labels
-from raydistill.config.ranking import SCORE, BM25Negatives, RerankingTask
+from raydistill.config.ranking import SCORE, BM25Negatives, RankedTask
 from raydistill.data import Split
 from raydistill.data.files import SPLIT_NAMES, SUFFIXES, local_path
 from raydistill.data.folder import listed_files
@@ -28,7 +28,7 @@ _STEMS = {
 }
 
 
-def load_ranking(config: DistillConfig, task: RerankingTask) -> dict[str, Split]:
+def load_ranking(config: DistillConfig, task: RankedTask) -> dict[str, Split]:
     """The splits, checked.
 
     Raises:
@@ -50,6 +50,11 @@ def load_ranking(config: DistillConfig, task: RerankingTask) -> dict[str, Split]
         faults.append(Fault("data.train", message, rests_on=("data.train", "data.folder")))
     if faults:
         raise ConfigError(faults)
+    whole_corpus = config.evaluation.retrieval == "corpus" and config.task.kind == "retrieval"
+    if whole_corpus and "corpus" not in files:
+        path, where = "evaluation.retrieval", f": {shown_uri(config.data.folder or '')} holds none"
+        message = f"is corpus, but there is no data.corpus to find passages in{where}."
+        raise ConfigError([Fault(path, message, rests_on=(path, "data.corpus", "data.folder"))])
     mined = None
     if isinstance(task.negatives, BM25Negatives):
         mined = Mined(task.negatives.count, task.negatives.skip)
@@ -62,6 +67,7 @@ def load_ranking(config: DistillConfig, task: RerankingTask) -> dict[str, Split]
                 mined=mined,
                 max_candidates=task.max_candidates,
                 label=SCORE,
+                whole_corpus=whole_corpus,
             )
         )
     except ConfigError as error:

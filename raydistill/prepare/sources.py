@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from raydistill.config.task import PROBLEM_TYPES, Head, TaskKind
+from raydistill.config.task import PROBLEM_TYPES, RANKED, Head, TaskKind
 from raydistill.errors import Fault
 from raydistill.models import ModelSource, ModelTraits
 from raydistill.tracking import resolve_model
@@ -88,6 +88,8 @@ def head_faults(path: str, source: ModelSource, head: Head = "texts") -> list[Fa
     """
     from raydistill.models.auto import AutoConfig
 
+    if head == "embeddings":
+        return []
     config = AutoConfig.from_pretrained(source.location, **source.options)
     names = list(getattr(config, "architectures", None) or [])
     if source.trust_remote_code or not names:
@@ -113,7 +115,7 @@ def meaning_faults(path: str, traits: ModelTraits, kind: TaskKind) -> list[Fault
         traits: Its shape.
         kind: Of the task.
     """
-    if kind == "reranking":  # any head of one output, or of two, gives a score
+    if kind in RANKED:  # any head of one output, or of two, gives a score
         return []
     if traits.problem_type in (None, PROBLEM_TYPES[kind]) or PROBLEM_TYPES[kind] is None:
         return []

@@ -9,12 +9,14 @@ from raydistill.config import DistillConfig
 from raydistill.config.faults import nearest
 from raydistill.config.models import FromTeacher
 from raydistill.config.presets import PRESETS
+from raydistill.config.ranking import RetrievalTask
 from raydistill.config.rules import needs_inside
 from raydistill.config.task import HEADS, PROBLEM_TYPES, Head
 from raydistill.data import Split
 from raydistill.errors import ConfigError, Fault
-from raydistill.models import ModelSource, ModelTraits, read_traits
+from raydistill.models import EmbedderSpec, ModelSource, ModelTraits, read_traits
 from raydistill.models.describe import quiet_transformers
+from raydistill.prepare.embedders import student_embedder
 from raydistill.prepare.network import plan_network
 from raydistill.prepare.planned import PlannedStudent, reason_of, shape_of, tokenizer_of
 from raydistill.prepare.sources import resolve_source, weights_fingerprint
@@ -32,6 +34,7 @@ def plan_student(
     splits: Mapping[str, Split] | None,
     labels: tuple[str, ...] | None,
     like: PlannedStudent | None = None,
+    embedders: Mapping[str, EmbedderSpec] | None = None,
 ) -> PlannedStudent | None:
     """How the student is made, and its shape.
 
@@ -42,6 +45,7 @@ def plan_student(
         splits: Rows; None if they could not be read.
         labels: Of the task; None if unknown.
         like: Another task's, whose encoder it has.
+        embedders: Of teachers that embed texts.
 
     Returns:
         None if it comes from nothing, or from a teacher or rows that could not be read, which is a
@@ -52,6 +56,27 @@ def plan_student(
     """
     if like is not None:
         return _with_new_head(like, config, labels)
+    found = _plan(config, sources, traits, splits, labels)
+    if found is None or not isinstance(config.task, RetrievalTask):
+        return found
+    section = config.student
+    lender = section.from_teacher.teacher if section.from_teacher is not None else ""
+    spec, notes = student_embedder(
+        config,
+        found.plan.source if section.model is not None else None,
+        (embedders or {}).get(lender),
+    )
+    plan = replace(found.plan, embedder=spec)
+    return replace(found, plan=plan, notes=(*found.notes, *notes))
+
+
+def _plan(
+    config: DistillConfig,
+    sources: Mapping[str, ModelSource],
+    traits: Mapping[str, ModelTraits],
+    splits: Mapping[str, Split] | None,
+    labels: tuple[str, ...] | None,
+) -> PlannedStudent | None:
     section = config.student
     common: dict[str, Any] = {
         "labels": labels or (),
@@ -156,6 +181,8 @@ def _head_columns(
 ) -> tuple[int, ...] | None:
     """Rows of an existing head for the task's labels; None where a new head is needed."""
     kind = config.task.kind
+    if HEADS[kind] == "embeddings":
+        return None
     if labels is None or source.problem_type not in (None, PROBLEM_TYPES[kind]):
         return None
     try:

@@ -9,15 +9,17 @@ from raydistill.config import DistillConfig
 from raydistill.config.losses import (
     AttentionLoss,
     CustomLoss,
+    EmbeddingLoss,
     GroupLoss,
     HardLoss,
     LayerAttentionLoss,
     LossSection,
 )
 from raydistill.config.projection import ProjectionSection
+from raydistill.config.rules import block_queries
 from raydistill.config.task import HEADS, Head
 from raydistill.errors import Fault
-from raydistill.losses import CATALOG, LossEntry
+from raydistill.losses import CATALOG, LossEntry, PairScorer
 from raydistill.models import ModelTraits
 from raydistill.prepare.custom import custom_entry
 from raydistill.prepare.fit import fit_faults
@@ -47,6 +49,7 @@ def plan_term(
     *,
     student: ModelTraits | None,
     teachers: Mapping[str, ModelTraits],
+    scorers: Mapping[str, PairScorer] | None = None,
 ) -> TermPlan:
     """One item of ``losses``.
 
@@ -55,6 +58,7 @@ def plan_term(
         index: Its place.
         student: Its shape; None if it could not be read.
         teachers: Shapes of those that could be read.
+        scorers: Of teachers that embed texts.
     """
     loss = config.losses[index]
     name = f"{index}.{loss.kind}"
@@ -70,9 +74,21 @@ def plan_term(
     if isinstance(loss, HardLoss):
         return TermPlan(term(HardMatch(entry, options)))
     if isinstance(loss, GroupLoss):
-        options.pop("temperature", None)
+        if loss.kind != "in_batch_cross_entropy":
+            options.pop("temperature", None)
         tau: Any = getattr(loss, "temperature", 1.0)
-        return TermPlan(term(GroupMatch(entry, options, tau, loss.against)))
+        embeds = HEADS[config.task.kind] == "embeddings"
+        if not embeds or getattr(loss, "among", "candidates") == "candidates":
+            return TermPlan(term(GroupMatch(entry, options, tau, loss.against)))
+        known = (scorers or {}) if loss.against == "teachers" else {}
+        if loss.against == "teachers" and len(teachers) == len(config.teachers) > 0 and not known:
+            faults.append(_needs_embedder(index, f"{index}.among", "is block", teachers))
+        in_block = GroupMatch(
+            entry, options, tau, loss.against, "block", block_queries(config), known
+        )
+        return TermPlan(term(in_block), faults=faults)
+    if HEADS[config.task.kind] == "embeddings" and isinstance(loss, EmbeddingLoss):
+        return _embedding_term(config, index, student, teachers, scorers or {})
     if "logits" in entry.needs:
         soft = SoftMatch(
             entry,
@@ -112,6 +128,58 @@ def plan_term(
     )
     plan.term = term(match)
     return plan
+
+
+def _embedding_term(
+    config: DistillConfig,
+    index: int,
+    student: ModelTraits | None,
+    teachers: Mapping[str, ModelTraits],
+    scorers: Mapping[str, PairScorer],
+) -> TermPlan:
+    """A term that compares the embeddings of texts with those of all teachers that embed."""
+    loss: Any = config.losses[index]
+    name, projection = f"{index}.{loss.kind}", loss.projection
+    entry = CATALOG[loss.kind]
+    plan = TermPlan(Term(name, HardMatch(entry), loss.weight, loss.schedule))
+    pairs: list[LayerPair] = []
+    for teacher, traits in teachers.items() if student is not None else ():
+        if teacher not in scorers:
+            continue
+        assert student is not None, "whose shape is known"
+        if student.width != traits.width and projection is None:
+            plan.faults.append(
+                Fault(
+                    f"losses.{index}.projection",
+                    f"is needed: embeddings of the student are {student.width} wide, those of "
+                    f"teachers.{teacher} {traits.width}. Write projection: linear.",
+                    rests_on=(f"losses.{index}.projection", f"teachers.{teacher}.model"),
+                )
+            )
+            continue
+        pairs.append(_pair(index, teacher, (0,), (0,), projection, student, traits, plan.projections))  # fmt: skip
+    if len(teachers) == len(config.teachers) > 0 and not scorers:
+        plan.faults.append(_needs_embedder(index, f"{index}.kind", f"is {loss.kind}", teachers))
+    match = FeatureMatch(
+        name,
+        entry,
+        tuple(pairs),
+        positions=loss.texts,
+        projected=projection.side if projection is not None else "student",
+        states="embedding",
+    )
+    plan.term = Term(name, match, loss.weight, loss.schedule)
+    return plan
+
+
+def _needs_embedder(index: int, path: str, said: str, teachers: Mapping[str, Any]) -> Fault:
+    models = [f"teachers.{name}.model" for name in teachers]
+    return Fault(
+        f"losses.{path}",
+        f"{said}, which needs a teacher that embeds texts, but {' and '.join(f'teachers.{n}' for n in teachers)} "
+        "reads pairs. Use score_kl, or add an embedder.",
+        rests_on=(f"losses.{index}", *models),
+    )
 
 
 def _options(loss: LossSection, entry: LossEntry) -> dict[str, Any]:

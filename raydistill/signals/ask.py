@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from raydistill.config.task import Head
-
 __all__ = [
     "MAPPED",
     "MAPPED_UNITS",
     "REST",
+    "SIDES",
     "UNIT_LOGITS",
     "WORD_LOGITS",
     "Ask",
@@ -19,14 +18,23 @@ __all__ = [
     "HiddenAsk",
     "Pooling",
     "Request",
+    "Side",
     "SignalDtype",
     "States",
+    "Units",
+    "embedding_key",
 ]
 
-Pooling = Literal["all", "first", "mean", "gram", "words", "units"]
-States = Literal["hidden", "query", "key", "value"]
+Pooling = Literal["all", "first", "mean", "gram", "words", "units", "queries", "passages", "both"]
+States = Literal["hidden", "query", "key", "value", "embedding"]
 Heads = Literal["all", "mean"]
+Units = Literal["texts", "words", "spans"]
+"""What rows have logits for."""
 SignalDtype = Literal["float32", "float16", "bfloat16"]
+Side = Literal["query", "passage"]
+"""What a text is in a pair."""
+SIDES: tuple[Side, Side] = ("query", "passage")
+"""In the order of a pair's texts."""
 Cell = str | tuple[str, ...]
 """A text, or the words that it is made of."""
 WORD_LOGITS = "logits.words"
@@ -42,6 +50,11 @@ REST = "logits.rest"
 """What else a row has, ``[R, 4]``: logits of no answer (start, end) and of all other pieces (start, end)."""
 
 
+def embedding_key(side: Side) -> str:
+    """Name of the part that holds the embeddings of one side's texts, ``[R, D]``."""
+    return f"embedding.{side}"
+
+
 @dataclass(frozen=True, order=True)
 class HiddenAsk:
     """One layer's hidden states, or one block's queries, keys or values.
@@ -52,7 +65,9 @@ class HiddenAsk:
         pooling: ``all`` tokens, the ``first`` token, the ``mean`` over the text's tokens, or the ``gram``
             matrix of tokens with tokens, X X^T / D. It happens at the teacher, so that one vector a
             row travels instead of a sequence, or L numbers a token instead of D. Of rows of words
-            ``words``: the mean over the pieces of each; of windows ``units``: the same.
+            ``words``: the mean over the pieces of each; of windows ``units``: the same. Of embeddings those of
+            ``queries``, ``passages`` or ``both``, the one behind the other; they are asked for by
+            :class:`Ask`, not by this.
         states: Which of them. Queries, keys and values are as the block projects them, with the
             heads side by side.
     """
@@ -85,7 +100,7 @@ class AttentionAsk:
         return f"attention.{self.layer}.{self.heads}"
 
 
-_HEADS: dict[Head, tuple[str, ...]] = {
+_HEADS: dict[Units, tuple[str, ...]] = {
     "texts": ("logits",),
     "words": (WORD_LOGITS, MAPPED),
     "spans": (UNIT_LOGITS, MAPPED_UNITS, REST),
@@ -102,20 +117,23 @@ class Ask:
         dtype: Of every part in the signal's buffer.
         logits: What they are for: the ``texts``, or each of the ``words``. Then rows are words, and the
             answer also says which words the teacher's tokenizer made pieces of. Or the places of ``spans``:
-            then rows are questions and windows, and the answer is about units of the windows.
+            then rows are questions and windows, and the answer is about units of the windows. None: none are wanted.
+        embeddings: Sides whose texts' embeddings are wanted. Rows are pairs; of one side alone, without logits,
+            they may be its texts.
     """
 
     hidden: tuple[HiddenAsk, ...] = ()
     attention: tuple[AttentionAsk, ...] = ()
     dtype: SignalDtype = "float32"
-    logits: Head = "texts"
+    logits: Units | None = "texts"
+    embeddings: tuple[Side, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Names of the parts of an answer, in the order of a signal."""
-        heads = _HEADS[self.logits]
+        heads = () if self.logits is None else _HEADS[self.logits]
         hidden, maps = (one.key for one in self.hidden), (one.key for one in self.attention)
-        return (*heads, *hidden, *maps)
+        return (*heads, *hidden, *maps, *map(embedding_key, self.embeddings))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ from raydistill.signals.ask import (
     WORD_LOGITS,
     AttentionAsk,
     HiddenAsk,
+    Side,
     SignalDtype,
+    embedding_key,
 )
 
 __all__ = [
@@ -70,7 +72,7 @@ class TeacherSignal:
             words of each row, if spans, all units.
         dtype: Of everything in the buffer.
         parts: ``logits``, ``hidden.<layer>.<pooling>`` (or ``query``, ``key``, ``value``),
-            ``attention.<layer>.<heads>``.
+            ``attention.<layer>.<heads>``, ``embedding.<side>``.
         buffer: All parts, uint8; read-only when it lies in shared memory or in a mapped file, of which
             the parts are then only a piece. A tensor when it lies on a device.
     """
@@ -114,6 +116,10 @@ class TeacherSignal:
     def hidden(self, ask: HiddenAsk) -> Tensor:
         """Hidden states, queries, keys or values, ``[T, D]`` for all positions, ``[W, D]`` or ``[R, D]`` when pooled; a view."""
         return self.part(ask.key)
+
+    def embedding(self, side: Side) -> Tensor:
+        """Embeddings of one side's texts, ``[R, D]``, a view."""
+        return self.part(embedding_key(side))
 
     def gram(self, layer: int) -> list[Tensor]:
         """Products of a layer's tokens over its width, a view ``[L, L]`` for each row."""

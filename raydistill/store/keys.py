@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -33,6 +33,7 @@ class Shelf:
         software: Versions of torch and transformers, which bring kernels and models; of ONNX Runtime, if
             that computes.
         tokenizer: Fingerprint of what it does; one named by a hub id may change under its name.
+        embedding: Of a teacher that embeds texts, what decides an embedding beside the encoder.
 
     The number of threads is not among them. Measured with 1, 2 and 4 threads on one machine (2 cores of
     an AMD EPYC, torch 2.13 with MKL 2024.2, which did share the work between so many) and one MiniLM, up
@@ -50,11 +51,12 @@ class Shelf:
     device: Literal["cpu", "cuda"]
     software: str
     tokenizer: str
+    embedding: str = field(default="", repr=False)  # shelves without keep their names
 
     @property
     def name(self) -> str:
         """Folder of this shelf: a hash of all its attributes."""
-        return hashlib.sha256(f"{_VERSION} {self}".encode()).hexdigest()[:32]
+        return hashlib.sha256(f"{_VERSION} {self}{self.embedding}".encode()).hexdigest()[:32]
 
 
 def row_keys(texts: Sequence[Sequence[Cell]]) -> NDArray[np.void]:

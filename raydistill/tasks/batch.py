@@ -8,6 +8,7 @@ from torch import Tensor
 
 from raydistill.models import SpanPieces, WordPieces
 from raydistill.signals import Cell
+from raydistill.tasks.pairs import TextPairs
 
 __all__ = ["Batch"]
 
@@ -33,6 +34,7 @@ class Batch:
             entries for each row: the class of the answer's start, and that of its end.
         group: Of candidates of queries, number of the query in this batch, ``[B]`` int64, rising; None: rows are
             no candidates.
+        pairs: Of pairs whose texts are read apart, these. Then inputs are those of the distinct passages.
     """
 
     row_ids: tuple[int, ...]
@@ -45,6 +47,7 @@ class Batch:
     answered: Tensor | None = None
     group: Tensor | None = None
     spans: SpanPieces | None = None
+    pairs: TextPairs | None = None
 
     @property
     def row_counts(self) -> Tensor:
@@ -76,6 +79,15 @@ class Batch:
         """Bool ``[B, S]``, True for the student's tokens."""
         return self.inputs["attention_mask"].bool()
 
+    @property
+    def num_tokens(self) -> int:
+        """The student's tokens of rows that count."""
+        if self.pairs is None:
+            return int(self.token_mask[self.row_counts].sum())
+        if not bool(self.counts.any()):
+            return 0
+        return int(self.token_mask.sum() + self.pairs.queries["attention_mask"].sum())
+
     def to(self, device: torch.device) -> "Batch":
         """The same rows with tensors on another device."""
         return self.moved(lambda tensor: tensor.to(device, non_blocking=True))
@@ -94,6 +106,7 @@ class Batch:
             None if self.answered is None else move(self.answered),
             None if self.group is None else move(self.group),
             None if spans is None else SpanPieces.from_tensors([move(t) for t in spans.tensors]),
+            None if self.pairs is None else self.pairs.moved(move),
         )
 
     @property
@@ -101,13 +114,7 @@ class Batch:
         """All that :meth:`moved` moves."""
         of_words = () if self.words is None else self.words.tensors
         of_spans = () if self.spans is None else self.spans.tensors
-        others = (
-            self.labels,
-            self.counts,
-            self.route,
-            self.answered,
-            self.group,
-            *of_words,
-            *of_spans,
-        )
+        of_pairs = () if self.pairs is None else self.pairs.tensors
+        others = (self.labels, self.counts, self.route, self.answered, self.group)
+        others = (*others, *of_words, *of_spans, *of_pairs)
         return [*self.inputs.values(), *(tensor for tensor in others if tensor is not None)]

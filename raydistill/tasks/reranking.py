@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raydistill.config.task import TaskKind
 from raydistill.data import label_matrix
 from raydistill.data.drawing import draw_group
 from raydistill.data.order import Rows
@@ -28,7 +29,7 @@ class Reranking(TextTask):
         labels: The name of the score.
     """
 
-    kind = "reranking"
+    kind: ClassVar[TaskKind] = "reranking"
 
     def __init__(self, table: pa.Table, labels: Sequence[str]) -> None:
         super().__init__(table, labels)
@@ -42,9 +43,12 @@ class Reranking(TextTask):
     ) -> Batch:
         """Some rows, tokenized for the student; candidates of a query are seen beside each other."""
         batch = super().batch(rows, tokenizer, max_tokens, filler=filler)
-        of = np.searchsorted(self._starts, np.asarray(rows), side="right") - 1
-        number = np.concatenate([[0], np.cumsum(of[1:] != of[:-1])])
-        return replace(batch, group=torch.from_numpy(number.astype(np.int64)))
+        return replace(batch, group=torch.from_numpy(self._numbers(np.asarray(rows))))
+
+    def _numbers(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of each row's query, rising."""
+        of = np.searchsorted(self._starts, rows, side="right") - 1
+        return np.concatenate([[0], np.cumsum(of[1:] != of[:-1])]).astype(np.int64)
 
     def queries(self) -> QueryGroups:
         """All of them."""

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raydistill.config.task import Head
 from raydistill.signals import Cell
+from raydistill.signals.ask import Units
 
 __all__ = ["TextRows", "word_offsets"]
 
@@ -29,7 +29,7 @@ class TextRows:
             name for name in ("text", "text_pair", "words") if name in table.column_names
         ]
         self._table = table.combine_chunks()
-        self.head: Head = "words" if "words" in self._columns else "texts"
+        self.head: Units = "words" if "words" in self._columns else "texts"
         if "question" in table.column_names:
             self.head = "spans"
 

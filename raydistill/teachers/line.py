@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from raydistill.losses import PairScorer
 from raydistill.store import Codecs, Place, Shelf, ShelfStore
 from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.direct import why_unable
+from raydistill.teachers.pairs import PairSource
 from raydistill.teachers.pool import TeacherPool
 from raydistill.teachers.source import Source
 from raydistill.teachers.sources import InlineSource, Memory, StoreSource
@@ -67,6 +69,7 @@ class TeacherLine:
         inline: What to load in the worker's own process; None: nothing.
         window_rows: Rows computed together by an inline teacher.
         direct: Whether workers take answers from its device; only what trains asks so.
+        scorer: Of a teacher that embeds texts, what makes scores of pairs; None: it reads pairs, or rows.
     """
 
     actors: tuple[Any, ...]
@@ -80,6 +83,7 @@ class TeacherLine:
     inline: TeacherSettings | None = None
     window_rows: int = 0
     direct: bool = False
+    scorer: PairScorer | None = None
 
 
 def open_source(
@@ -92,6 +96,8 @@ def open_source(
 ) -> Source:
     """A teacher as one worker sees it: store and memory first, then the pool of its replicas.
 
+    One that embeds texts is asked about pairs all the same.
+
     Args:
         name: Of the teacher.
         line: How it is reached.
@@ -99,6 +105,13 @@ def open_source(
         timeout_factor: Of the deadline, for requests that are larger than in training.
         say: Where decisions are told.
     """
+    found = _open(name, line, offset, timeout_factor, say)
+    return found if line.scorer is None else PairSource(name, found, line.scorer)
+
+
+def _open(
+    name: str, line: TeacherLine, offset: int, timeout_factor: float, say: Callable[[str], None]
+) -> Source:
     store = line.store.open(name, say) if line.store is not None else None
     if line.inline is not None:
         # What it computed is in this process already, in the store that it writes.

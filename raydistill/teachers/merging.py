@@ -93,15 +93,20 @@ class MergingTeacher:
     def _take(self) -> list[_Waiting]:
         """The oldest in line and those behind it that ask for the same, as far as the window goes."""
         taken = [self._line.popleft()]
-        rows = taken[0].request.num_rows
-        while self._line:
-            following = self._line[0].request
+        first = taken[0].request
+        rows = first.num_rows
+        for waiting in tuple(self._line):
+            following = waiting.request
+            if following.ask != first.ask or len(following.texts) != len(first.texts):
+                continue  # queries wait between passages
             rows += following.num_rows
-            same = following.ask == taken[0].request.ask
-            fits = rows <= self._window_rows and rows * self._row_bytes <= self._window_bytes
-            if not (same and fits and len(following.texts) == len(taken[0].request.texts)):
+            if rows > self._window_rows or rows * self._row_bytes > self._window_bytes:
                 break
-            taken.append(self._line.popleft())
+            try:
+                self._line.remove(waiting)
+            except ValueError:  # its caller was interrupted meanwhile
+                continue
+            taken.append(waiting)
         return taken
 
     def _compute(self, taken: list[_Waiting]) -> None:

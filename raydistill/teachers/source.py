@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from raydistill.signals import Request, TeacherSignal
 from raydistill.teachers.teacher import TeacherDescription
 
-__all__ = ["Source"]
+__all__ = ["Asked", "Source"]
 
 
 class Source(Protocol):
@@ -39,3 +39,24 @@ class Source(Protocol):
     def close(self) -> None:
         """Let others find what was computed in this process."""
         return
+
+
+class Asked:
+    """A source as a teacher that answers at once.
+
+    Args:
+        source: Of a teacher in this process.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def describe(self) -> TeacherDescription:
+        """Its own description."""
+        found = self.source.describe()
+        assert found is not None, "the teacher is in this process"
+        return found
+
+    def answer(self, request: Request) -> TeacherSignal:
+        """Ask and wait."""
+        return self.source.collect(self.source.ask(request))

@@ -75,11 +75,12 @@ class InlineSource(Source):
     def _compute(self) -> None:
         taken = [self._asked.popleft()]
         rows = taken[0].request.num_rows
-        while self._asked and self._asked[0].request.ask == taken[0].request.ask:
-            rows += self._asked[0].request.num_rows
+        for asked in [a for a in self._asked if a.request.ask == taken[0].request.ask]:
+            rows += asked.request.num_rows
             if rows > self._window_rows:
                 break
-            taken.append(self._asked.popleft())
+            self._asked.remove(asked)
+            taken.append(asked)
         signal = self._teacher.answer(merge_requests([asked.request for asked in taken]))
         begin = 0
         for asked in taken:

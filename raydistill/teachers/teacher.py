@@ -12,7 +12,14 @@ from torch import Tensor
 
 from raydistill.config.task import Head
 from raydistill.errors import NotFiniteError, TeacherError
-from raydistill.models import ModelSource, ModelTraits, load_classifier, load_tokenizer, tokenize
+from raydistill.models import (
+    EmbedderSpec,
+    ModelSource,
+    ModelTraits,
+    load_classifier,
+    load_tokenizer,
+    tokenize,
+)
 from raydistill.models.backends import Backend, ExportError, OnnxBackend, TorchBackend
 from raydistill.models.describe import traits_of_config
 from raydistill.models.outputs import select_parts
@@ -26,7 +33,7 @@ from raydistill.models.pieces import (
 from raydistill.models.span_pieces import RowSpans, SpanPieces, encode_spans, span_pieces
 from raydistill.models.spans import select_span_parts
 from raydistill.signals import Ask, AttentionAsk, HiddenAsk, Request, TeacherSignal, pack_signal
-from raydistill.signals.ask import Pooling
+from raydistill.signals.ask import Pooling, embedding_key
 from raydistill.signals.signal import CPU, TORCH_DTYPES, vectors_per_row
 from raydistill.teachers.fingerprint import deciding_settings, fingerprint
 from raydistill.teachers.shapes import STEP, Pass, plan_full_passes, plan_passes
@@ -100,7 +107,9 @@ class TeacherSettings:
         attention_maps: Whether maps will be asked for.
         backend: What computes; ``onnx`` only in float32 on the CPU.
         keep_on_device: Whether answers stay in the memory of the device that computed them.
-        head: What it classifies, and so what rows it is asked about: texts, words, or questions with windows.
+        head: What it gives outputs for, and so what rows it is asked about: texts, words, or questions with windows; or
+            texts of one side of pairs, which it embeds.
+        embedder: Of one that embeds, what follows its encoder.
     """
 
     name: str
@@ -114,10 +123,11 @@ class TeacherSettings:
     backend: Literal["torch", "onnx"] = "torch"
     keep_on_device: bool = False
     head: Head = "texts"
+    embedder: EmbedderSpec | None = None
 
 
 class LocalTeacher:
-    """A frozen Hugging Face model that classifies texts, or words, or finds answers, in this process."""
+    """A frozen Hugging Face model that classifies texts, or words, finds answers, or embeds texts, in this process."""
 
     def __init__(self, settings: TeacherSettings) -> None:
         self.settings = settings
@@ -138,6 +148,7 @@ class LocalTeacher:
             dtype=TORCH_DTYPES[settings.dtype],
             attention_maps=settings.attention_maps,
             head=settings.head,
+            embedder=settings.embedder,
         )
         if getattr(model.config, "pad_token_id", None) is None:
             model.config.pad_token_id = self._tokenizer.pad_token_id
@@ -152,14 +163,18 @@ class LocalTeacher:
         self._config, traits = model.config, traits_of_config(model.config, self._tokenizer)
         self._description = TeacherDescription(
             traits=traits,
-            fingerprint=fingerprint(model, traits, settings.max_tokens, settings.dtype),
+            fingerprint=fingerprint(
+                model, traits, settings.max_tokens, settings.dtype, *_embedding(settings.embedder)
+            ),
             num_parameters=sum(weight.numel() for weight in weights),
             num_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
             device=str(self._device),
             steady=False,
         )
-        last = HiddenAsk(traits.num_layers, _POOLINGS[settings.head])
-        self._last_layer = Ask((last,), logits=settings.head)
+        self._last_layer = Ask(logits=None, embeddings=("passage",))
+        if settings.head != "embeddings":
+            last = HiddenAsk(traits.num_layers, _POOLINGS[settings.head])
+            self._last_layer = Ask((last,), logits=settings.head)
         self._backend: Backend = TorchBackend(model, self._device)
         if settings.backend == "onnx":
             self._backend = self._export(model)
@@ -177,11 +192,13 @@ class LocalTeacher:
         settings, layers = self.settings, range(1, self._description.traits.num_layers + 1)
         # All of it, whatever a run asks for: the answers of every run stand on one shelf.
         maps = layers if settings.attention_maps else ()
-        most = Ask(
-            tuple(HiddenAsk(k) for k in (0, *layers)),
-            tuple(AttentionAsk(k) for k in maps),
-            logits=settings.head,
-        )
+        most = self._last_layer
+        if settings.head != "embeddings":
+            most = Ask(
+                tuple(HiddenAsk(k) for k in (0, *layers)),
+                tuple(AttentionAsk(k) for k in maps),
+                logits=settings.head,
+            )
         examples = [
             tokenize(
                 self._tokenizer,
@@ -271,10 +288,16 @@ class LocalTeacher:
         if request.ask.logits == "spans":
             inputs, spans = encode_spans(self._tokenizer, _of_texts(request), cut, request.row_ids)
             return _Encoded(inputs, [len(row.starts) for row in spans], spans=spans)
-        found = self._tokenizer(
-            *[list(column) for column in request.texts], truncation=True, max_length=cut
-        )
+        found = self._tokenizer(*self._columns(request), truncation=True, max_length=cut)
         return _Encoded(dict(found), [len(ids) for ids in found["input_ids"]])
+
+    def _columns(self, request: Request) -> list[list[Any]]:
+        """Texts as the model reads them: as they are, or those of one side behind its prompt."""
+        spec = self.settings.embedder
+        if spec is None:
+            return [list(column) for column in request.texts]
+        (side,), (column,) = request.ask.embeddings, request.texts
+        return [spec.prompted(column, side)]
 
     def _plan(self, lengths: list[int]) -> list[Pass]:
         rows, most = self._batch_rows, self.settings.max_tokens
@@ -305,10 +328,15 @@ class LocalTeacher:
             matched = span_pieces([encoded.spans[row] for row in one.rows], mask)
             matched = SpanPieces.from_tensors([t.to(self._device) for t in matched.tensors])
             return select_span_parts(found, mask.to(self._device), matched, request.ask)
+        if self.settings.embedder is not None:
+            return {embedding_key(request.ask.embeddings[0]): found["logits"][: len(one.rows)]}
         return select_parts(found, mask.to(self._device), request.ask)
 
     def token_counts(self, request: Request) -> list[int]:
-        """Tokens of each row, after the cut."""
+        """Tokens of each row, after the cut; of pairs of texts that are embedded, of the passage."""
+        if self.settings.embedder is not None:
+            passages = Ask(logits=None, embeddings=("passage",))
+            request = Request(request.row_ids, request.texts[-1:], passages)
         encoded = self._encode(request, self.settings.max_tokens)
         return [len(ids) for ids in encoded.inputs["input_ids"]]
 
@@ -316,7 +344,8 @@ class LocalTeacher:
     def run_plainly(self, request: Request, max_tokens: int | None = None) -> Tensor:
         """Logits of the rows as one batch, padded to the longest and no further: for timing.
 
-        A single row is not filled up to four here, as it is where equal bits are wanted.
+        A single row is not filled up to four here, as it is where equal bits are wanted. Of pairs, a model that
+        embeds texts embeds the passages, of which there are many.
 
         Args:
             request: The rows.
@@ -330,6 +359,9 @@ class LocalTeacher:
         most = max_tokens or self.settings.max_tokens
         if request.ask.logits == "words":
             return tokenize_words(self._tokenizer, _of_words(request), most)[0]
+        if (spec := self.settings.embedder) is not None:
+            passages = spec.prompted(request.texts[-1], "passage")
+            return tokenize(self._tokenizer, [passages], most)
         return tokenize(self._tokenizer, request.texts, most)
 
     @property
@@ -370,6 +402,11 @@ class _Encoded:
     lengths: list[int]
     word_ids: list[list[int | None]] | None = None
     spans: list[RowSpans] | None = None
+
+
+def _embedding(spec: EmbedderSpec | None) -> tuple[str, ...]:
+    """What decides an embedding beside the encoder."""
+    return () if spec is None else (spec.decides,)
 
 
 def _of_words(request: Request) -> list[tuple[str, ...]]:

@@ -2,7 +2,8 @@
 
 Reading order: ``view.py`` (what there is to look at), ``hard.py`` and ``soft.py`` (terms on
 labels and logits; ``by_label.py`` where labels do not exclude each other), ``features.py``
-(terms on hidden states and attention maps), ``groups.py`` (terms on scores of a query's candidates),
+(terms on hidden states and attention maps), ``groups.py`` (terms on scores of a query's candidates; ``block.py``
+of many queries'),
 ``adversarial.py`` and ``attack.py`` (the term on examples made against the student), ``weighting.py`` (what each
 teacher counts), ``words.py`` and ``spans.py`` (words and units of both sides), ``plan.py`` (all of it, resolved).
 """
@@ -30,7 +31,7 @@ from raydistill.terms.hard import HardMatch, count_labels, hard_sum, labelled_ro
 from raydistill.terms.plan import AdversarialMatch, Moment, ObjectivePlan, Term
 from raydistill.terms.soft import SoftMatch, soft_values, temperature_of
 from raydistill.terms.spans import CommonClasses, common_classes
-from raydistill.terms.view import Nearby, StudentOutputs, View
+from raydistill.terms.view import Embedded, Nearby, StudentOutputs, View
 from raydistill.terms.weighting import (
     Seen,
     TeacherWeighting,
@@ -43,6 +44,7 @@ from raydistill.terms.words import require_like_words
 __all__ = [
     "AdversarialMatch",
     "CommonClasses",
+    "Embedded",
     "FeatureMatch",
     "GroupMatch",
     "HardMatch",

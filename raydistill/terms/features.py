@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.alignment import Projections
-from raydistill.config.task import Head
 from raydistill.losses import LossEntry, hidden_mse_sum, masked_sum
-from raydistill.signals import Ask, AttentionAsk, HiddenAsk
-from raydistill.signals.ask import Heads, Pooling, SignalDtype, States
+from raydistill.signals import SIDES, Ask, AttentionAsk, HiddenAsk, Side
+from raydistill.signals.ask import Heads, Pooling, SignalDtype, States, Units
 from raydistill.tasks import Batch
+from raydistill.terms.groups import GroupMatch
 from raydistill.terms.view import View
 
 __all__ = [
@@ -29,6 +29,8 @@ __all__ = [
     "learned_key",
     "states_sum",
 ]
+
+_PLURAL: Mapping[Side, Pooling] = {"query": "queries", "passage": "passages"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class FeatureMatch:
         positions: What is asked of hidden states.
         heads: What is asked of attention maps; None: the term is on hidden states.
         projected: Whose states projections map.
-        states: Which states are compared: hidden ones, or those inside blocks.
+        states: Which states are compared: hidden ones, those inside blocks, or embeddings of texts, whose one
+            layer is 0.
     """
 
     name: str
@@ -95,15 +98,22 @@ class FeatureMatch:
         return [HiddenAsk(layer, self.positions, self.states) for layer in pair.layers]
 
     @property
+    def sides(self) -> tuple[Side, ...]:
+        """Whose embeddings are needed."""
+        if self.states != "embedding":
+            return ()
+        return tuple(side for side in SIDES if self.positions in (_PLURAL[side], "both"))
+
+    @property
     def inside(self) -> set[str]:
         """What of the student's blocks must be read while it computes: ``query.3``."""
-        if self.on_maps or self.states == "hidden":
+        if self.on_maps or self.states in ("hidden", "embedding"):
             return set()
         return {f"{self.states}.{layer}" for pair in self.pairs for layer in pair.student}
 
 
 def asked_of(
-    teacher: str, matches: Iterable[object], dtype: SignalDtype, head: Head = "texts"
+    teacher: str, matches: Iterable[object], dtype: SignalDtype, logits: Units = "texts"
 ) -> Ask:
     """What some terms together need of one teacher.
 
@@ -111,22 +121,29 @@ def asked_of(
         teacher: Its name.
         matches: Of the terms; those on logits alone need nothing more than logits.
         dtype: What answers travel in.
-        head: What logits are for.
+        logits: What they are for.
     """
     hidden: set[HiddenAsk] = set()
     maps: set[AttentionAsk] = set()
+    sides: set[Side] = set()
     for match in matches:
+        if isinstance(match, GroupMatch) and teacher in match.embedding:
+            sides |= {*SIDES}
         if not isinstance(match, FeatureMatch):
             continue
         for pair in match.pairs:
             if pair.teacher != teacher:
+                continue
+            if match.states == "embedding":
+                sides |= {*match.sides}
                 continue
             for ask in match.asks(pair):
                 if isinstance(ask, HiddenAsk):
                     hidden.add(ask)
                 else:
                     maps.add(ask)
-    return Ask(tuple(sorted(hidden)), tuple(sorted(maps)), dtype, head)
+    embeddings = tuple(side for side in SIDES if side in sides)
+    return Ask(tuple(sorted(hidden)), tuple(sorted(maps)), dtype, logits, embeddings)
 
 
 def count_features(match: FeatureMatch, batch: Batch, heard: Tensor) -> Tensor:
@@ -136,6 +153,8 @@ def count_features(match: FeatureMatch, batch: Batch, heard: Tensor) -> Tensor:
     if match.positions == "units":
         assert batch.spans is not None, "units are compared where rows are windows"
         return (heard[::2][batch.spans.units.row] & batch.spans.shared).sum()
+    if match.states == "embedding":
+        return heard.sum() * len(match.sides)
     tokens = batch.token_mask & heard.unsqueeze(1)
     if (match.on_maps or match.by_tokens) and match.entry.units is not None:
         return match.entry.units(tokens)

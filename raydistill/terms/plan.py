@@ -9,6 +9,7 @@ from raydistill.config.adversarial import AdversarialSection, VATSection
 from raydistill.config.ensemble import FixedWeighting, WeightingSection
 from raydistill.config.schedules import BalancingSection, NoBalancing, WeightSchedule
 from raydistill.config.task import TaskKind
+from raydistill.losses import PairScorer
 from raydistill.schedules import Stage, stage_at
 from raydistill.signals import Ask
 from raydistill.terms.features import FeatureMatch, asked_of
@@ -75,6 +76,8 @@ class ObjectivePlan:
         seed: Of first values, and of choices.
         task: What the outputs of student and teachers mean.
         adversarial: The term on adversarial examples, behind all others; None: there is none.
+        scorer: What makes scores of the student's embeddings; None: it does not embed.
+        scorers: The same of teachers that embed texts.
     """
 
     terms: tuple[Term, ...]
@@ -93,6 +96,8 @@ class ObjectivePlan:
     seed: int = 0
     task: TaskKind = "text_classification"
     adversarial: AdversarialMatch | None = None
+    scorer: PairScorer | None = None
+    scorers: Mapping[str, PairScorer] = field(default_factory=dict)
 
     @property
     def student_hidden(self) -> bool:
@@ -138,7 +143,8 @@ class ObjectivePlan:
         if all(_on_labels(match) for match in terms):
             return {}
         return {
-            name: asked_of(name, terms, ask.dtype, ask.logits) for name, ask in self.asks.items()
+            name: asked_of(name, terms, ask.dtype, ask.logits or "texts")
+            for name, ask in self.asks.items()
         }
 
     @property

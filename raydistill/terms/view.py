@@ -15,13 +15,20 @@ from torch import Tensor
 
 from raydistill.config.task import TaskKind
 from raydistill.errors import SignalError
-from raydistill.losses import LossEntry, shift_probability, standardize_logits
+from raydistill.losses import LossEntry, PairScorer, shift_probability, standardize_logits
 from raydistill.models import SpanPieces, mean_pieces, pool_hidden
-from raydistill.signals import AttentionAsk, HiddenAsk, TeacherSignal
+from raydistill.signals import AttentionAsk, HiddenAsk, Side, TeacherSignal
 from raydistill.signals.ask import Pooling, States
 from raydistill.tasks import Batch
 
-__all__ = ["Nearby", "StudentOutputs", "View"]
+__all__ = ["Embedded", "Nearby", "StudentOutputs", "View"]
+
+_SIDES: Mapping[Pooling, tuple[Side, ...]] = {
+    "queries": ("query",),
+    "passages": ("passage",),
+    "both": ("query", "passage"),
+}
+"""Of what is compared of embeddings."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,19 @@ class Nearby:
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """The student's embeddings of a batch of pairs, each text once.
+
+    Attributes:
+        queries: ``[Q, D]`` float32.
+        passages: ``[P, D]`` float32.
+    """
+
+    queries: Tensor
+    passages: Tensor
+
+
+@dataclass(frozen=True)
 class StudentOutputs:
     """What the student says about the rows.
 
@@ -48,6 +68,7 @@ class StudentOutputs:
         inside: Queries, keys and values that are needed, ``[B, S, D]``, by ``query.3``: what, and of which
             block, from 1.
         nearby: To ask again with other embeddings; None if nothing needs it.
+        embedded: Of pairs whose texts are read apart, what logits were made of.
     """
 
     logits: Tensor
@@ -55,6 +76,7 @@ class StudentOutputs:
     attentions: Sequence[Tensor] = ()
     inside: Mapping[str, Tensor] = field(default_factory=dict)
     nearby: Nearby | None = None
+    embedded: Embedded | None = None
 
 
 @dataclass
@@ -75,6 +97,8 @@ class View:
             exclude each other.
         task: What logits mean.
         classes: How many of the C classes each row has, ``[B]``; the others are padding. None: all.
+        scorer: What makes scores of the student's embeddings; None: it does not embed.
+        temperatures: What divides each teacher's scores first; those not named: 1.
     """
 
     student: StudentOutputs
@@ -88,6 +112,8 @@ class View:
     label_weights: Tensor | None = None
     task: TaskKind = "text_classification"
     classes: Tensor | None = None
+    scorer: PairScorer | None = None
+    temperatures: Mapping[str, float] = field(default_factory=dict)
     laid_out: dict[str, Any] = field(default_factory=dict)
     """What :mod:`raydistill.terms.groups` has worked out of the batch, so that the device is asked once."""
     _alike: set[str] = field(default_factory=set)
@@ -112,7 +138,12 @@ class View:
         return self.task == "multi_label_classification" and entry.name != "logit_mse"
 
     def pooled(self, layer: int, positions: Pooling, kind: States = "hidden") -> Tensor:
-        """The student's states of one layer, ``[T, D]``, ``[B, D]`` or, of words or units, ``[U, D]``."""
+        """The student's states of one layer, ``[T, D]``, ``[B, D]`` or, of words or units, ``[U, D]``.
+
+        Of embeddings those of the rows' queries, ``[B, D]``, their passages, or both, ``[2 B, D]``.
+        """
+        if kind == "embedding":
+            return self._embeddings(positions)
         # Once a layer, however many teachers: gathering tokens costs as much as comparing them.
         key = (kind, layer, positions)
         if key not in self._pooled:
@@ -131,12 +162,26 @@ class View:
                 self._pooled[key] = pool_hidden(states, self.batch.token_mask, positions)
         return self._pooled[key]
 
+    def _embeddings(self, of: Pooling) -> Tensor:
+        embedded, pairs, group = self.student.embedded, self.batch.pairs, self.batch.group
+        assert embedded is not None, "a student of pairs embeds"
+        assert pairs is not None, "what is embedded are texts of pairs"
+        rows = {"query": embedded.queries[group], "passage": embedded.passages[pairs.passage]}
+        return torch.cat([rows[side] for side in _SIDES[of]])
+
+    def embeddings_of(self, teacher: str, side: Side) -> Tensor:
+        """Of a teacher, one side's texts of all rows, ``[B, D]``."""
+        found = self.signals[teacher].embedding(side)
+        return found.to(self.student.logits.device, non_blocking=True)
+
     def teacher_states(self, term: str, teacher: str, ask: HiddenAsk) -> Tensor:
         """One layer of a teacher for the positions of :meth:`pooled`.
 
         Raises:
             SignalError: the two sides have cut the rows into other numbers of tokens.
         """
+        if ask.states == "embedding":
+            return torch.cat([self.embeddings_of(teacher, side) for side in _SIDES[ask.pooling]])
         if ask.pooling in ("all", "gram"):
             self._require_like_tokens(term, teacher)
         states = self.signals[teacher].hidden(ask)
@@ -184,7 +229,7 @@ class View:
             return rows.repeat_interleave(self.batch.token_mask.sum(1))
         if positions == "gram":
             return rows.repeat_interleave(self.batch.token_mask.sum(1) ** 2)
-        return rows
+        return torch.cat([rows, rows]) if positions == "both" else rows
 
     def counted(self, positions: Pooling) -> Tensor:
         """Which positions of :meth:`pooled` count, bool: those of rows that are heard; units that all have pieces of."""

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["save_model_folder"]
 
 _REQUIREMENTS = ("mlflow", "pandas", "safetensors", "tokenizers", "torch", "transformers")
-_SCRIPTS = {"tagging": "serving_words.py", "question_answering": "serving_answers.py"}
+_SCRIPTS = {
+    "tagging": "serving_words.py",
+    "question_answering": "serving_answers.py",
+    "retrieval": "serving_embeddings.py",
+}
 _MAX_LENGTH = 512  # where a tokenizer does not know its limit, it says 10^30
 _MAX_BELIEVED = 1_000_000
 
@@ -37,7 +41,8 @@ def save_model_folder(
     Args:
         student_dir: With ``config.json``, ``*.safetensors`` and the tokenizer.
         out_dir: Made; copied files and weights go into it.
-        task_kind: What it answers, see ``serving.py``, ``serving_words.py`` and ``serving_answers.py``; kept in the model's metadata.
+        task_kind: What it answers, see ``serving.py``, ``serving_words.py``, ``serving_answers.py`` and
+            ``serving_embeddings.py``; kept in the model's metadata.
         labels: In the order of the outputs.
         text_columns: One column, or two that the model reads as a pair; one of lists of words, for tagging.
         example: One row, by column; stored as the input example.
@@ -49,7 +54,9 @@ def save_model_folder(
     Raises:
         TrackingError: ``student_dir`` is not such a folder, or the columns do not fit.
     """
-    _require_fitting(student_dir, labels, text_columns, example)
+    # What embeds texts has no outputs to be named.
+    named = None if task_kind == "retrieval" else labels
+    _require_fitting(student_dir, named, text_columns, example)
     prepare_mlflow()
     import mlflow.pyfunc
     import pandas as pd
@@ -101,6 +108,12 @@ def _signature(
         )
     if task_kind == "tagging":
         return _words_signature(text_columns[0])
+    if task_kind == "retrieval":  # a query, a passage, or both; a text of no name is a passage
+        columns = [ColSpec(DataType.string, name, required=False) for name in text_columns]
+        columns.append(ColSpec(DataType.string, "text", required=False))
+        answers = [ColSpec(Array(DataType.double), "embedding", required=False)]
+        answers.append(ColSpec(DataType.double, "score", required=False))
+        return ModelSignature(Schema(columns), Schema(answers))
     # A single column has no name here, because with one MLflow refuses a plain list of texts. The
     # serving code looks at the name again where there is one.
     inputs = (
@@ -157,7 +170,7 @@ def _max_length(student_dir: Path) -> int:
 
 def _require_fitting(
     student_dir: Path,
-    labels: Sequence[str],
+    labels: Sequence[str] | None,
     text_columns: Sequence[str],
     example: Mapping[str, Any],
 ) -> None:
@@ -169,6 +182,8 @@ def _require_fitting(
         raise TrackingError(f"a model reads one or two text columns, got {len(text_columns)}.")
     if missing := [name for name in text_columns if name not in example]:
         raise TrackingError(f"the example lacks {', '.join(missing)}.")
+    if labels is None:
+        return
     config = json.loads((student_dir / "config.json").read_text(encoding="utf-8"))
     outputs = len(config.get("id2label", labels))
     if outputs != len(labels):

@@ -23,8 +23,8 @@ from raydistill.objective import Moment, Objective
 from raydistill.pipeline import Fed
 from raydistill.schedules import Stage, frozen_names
 from raydistill.signals import TeacherSignal
-from raydistill.tasks import Batch
-from raydistill.terms import StudentOutputs
+from raydistill.tasks import Batch, TextPairs
+from raydistill.terms import Embedded, StudentOutputs
 from raydistill.training.nearby import again
 from raydistill.training.parallel import core_of, rounds, sync_of, whole
 from raydistill.training.schedule import learning_rate_factor
@@ -46,7 +46,7 @@ class StudentModule(nn.Module):
     """What is trained: the student and, in the objective, all that is learned beside it.
 
     Args:
-        student: A Hugging Face model that classifies texts, or words, or finds answers.
+        student: A Hugging Face model that classifies texts, or words, or finds answers, or an embedder of texts.
         objective: What is minimised.
         precision: ``bfloat16`` runs the student's forward pass under autocast.
     """
@@ -78,6 +78,8 @@ class StudentModule(nn.Module):
         Returns:
             Shares of the terms' values, ``[terms]``, unweighted, and of what is minimised, a scalar.
         """
+        if batch.pairs is not None:
+            return self._of_sums(self._of_pairs(batch, batch.pairs), batch, signals, moment, counts)
         adversarial = self.objective.plan.adversarial_at(moment.step)
         nearby = again(self.student, batch, self._autocast) if adversarial else None
         with (
@@ -92,6 +94,27 @@ class StudentModule(nn.Module):
             inside,
             nearby,
         )
+        return self._of_sums(said, batch, signals, moment, counts)
+
+    def _of_pairs(self, batch: Batch, pairs: TextPairs) -> StudentOutputs:
+        """Queries and passages each by themselves, and the scores of the rows' pairs."""
+        scorer = self.objective.plan.scorer
+        assert scorer is not None, "pairs are read apart where there is something to score them"
+        with torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=self._autocast):
+            queries, passages = self.student(**pairs.queries), self.student(**batch.inputs)
+        found = Embedded(queries.logits.float(), passages.logits.float())
+        scores = scorer.pairs(found.queries[batch.group], found.passages[pairs.passage])
+        return StudentOutputs(scores.unsqueeze(1), embedded=found)
+
+    def _of_sums(
+        self,
+        said: StudentOutputs,
+        batch: Batch,
+        signals: Mapping[str, TeacherSignal],
+        moment: Moment,
+        counts: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """From what the student says to its share of the step."""
         sums = self.objective(said, batch, signals, moment)
         # A term that nothing counts for is 0; its sum is 0 too.
         terms = sums / counts.clamp(min=1.0)
@@ -112,6 +135,11 @@ class StudentModule(nn.Module):
         if self._reader is None:
             return nullcontext({})
         return self._reader.reading(self._inside, tokens)
+
+    def embeddings(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Of texts alone, in the student's own precision, ``[T, D]`` float32."""
+        found: Tensor = self.student(**inputs).logits.float()
+        return found
 
     def logits(self, batch: Batch) -> Tensor:
         """The student's answer alone, in its own precision, ``[B, C]`` float32; of words ``[U, C]``, of windows ``[P, 2]``.
@@ -254,7 +282,7 @@ def train_step(
         total_terms += terms.detach()
         total_loss += loss.detach()
         rows += micro.batch.num_rows
-        tokens += int(micro.batch.token_mask[micro.batch.row_counts].sum())
+        tokens += micro.batch.num_tokens
         row_ids.extend(micro.batch.row_ids)
     for parameter in frozen:
         parameter.grad = None

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from raydistill.config.task import Head
-from raydistill.models import ModelSource, build_student, load_tokenizer, outline
+from raydistill.models import EmbedderSpec, ModelSource, build_student, load_tokenizer, outline
 from raydistill.models.embeddings import EmbeddingPlan
 from raydistill.models.words import WordRules, word_tokenizer
 
@@ -50,7 +50,8 @@ class StudentPlan:
         problem_type: What its outputs mean, as transformers says it.
         words: Tokens, where the source has none.
         embeddings: What takes the place of random embeddings.
-        head: What it classifies.
+        head: What it gives outputs for.
+        embedder: Of one that embeds texts, what follows its encoder.
     """
 
     source: ModelSource
@@ -64,6 +65,7 @@ class StudentPlan:
     words: WordTokens | None = None
     embeddings: EmbeddingPlan | None = None
     head: Head = "texts"
+    embedder: EmbedderSpec | None = None
 
 
 def make_tokenizer(plan: StudentPlan) -> Any:
@@ -94,13 +96,18 @@ def make_student(plan: StudentPlan, tokenizer: Any, embeddings: Tensor | None = 
         problem_type=plan.problem_type,
         embeddings=embeddings,
         head=plan.head,
+        embedder=plan.embedder,
     )
 
 
 def parameter_names(plan: StudentPlan) -> list[str]:
     """Of the student, in order; no weights are read."""
     model = outline(
-        plan.source, layers=plan.layers, random_config=plan.random_config, head=plan.head
+        plan.source,
+        layers=plan.layers,
+        random_config=plan.random_config,
+        head=plan.head,
+        embedder=plan.embedder,
     )
     return [name for name, _ in model.named_parameters()]
 

@@ -18,11 +18,13 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raydistill.config.task import RANKED
 from raydistill.config.training import PipelineSection, TrainingSection
 from raydistill.data import Stream
 from raydistill.data.order import Rows
 from raydistill.evaluation.evaluator import metrics_of
 from raydistill.evaluation.metrics import greater_is_better
+from raydistill.models import tokenize
 from raydistill.objective import Moment, Objective, ObjectivePlan
 from raydistill.pipeline import (
     Drawing,
@@ -40,7 +42,7 @@ from raydistill.pipeline import (
 )
 from raydistill.schedules import stage_at
 from raydistill.signals import Ask
-from raydistill.tasks import Reranking, TextTask, task_of
+from raydistill.tasks import Reranking, Retrieval, TextTask, task_of
 from raydistill.teachers.line import TeacherLine, open_source
 from raydistill.terms import Seen
 from raydistill.training import checkpoint
@@ -92,6 +94,7 @@ class WorkerJob:
         embeddings: Reference to the student's first embedding matrix, or None.
         max_positives: Of candidates of a query, those that are relevant in a group.
         pause_at: The step after which the workers save and stop for now; None: none.
+        block_queries: Queries that must stay together, since a loss compares their passages; 1 if none does.
     """
 
     seed: int
@@ -113,6 +116,7 @@ class WorkerJob:
     recorder: Any
     embeddings: Any = None
     max_positives: int = 1
+    block_queries: int = 1
     fresh: tuple[Any, ...] = ()
     pause_at: int | None = None
 
@@ -316,7 +320,7 @@ class Worker:
         self, job: WorkerJob, objective: Objective, first: int, total: int
     ) -> Iterator[MicroBatch]:
         """This worker's micro-batches of some steps."""
-        if job.objective.task == "reranking":
+        if job.objective.task in RANKED:
             return self._groups(job, objective, first, total)
         data, steps, lengths = self._steps(job, first, total)
         return plan_micro_batches(
@@ -337,13 +341,15 @@ class Worker:
     ) -> Iterator[MicroBatch]:
         """The micro-batches where rows are candidates of queries."""
         training = job.training
-        task = Reranking(ray.get(job.train), job.labels)
+        task = self._task(job, ray.get(job.train))
+        assert isinstance(task, Reranking), "its rows are candidates of queries"
         options = {"most": training.group_rows, "positives": job.max_positives, "seed": job.seed}
         return plan_groups(
             Drawing(
                 task.queries().number,
                 training.group_rows,
                 lambda group, epoch: task.draw(group, epoch=epoch, **options),
+                job.block_queries,
             ),
             batch_rows=training.batch_rows,
             micro_batch_rows=training.micro_batch_rows,
@@ -396,6 +402,11 @@ class Worker:
         table = pa.concat_tables([ray.get(job.train), ray.get(job.fresh[epoch])])
         return task_of(job.objective.task, table, job.labels)
 
+    @staticmethod
+    def _task(job: WorkerJob, table: Any) -> TextTask:
+        """Rows that the student reads."""
+        return task_of(job.objective.task, table, job.labels, embedder=job.student.embedder)
+
     def _agree_to_stop(self) -> bool:
         """Whether the user asked to stop; all workers hear the same at the same step."""
         flag = torch.tensor([float(self.recorder.stop_asked())], device=self.device)
@@ -406,6 +417,8 @@ class Worker:
     @torch.no_grad()
     def _predict(self, task: TextTask) -> Tensor:
         """Logits of all rows of a task, or of their words, each worker a slice of them."""
+        if isinstance(task, Retrieval):
+            return self._predict_pairs(task)
         size = -(-task.num_rows // self.world)
         mine = range(
             min(self.rank * size, task.num_rows), min((self.rank + 1) * size, task.num_rows)
@@ -432,6 +445,40 @@ class Worker:
         parts: list[Any] = [None] * self.world
         dist.all_gather_object(parts, part)
         return torch.cat(parts)
+
+    def _predict_pairs(self, task: Retrieval) -> Tensor:
+        """Scores of all pairs, ``[N, 1]``: each distinct text is embedded once, by one of the workers."""
+        job, core, found = self.job, self.core, {}
+        assert isinstance(core, StudentModule), "of several tasks none is of this kind"
+        core.eval()
+        for side, texts in task.prompted.items():
+            order = np.argsort([len(text) for text in texts], kind="stable")
+            mine = order[self.rank :: self.world]  # of like length, and as much for each
+            part: list[Tensor] = []
+            for begin in range(0, len(mine), job.eval_rows):
+                some = [texts[i] for i in mine[begin : begin + job.eval_rows]]
+                inputs = tokenize(self.tokenizer, [some], job.student.max_tokens)
+                inputs = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+                part.append(core.embeddings(inputs).cpu())
+            found[side] = self._gathered(mine, part, len(texts))
+        core.train()
+        scorer, places = job.objective.scorer, task.pair_texts.places
+        assert scorer is not None, "a student of pairs has one"
+        rows = {side: found[side][torch.from_numpy(places[side])] for side in found}
+        return scorer.pairs(rows["query"], rows["passage"]).unsqueeze(1)
+
+    def _gathered(self, mine: NDArray[np.intp], part: list[Tensor], number: int) -> Tensor:
+        """What all workers embedded, ``[number, D]``."""
+        parts: list[Any] = [(mine, part)]
+        if self.world > 1:
+            parts = [None] * self.world
+            dist.all_gather_object(parts, (mine, part))
+        places = np.concatenate([where for where, _ in parts])
+        values = torch.cat([piece for _, pieces in parts for piece in pieces])
+        out = torch.empty_like(values)
+        out[torch.from_numpy(places)] = values
+        assert len(out) == number, "each worker embeds its share"
+        return out
 
     def _evaluate(self) -> bool:
         """Measure on the validation rows, keep the best student; whether to stop early."""
@@ -461,7 +508,7 @@ class Worker:
         """Metrics of the validation rows; none, if there are none."""
         if job.validation is None:
             return {}
-        task = task_of(job.objective.task, ray.get(job.validation), job.labels)
+        task = self._task(job, ray.get(job.validation))
         return metrics_of(self._predict(task), task, "validation")
 
     def _log_metrics(self, metrics: Mapping[str, float]) -> None:

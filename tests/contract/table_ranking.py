@@ -53,6 +53,16 @@ def relevance_cross_entropy(s, t, _):
     return -(y / np.where(mass == 0, 1, mass) * log_softmax(s[0])).sum(-1)
 
 
+def in_batch_cross_entropy(s, t, _, tau=1.0):
+    """Row by row, one relevant passage after the other."""
+    found = []
+    for scores_, relevance in zip(s[0] / tau, t[0], strict=True):
+        rest = scores_[relevance <= 0]
+        each = [np.logaddexp.reduce([own, *rest]) - own for own in scores_[relevance > 0]]
+        found.append(np.mean(each) if each else 0.0)
+    return np.array(found)
+
+
 def kl(t, s):
     """Of two arrays of scores, softened already."""
     return (softmax(t) * (log_softmax(t) - log_softmax(s))).sum(-1)
@@ -111,6 +121,21 @@ RANKING = [
         inputs=scores,
         equal_is=None,  # it ends where all the mass is on what is relevant
         shift_invariant=None,  # the student's shift changes nothing, the relevance's does
+    ),
+    Row(
+        "in_batch_cross_entropy",
+        in_batch_cross_entropy,
+        inputs=scores,
+        equal_is=None,  # it ends where what is relevant is infinitely ahead
+        shift_invariant=None,  # the student's shift changes nothing, the relevance's does
+    ),
+    Row(
+        "in_batch_cross_entropy",
+        lambda s, t, _: in_batch_cross_entropy(s, t, _, 0.5),
+        {"temperature": 0.5},
+        inputs=scores,
+        equal_is=None,
+        shift_invariant=None,
     ),
     Row("ranknet", ranknet, inputs=scores, equal_is=None, shift_invariant=True),
     Row(

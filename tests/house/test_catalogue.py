@@ -40,11 +40,13 @@ ARE_LIBRARIES = {"embedding_cos"}
 """Without a paper: what a library has."""
 WHERE = {
     "against",
+    "among",
     "layers",
     "positions",
     "projection",
     "student_layers",
     "teacher_layers",
+    "texts",
     "states",
 }
 """Settings that say what is compared, not how."""

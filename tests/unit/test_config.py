@@ -87,7 +87,7 @@ ONE_FAULT = [
     ("losses", [{"kind": "jensen_shannon", "beta": 1}], "losses.0.beta must lie between 0 and 1, both excluded, got 1."),
     ("losses", [{"kind": "hidden_mse", "layers": "every_0"}], f"losses.0.layers {PAIRS} 'every_0'."),
     ("losses", [{"kind": "hidden_mse", "layers": "last", "projection": {"kind": "linear", "sid": "teacher"}}], "losses.0.projection.sid is not known. Known: hidden_width, kind, learning_rate, side, weight_decay. Did you mean 'side'?"),
-    ("losses", [{"kind": "rkd_angle", "layers": "last"}, {"kind": "vid", "layers": "last", "projection": {"side": "teacher"}}], "losses.1.projection.side must be student for vid: only losses that are the same both ways (cos, embedding_cos, embedding_mse, hidden_mse, pkd) can teach a projection of the teacher."),
+    ("losses", [{"kind": "rkd_angle", "layers": "last"}, {"kind": "vid", "layers": "last", "projection": {"side": "teacher"}}], "losses.1.projection.side must be student for vid: only losses that are the same both ways (cos, embedding_cos, embedding_l2, embedding_mse, hidden_mse, pkd) can teach a projection of the teacher."),
     ("losses", [{"kind": "fsp", "layers": [[0, 1]]}], "losses.0.layers must be a list of [[student, student], [teacher, teacher]], or a map from teachers to such lists, got [[0, 1]]."),
     ("losses", [{"kind": "custom", "target": "nowhere"}], "losses.0.target must look like package.module:function, got 'nowhere'."),
     ("losses", [{"kind": "custom", "target": "a:b", "needs": "hidden"}], "losses.0.layers is needed with needs: hidden."),

@@ -9,11 +9,13 @@ import torch
 from raydistill.compare import compare
 from raydistill.config import DistillConfig
 from raydistill.config.task import METRICS, TaskKind
+from raydistill.errors import ConfigError
 from raydistill.evaluate import Wanted, evaluate
 from raydistill.evaluation.statistics import RESAMPLED
 from raydistill.onnx_export import export_model
 from raydistill.ui import Ui
 from tests.conftest import make_model, make_rows, write_rows
+from tests.unit.embedders import ROWS, make_embedder
 from tests.unit.windows import answering_settings, make_answering
 from tests.unit.words import make_tagging, tagging_settings
 
@@ -48,6 +50,20 @@ def settings_of(kind: str, folder: Path) -> dict[str, Any]:
         return answering_settings(make_answering(folder), folder / "out")
     data = folder / "data"
     data.mkdir()
+    if kind == "retrieval":
+        for split in ("train", "validation", "test"):
+            write_rows(data / f"{split}.jsonl", ROWS)
+        make_embedder(folder / "student", seed=1)
+        make_embedder(folder / "pieces", seed=2, width=24)
+        return {
+            "run": {"name": kind, "output_dir": str(folder / "out")},
+            "data": {"folder": str(data)},
+            "task": {"kind": kind},
+            "student": {"model": str(folder / "student"), "max_tokens": 16},
+            "teachers": {"pieces": {"model": str(folder / "pieces")}},
+            "losses": [{"kind": "score_kl"}],
+            "training": {"group_rows": 3},
+        }
     for split, number in (("train", 20), ("validation", 10), ("test", 20)):
         rows = PAIRS if kind == "reranking" else [labelled(r, kind) for r in make_rows(number, 3)]
         write_rows(data / f"{split}.jsonl", rows)
@@ -80,7 +96,8 @@ def test_models_of_any_kind_are_measured_compared_and_written_out(kind: TaskKind
     assert own.flops_per_row is not None
     assert own.flops_per_row > 0
     said = {
-        "tagging": "tags", "regression": "numbers", "reranking": "score", "question_answering": "answer",
+        "tagging": "tags", "regression": "numbers", "reranking": "score", "retrieval": "score",
+        "question_answering": "answer",
     }.get(kind, "answers")  # fmt: skip
     assert all(said in line["said"][student] for line in found.lines)
     assert len(found.lines) == (9 if kind == "question_answering" else found.rows)
@@ -92,14 +109,21 @@ def test_models_of_any_kind_are_measured_compared_and_written_out(kind: TaskKind
     assert verdict.metric == METRICS[kind][0]
     assert verdict.found.first == pytest.approx(own.metrics[verdict.metric], abs=1e-6)
     units = {
-        "tagging": (12, "sentences"), "reranking": (4, "queries"), "question_answering": (9, "questions"),
+        "retrieval": (5, "queries"), "tagging": (12, "sentences"), "reranking": (4, "queries"), "question_answering": (9, "questions"),
     }  # fmt: skip
     assert (verdict.found.units, verdict.unit) == units.get(kind, (20, "rows"))
 
-    exported = export_model(
-        config, student, "onnx", tmp_path / "exported",
-        split="test", path="--model", latency=False, ui=QUIET,
-    )  # fmt: skip
+    def export() -> Any:
+        return export_model(
+            config, student, "onnx", tmp_path / "exported",
+            split="test", path="--model", latency=False, ui=QUIET,
+        )  # fmt: skip
+
+    if kind == "retrieval":
+        with pytest.raises(ConfigError, match="embeds texts, which is not exported here"):
+            export()
+        return
+    exported = export()
     torch_figures, onnx = exported.figures
     for name, value in torch_figures.metrics.items():
         assert onnx.metrics[name] == pytest.approx(value, abs=1e-3), name

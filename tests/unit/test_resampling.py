@@ -35,7 +35,7 @@ def made(kind: str, seed: int = 0, units: int = 30) -> Measured:
         return Measured(logits, labels, NAMES, sentences=sentences)
     if kind == "question_answering":
         return asked([i % 7 for i in range(units)], torch.randn(7, 2, 6, 2, generator=draw))
-    if kind == "reranking":
+    if kind in ("reranking", "retrieval"):
         grades = torch.randint(0, 3, (units * 4, 1), generator=draw).float()
         grades[:4] = 0.0
         queries = QueryGroups(np.arange(units + 1) * 4, [(1.0,) if i % 9 == 8 else () for i in range(units)])  # fmt: skip
@@ -120,7 +120,7 @@ def test_a_figure_on_a_resample_is_that_of_the_rows_written_out(kind: str, metri
     weights = np.stack([
         np.ones(len(units)), *(np.bincount(draw.integers(0, len(units), len(units)), minlength=len(units)) for _ in range(6)),
     ]).astype(float)  # fmt: skip
-    whole = max(units) + 1 if kind != "reranking" else found.queries.number
+    whole = max(units) + 1 if kind not in ("reranking", "retrieval") else found.queries.number
     for value, one in zip(figure.values(weights), weights, strict=True):
         of_all = np.zeros(whole)
         of_all[units] = one

@@ -46,7 +46,8 @@ SERVED: dict[str, tuple[tuple[str, ...], dict[str, Any], list[Any], list[str]]] 
 
 def test_no_kind_of_task_is_forgotten() -> None:
     """A kind that can be trained and not be served is found out in production."""
-    assert set(SERVED) == set(get_args(TaskKind))
+    elsewhere = {"retrieval"}  # whose answer depends on what is asked: test_serving_embeddings
+    assert set(SERVED) | elsewhere == set(get_args(TaskKind))
 
 
 @pytest.mark.parametrize("kind", SERVED)

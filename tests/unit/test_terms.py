@@ -31,7 +31,7 @@ from raydistill.training.step import (
     train_step,
 )
 from tests.conftest import LABELS, make_rows, two_teachers
-from tests.unit import test_groups
+from tests.unit import test_groups, test_retrieval
 from tests.unit.objectives import make_module, make_tokenizer
 
 TEXTS = [row["text"] for row in make_rows(8, seed=33)]
@@ -61,6 +61,7 @@ EACH: dict[str, dict[str, Any]] = {
     "pkd": PAIR,
     "embedding_mse": {"projection": "orthogonal"},
     "embedding_cos": {"projection": "tanh"},
+    "embedding_l2": {"projection": "linear"},
     "relation_kl": {"layers": [[-1, -1]], "relation_heads": 4},
     "rkd_distance": {"layers": "last"},
     "rkd_angle": {"layers": "last", "positions": "first"},
@@ -110,7 +111,9 @@ def test_every_kind_is_here() -> None:
     """A kind that no step was made with fails in a worker."""
     union = get_args(LossSection)[0]
     kinds = {get_args(one.model_fields["kind"].annotation)[0] for one in get_args(union)}
-    assert kinds == set(EACH) | set(test_groups.KINDS) | test_groups.ON_LABELS
+    of_queries = {*test_groups.KINDS, *test_groups.ON_LABELS}
+    of_queries |= {loss["kind"] for loss in test_retrieval.LOSSES}
+    assert kinds == set(EACH) | of_queries
 
 
 @dataclass

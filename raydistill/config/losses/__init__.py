@@ -8,6 +8,7 @@ from raydistill.config.losses.base import LossBase
 from raydistill.config.losses.custom import CustomLoss
 from raydistill.config.losses.features import (
     AttentionLoss,
+    EmbeddingLoss,
     FeatureLoss,
     FSPLoss,
     HiddenMSELoss,
@@ -30,6 +31,7 @@ __all__ = [
     "BinaryCrossEntropyLoss",
     "CrossEntropyLoss",
     "CustomLoss",
+    "EmbeddingLoss",
     "FSPLoss",
     "FeatureLoss",
     "ForwardKLLoss",

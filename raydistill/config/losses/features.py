@@ -15,6 +15,8 @@ __all__ = [
     "ContrastiveLoss",
     "CosLoss",
     "EmbeddingCosLoss",
+    "EmbeddingL2Loss",
+    "EmbeddingLoss",
     "EmbeddingMSELoss",
     "FSPLoss",
     "FeatureLoss",
@@ -94,22 +96,33 @@ class PKDLoss(_ProjectedVectors):
     """Which vector stands for a row: its first token, or the mean over its tokens."""
 
 
-class EmbeddingMSELoss(_ProjectedVectors):
+class _Embeddings(_ProjectedVectors):
+    layers: Layers = "last"
+    """As of hidden_mse; the last of both, if nothing is said. With task.kind: retrieval embeddings are those that
+    student and teachers are made for, and neither this nor positions is written."""
+    texts: Literal["both", "queries", "passages"] = "both"
+    """With task.kind: retrieval, whose embeddings are compared; of both the mean."""
+
+
+class EmbeddingMSELoss(_Embeddings):
     """Mean squared error between the rows' embeddings."""
 
     kind: Literal["embedding_mse"]
     """Which loss this is."""
-    layers: Layers = "last"
-    """As of hidden_mse; the last of both, if nothing is said."""
 
 
-class EmbeddingCosLoss(_ProjectedVectors):
+class EmbeddingL2Loss(_Embeddings):
+    """Euclidean distance between the rows' embeddings."""
+
+    kind: Literal["embedding_l2"]
+    """Which loss this is."""
+
+
+class EmbeddingCosLoss(_Embeddings):
     """One minus the cosine between the rows' embeddings."""
 
     kind: Literal["embedding_cos"]
     """Which loss this is."""
-    layers: Layers = "last"
-    """As of hidden_mse; the last of both, if nothing is said."""
 
 
 class RelationKLLoss(_OfLayers):
@@ -228,12 +241,15 @@ class AttentionCEMeanLoss(_Maps):
     """Which loss this is."""
 
 
+EmbeddingLoss = EmbeddingMSELoss | EmbeddingL2Loss | EmbeddingCosLoss
+"""Those on embeddings of whole texts."""
 StatesLoss = (
     HiddenMSELoss
     | CosLoss
     | VIDLoss
     | PKDLoss
     | EmbeddingMSELoss
+    | EmbeddingL2Loss
     | EmbeddingCosLoss
     | RelationKLLoss
     | RKDDistanceLoss

@@ -1,4 +1,4 @@
-"""Terms over the candidates of a query, of task.kind: reranking."""
+"""Terms over the candidates of a query, of task.kind: reranking and retrieval."""
 
 from typing import ClassVar, Literal
 
@@ -8,6 +8,7 @@ from raydistill.config.schedules import TemperatureSetting
 
 __all__ = [
     "GroupLoss",
+    "InBatchCrossEntropyLoss",
     "LambdaLoss",
     "ListNetLoss",
     "MarginMSELoss",
@@ -18,6 +19,7 @@ __all__ = [
 
 
 Against = Literal["teachers", "labels"]
+Among = Literal["candidates", "block"]
 
 
 class _OfTeachers(LossBase):
@@ -41,6 +43,21 @@ class RelevanceCrossEntropyLoss(LossBase):
     """Which loss this is."""
 
 
+class InBatchCrossEntropyLoss(LossBase):
+    """Cross-entropy of a relevant passage among all of the block's queries (multiple negatives ranking).
+
+    Of task.kind: retrieval. The passages of training.block_queries queries are seen beside each other, the
+    listed negatives included; what is known to be relevant for a query is no negative of it.
+    """
+
+    against: ClassVar[Against] = "labels"
+    among: ClassVar[Among] = "block"
+    kind: Literal["in_batch_cross_entropy"]
+    """Which loss this is."""
+    temperature: Positive = 1.0
+    """Divides the scores, which have task.scale already."""
+
+
 class ScoreKLLoss(_OfTeachers):
     """Kullback-Leibler divergence of the student from the teachers, over a query's candidates."""
 
@@ -52,6 +69,9 @@ class ScoreKLLoss(_OfTeachers):
     """Divides the teachers' scores; null: as the student's."""
     scale_by_temperature_squared: bool = True
     """Multiply by temperature squared, so that gradients keep their size."""
+    among: Among = "candidates"
+    """candidates: those of the query. block: with task.kind: retrieval, the passages of all queries that are seen
+    beside each other (training.block_queries), as far as teachers embed texts."""
 
 
 class RankNetLoss(_OfEither):
@@ -91,6 +111,12 @@ class MarginMSELoss(_OfTeachers):
 
 
 GroupLoss = (
-    RelevanceCrossEntropyLoss | ScoreKLLoss | RankNetLoss | ListNetLoss | LambdaLoss | MarginMSELoss
+    RelevanceCrossEntropyLoss
+    | InBatchCrossEntropyLoss
+    | ScoreKLLoss
+    | RankNetLoss
+    | ListNetLoss
+    | LambdaLoss
+    | MarginMSELoss
 )
 """Those that see the candidates of a query beside each other."""

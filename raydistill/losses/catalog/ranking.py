@@ -6,6 +6,7 @@ from torch import Tensor
 
 from raydistill.losses.embedding import embedding_cos, embedding_l2, embedding_mse
 from raydistill.losses.entry import LossEntry, Peer, flag, one_of, positive, temperature
+from raydistill.losses.in_batch import in_batch_cross_entropy
 from raydistill.losses.lambda_loss import GAINS, SCHEMES, lambda_loss, weighted_pairs
 from raydistill.losses.ranking import (
     listnet,
@@ -74,6 +75,17 @@ RANKING: tuple[LossEntry, ...] = (
         over="sequences",
         units=_rows,
         tail=0,
+    ),
+    LossEntry(
+        name="in_batch_cross_entropy",
+        function=in_batch_cross_entropy,
+        needs=frozenset({"scores"}),
+        cost=_SCORES,
+        over="sequences",
+        units=_rows,
+        tail=0,
+        options={"temperature": positive},
+        parity={_PEER: Peer()},
     ),
     LossEntry(
         name="ranknet",
