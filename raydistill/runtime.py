@@ -74,6 +74,7 @@ def connect_ray(run: RunSection, need: Resources) -> Iterator[None]:
         TrainingError: Ray does not start on this machine.
     """
     import ray
+    from ray.exceptions import AuthenticationError
 
     quiet_ray_train()
     if ray.is_initialized():
@@ -104,6 +105,12 @@ def connect_ray(run: RunSection, need: Resources) -> Iterator[None]:
             raise ConfigError.of(
                 "run.ray_address",
                 f"leads to no Ray cluster at {where}: {lines[0] if lines else error}",
+            ) from error
+        except AuthenticationError as error:
+            raise ConfigError.of(
+                "run.ray_address",
+                f"leads to a cluster that wants another token, or any: {options.get('address')}. Set RAY_AUTH_MODE=token "
+                "and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's.",
             ) from error
         except Exception as error:  # Ray raises a bare one where its processes do not start in time
             lines = [line for line in str(error).splitlines() if line.strip()]

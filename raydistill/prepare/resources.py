@@ -41,7 +41,7 @@ class Resources:
         """What some nodes have together."""
         total: Counter[str] = Counter()
         for node in nodes:
-            total.update(node)  # type: ignore[arg-type]  # counts may be fractions
+            total.update(node)
         return cls(total.pop("CPU", 0.0), total.pop("GPU", 0.0), dict(total), tuple(nodes))
 
 

@@ -1,9 +1,10 @@
 """Ray's own failures as sentences."""
 
 import pytest
+from ray.exceptions import AuthenticationError
 
 from raydistill.config.training import RunSection
-from raydistill.errors import TrainingError
+from raydistill.errors import ConfigError, TrainingError
 from raydistill.prepare import Resources
 from raydistill.runtime import connect_ray
 
@@ -25,3 +26,29 @@ def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPat
         connect_ray(RunSection(name="x"), Resources(1.0, 0.0)),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (AuthenticationError("No token.\nMore."), "wants another token, or any: 10.0.0.1:6379. Set RAY_AUTH_MODE"),
+        (ConnectionError("Nobody there.\nMore."), "no Ray cluster at 10.0.0.1:6379: Nobody there."),
+    ],
+)  # fmt: skip
+def test_a_cluster_that_is_closed_or_away_is_the_users_to_mend(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+) -> None:
+    """A missing token was called a failure of Ray, with exit code 1."""
+    import ray
+
+    def refuse(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    run = RunSection(name="x", ray_address="10.0.0.1:6379")
+    with pytest.raises(ConfigError) as caught, connect_ray(run, Resources(1.0, 0.0)):
+        pass
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("run.ray_address leads to")
+    assert sentence in line
