@@ -59,11 +59,7 @@ class Machines:
         for words in (["addr", "add", f"{address}/24", "dev", "eth0"], ["link", "set", "eth0", "up"],
                       ["link", "set", "lo", "up"]):  # fmt: skip
             ip("-n", space, *words)
-        where = [
-            "--head",
-            "--num-cpus=0",
-            "--dashboard-host=127.0.0.1",
-        ]
+        where = ["--head", "--num-cpus=0", "--dashboard-host=127.0.0.1"]
         if name != "head":
             where = [f"--address={NET}.10:6379", "--num-cpus=4"]
         command = ["ray", "start", "--block", f"--node-ip-address={address}", f"--temp-dir={self._sockets}/{name}",
@@ -89,16 +85,15 @@ class Machines:
         ip("link", "set", f"{self.tag}{number}v", "down")
 
     def lose(self, number: int) -> None:
-        """A machine without power."""
-        there = subprocess.run(
-            ["ip", "netns", "pids", f"{self.tag}{number}"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        for pid in there.stdout.split():
-            with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+        """A machine without power: until nothing runs there, not even what was just being started."""
+        look = ["ip", "netns", "pids", f"{self.tag}{number}"]
+        while left := subprocess.run(
+            look, capture_output=True, text=True, check=True
+        ).stdout.split():
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.2)
 
     def call(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess:
         """A command on the head's machine."""
@@ -116,8 +111,10 @@ class Machines:
         spaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
         for line in spaces.stdout.splitlines():
             if line.startswith(self.tag):
-                self.lose(int(line.split()[0].removeprefix(self.tag)))
-                ip("netns", "del", line.split()[0])
+                space = line.split()[0]
+                self.lose(int(space.removeprefix(self.tag)))
+                ip("netns", "del", space)
+                ip("link", "del", f"{space}v", check=False)
         ip("link", "del", self.tag)
 
 
