@@ -63,7 +63,7 @@ _SCORES = frozenset(
 )
 _NAMES = {
     "accuracy": "Validation accuracy",
-    "f1": "Validation F1",
+    "f1": "Validation F1 of spans",
     "precision": "Validation precision of spans",
     "recall": "Validation recall of spans",
     "micro_f1": "Validation micro F1",

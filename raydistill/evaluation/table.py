@@ -234,7 +234,7 @@ class Headline:
 
 
 _HEADLINES = (
-    Headline("f1", "F1", "F1"),
+    Headline("f1", "F1 of spans", "F1"),
     Headline("accuracy", "Accuracy", "accuracy"),
     Headline("micro_f1", "Micro F1", "micro F1"),
     Headline("ndcg_at_10", "nDCG@10", "nDCG@10"),
