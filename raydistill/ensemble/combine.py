@@ -127,8 +127,11 @@ def combine_log_p(
         best = w.detach().argmax(0, keepdim=True).unsqueeze(-1)  # [1, B, 1]
         log_p = torch.log_softmax(u.gather(0, best.expand(1, *u.shape[1:]))[0], dim=-1)
         log_p = torch.where(w.isnan().any(0).unsqueeze(-1), torch.nan, log_p)  # else unseen here
-    else:
-        log_p = _geometric(w, u if space == "logits" else torch.log_softmax(u, dim=-1))
+    elif space == "logits":
+        log_p = _geometric(w, u)
+    else:  # what is not read is 0 in all classes, so that its weight has no slope, not even rounding
+        each = torch.log_softmax(u, dim=-1).masked_fill(~read.unsqueeze(-1), 0.0)
+        log_p = _geometric(w, each)
     return torch.where(read.any(0).unsqueeze(-1), log_p, 0.0)
 
 

@@ -171,6 +171,9 @@ class Labelled:
     def sentences(self) -> None:
         """Rows have one label each."""
 
+    def questions(self) -> None:
+        """Rows are no windows."""
+
 
 def test_teachers_are_measured_on_the_labels_they_know() -> None:
     """A column that is not there, measured, is a teacher that never says yes."""

@@ -97,7 +97,7 @@ def change(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 BAD = [
     ("losses.0.kind", "cross_entropy", "losses.0.kind is cross_entropy, which is for exactly one label a row"),
     ("losses.1.kind", "forward_kl", "Use score_kl or ranknet or listnet or lambda_loss"),
-    ("losses.1", {"kind": "score_kl", "temperature": {"kind": "flsw", "base": 2.0}}, "losses.1.temperature must be a number, linear or cosine over candidates, got flsw."),
+    ("losses.1", {"kind": "score_kl", "temperature": {"kind": "flsw", "base": 2.0}}, "losses.1.temperature must be a number, linear, cosine or step over candidates, got flsw."),
     ("losses.0", {"kind": "ranknet", "soft": True, "against": "labels"}, "losses.0.soft must be false with against: labels"),
     ("training.batch_rows", 10, "training.batch_rows must be a multiple of training.group_rows = 4, the candidates of a query, got 10."),
     ("training.micro_batch_rows", 6, "training.micro_batch_rows must be a multiple of training.group_rows = 4"),

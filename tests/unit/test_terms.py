@@ -179,9 +179,13 @@ class World:
             for i, batch in enumerate(batches)
         ]
 
-    def step(self, plan: ObjectivePlan, pieces: Sequence[Sequence[int]]) -> Any:
-        """Metrics, module and gradients of one step."""
+    def step(
+        self, plan: ObjectivePlan, pieces: Sequence[Sequence[int]], *, exact: bool = False
+    ) -> Any:
+        """Metrics, module and gradients of one step; exact: the student computes in float64."""
         module = make_module(self.folder["student"], plan)
+        if exact:
+            module.student.double()
         metrics = train_step(
             module,
             self.fed(plan, pieces),
@@ -212,13 +216,15 @@ def test_a_step_with_every_kind_does_not_depend_on_the_cut(
 ) -> None:
     """Rows compared within a micro-batch are compared with others when memory is short."""
     plan = world.plan([{"kind": kind, "weight": 0.7, **options}])
-    whole, module, expected = world.step(plan, [range(8)])
+    # Logits of random weights hardly differ, and of what hardly differs a correlation takes the rounding.
+    exact = kind == "dist"
+    whole, module, expected = world.step(plan, [range(8)], exact=exact)
     assert whole.loss.item() == pytest.approx(0.7 * whole.terms.item(), rel=1e-5)
     cuts = [[range(4), range(4, 8)]]
     if kind not in ACROSS:
         cuts.append([[0], [1, 2, 3], [4, 5, 6, 7]])
     for pieces in cuts:
-        found, _, gradients = world.step(plan, pieces)
+        found, _, gradients = world.step(plan, pieces, exact=exact)
         torch.testing.assert_close(found.loss, whole.loss, rtol=2e-5, atol=1e-6)
         for name, gradient in expected.items():
             torch.testing.assert_close(
