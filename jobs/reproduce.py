@@ -74,6 +74,27 @@ SYSTEMS = {
         "scifact_rerank",
         ["test/ndcg_at_10", "test/mrr_at_10", "test/first_stage/ndcg_at_10"],
     ),
+    "scifact_retrieval": System(
+        "Retrieving scientific abstracts, BERT-tiny from all-MiniLM-L6-v2 as it is",
+        [],
+        {"student alone": "scifact_retrieval_alone"},
+        "scifact_retrieval",
+        ["test/corpus/ndcg_at_10", "test/corpus/recall_at_100", "test/ndcg_at_10"],
+    ),
+    "squad": System(
+        "Questions about encyclopedia articles, BERT-tiny from MiniLM",
+        ["squad_teacher"],
+        {"student alone": "squad_alone"},
+        "squad_student",
+        ["test/f1", "test/exact_match"],
+    ),
+    "cmrc": System(
+        "Questions about Chinese articles, three blocks of multilingual-e5-small",
+        ["cmrc_teacher"],
+        {"student alone": "cmrc_alone"},
+        "cmrc_student",
+        ["test/f1", "test/exact_match"],
+    ),
     "mr_robust": System(
         "Film reviews with slips, BERT-tiny with augmented rows",
         ["mr_teacher_l6", "mr_teacher_sre"],

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from raydistill.models.spans import logits_of
 from raydistill.pipeline import Fed
 
 __all__ = [
@@ -98,7 +99,7 @@ def _some_unused(core: nn.Module, example: Mapping[str, Tensor]) -> bool:
     """Whether some parameters do not reach the logits: DDP would wait for their gradients."""
     student = core.get_submodule("student")
     states = torch.get_rng_state()
-    student(**example).logits.sum().backward()
+    logits_of(student(**example)).sum().backward()
     unused = any(p.grad is None for p in student.parameters() if p.requires_grad)
     core.zero_grad(set_to_none=True)
     torch.set_rng_state(states)  # dropout goes on as if nothing had been

@@ -29,6 +29,9 @@ def local_ray() -> Iterator[None]:
     import ray
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    if ray.is_initialized():  # another folder's tests run in the same session
+        yield
+        return
     ray.init(num_cpus=8, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()

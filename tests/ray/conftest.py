@@ -1,4 +1,4 @@
-"""One small cluster for all tests of this folder."""
+"""One small cluster for all tests of this folder, and of those beside it in the same process."""
 
 import logging
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ import pytest
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    """Ray with four CPUs by count; left as found."""
+    """Ray with eight CPUs by count; left as found."""
     import ray
 
     if ray.is_initialized():  # another folder's tests run in the same session
         yield
         return
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
