@@ -124,6 +124,8 @@ def cost_words(loss: LossDescription) -> str:
 
 def _only_functions(losses: list[LossDescription]) -> str:
     names = ", ".join(f"`{loss.name}`" for loss in losses if not loss.kind)
+    if not names:
+        return "All are kinds of a configuration, too."
     return f"Only functions so far: {names}. All others are kinds of a configuration too."
 
 
