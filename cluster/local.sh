@@ -56,7 +56,7 @@ bring_up() {
     local name=$1; shift
     for _ in 1 2 3 4 5; do
         start "$name" ray start "${common[@]}" --temp-dir="$RAY_SOCKETS/$name" "$@"
-        until grep -q "Ray runtime started" "$folder/$name.log"; do
+        until grep -qs "Ray runtime started" "$folder/$name.log"; do
             kill -0 "$(<"$folder/$name.pid")" 2>/dev/null || continue 2
             sleep 0.2
         done
@@ -115,6 +115,7 @@ up() {
         echo "RAY_API_SERVER_ADDRESS=http://127.0.0.1:${RAY_DASHBOARD_PORT:-8265}"
         echo "RAY_ADDRESS=127.0.0.1:${RAY_PORT:-6379}"
         echo "RAY_SOCKETS=$sockets"
+        echo "RAY_prestart_worker_first_driver=${RAY_prestart_worker_first_driver:-0}" # one for each CPU of each node
         [ "$mlflow" = 0 ] || echo "MLFLOW_TRACKING_URI=http://127.0.0.1:$mlflow"
     } >"$folder/environment"
     environment

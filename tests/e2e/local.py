@@ -50,7 +50,7 @@ class LocalCluster:
         self.dashboard = f"http://127.0.0.1:{dashboard}"
         self.environment = clean_environment(
             RAYDISTILL_CLUSTER=str(folder), RAY_PORT=port, RAY_DASHBOARD_PORT=dashboard,
-            RAY_CLIENT_PORT=client, MLFLOW_PORT="0", CPUS_PER_NODE="4", OBJECT_STORE_BYTES=str(200 << 20),
+            RAY_CLIENT_PORT=client, MLFLOW_PORT="0", CPUS_PER_NODE="2", OBJECT_STORE_BYTES=str(200 << 20),
             RAY_health_check_period_ms="1000",
         )  # fmt: skip
         self._token = folder / "token"
@@ -117,10 +117,15 @@ def await_step(folder: Path, step: int, still: Any = None) -> None:
     raise AssertionError(f"step {step} was not reached: {still() if still else ''}")
 
 
-def pooled(tiny: dict[str, Path], output: Path, config: Path, **sections: Any) -> str:
-    """A configuration of 160 steps whose teachers and workers have nodes of their own, as a file."""
+def pooled(
+    tiny: dict[str, Path], output: Path, config: Path, *, share: float = 0.5, **sections: Any
+) -> str:
+    """A configuration of 160 steps whose teachers and workers have nodes of their own, as a file.
+
+    A worker takes a share of its node.
+    """
     training = {"epochs": 20, "num_workers": 2, "checkpoint_every_steps": 16, "evaluate_every_steps": 80,
-                "log_every_steps": 4, "worker_resources": {"student_node": 1}}  # fmt: skip
+                "log_every_steps": 4, "worker_resources": {"student_node": share}}  # fmt: skip
     settings = settings_of(tiny, output, **training) | sections
     for teacher in settings["teachers"].values():
         teacher["resources"] = {"teacher_node": 0.1}

@@ -10,13 +10,14 @@ from raydistill.training.checkpoint import read_progress
 from tests.e2e.conftest import losses_of, weights_hash
 from tests.e2e.local import LocalCluster, await_step, pooled
 
-pytestmark = pytest.mark.e2e
+# The first test waits for the cluster: half a minute, but many on a machine that is busy.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """A head without CPUs, a node of teachers, two of students."""
-    found = LocalCluster(tmp_path_factory.mktemp("cluster"), "teacher", "student", "student")
+    """A head without CPUs, a node of teachers, one of students."""
+    found = LocalCluster(tmp_path_factory.mktemp("cluster"), "teacher", "student")
     yield found
     found.stop()
 
@@ -78,7 +79,7 @@ def test_a_stopped_job_resumes_to_the_same_student(cluster, undisturbed, tiny, t
 
 
 def test_nodes_leave_and_join_and_the_student_stays_the_same(cluster, undisturbed, tiny, tmp_path):
-    """The node of the teachers dies, then one of the students; each time another joins."""
+    """The node of the teachers dies, then that of the students; each time another joins."""
     folder = tmp_path / "run"
     sections = {"tracking": {"enabled": False}, "store": {"enabled": False}}
     config = pooled(tiny, folder, tmp_path / "config.yaml", **sections)

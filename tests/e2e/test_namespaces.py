@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,7 +138,11 @@ def pool(name: str) -> str:
 def test_machines_leave_and_join_and_the_student_stays_the_same(machines, tiny, tmp_path):
     """A teachers' machine falls silent, a student's dies; all that crosses machines goes by address."""
     alone, folder = tmp_path / "alone", tmp_path / "run"
-    sections = {"tracking": {"enabled": False}, "store": {"enabled": False}}
+    sections: dict[str, Any] = {
+        "tracking": {"enabled": False},
+        "store": {"enabled": False},
+        "share": 1,
+    }
     config = pooled(tiny, alone, tmp_path / "alone.yaml", **sections)
     command = [sys.executable, "-m", "raydistill", "train"]
     done = subprocess.run([*command, config], env=clean_environment(), capture_output=True, text=True, check=False)  # fmt: skip
