@@ -99,7 +99,8 @@ def _some_unused(core: nn.Module, example: Mapping[str, Tensor]) -> bool:
     """Whether some parameters do not reach the logits: DDP would wait for their gradients."""
     student = core.get_submodule("student")
     states = torch.get_rng_state()
-    logits_of(student(**example)).sum().backward()
+    total: Any = logits_of(student(**example)).sum()
+    total.backward()
     unused = any(p.grad is None for p in student.parameters() if p.requires_grad)
     core.zero_grad(set_to_none=True)
     torch.set_rng_state(states)  # dropout goes on as if nothing had been
