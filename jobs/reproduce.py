@@ -220,8 +220,7 @@ def _teacher_in(key: str) -> str | None:
 
 
 def _of_teacher(metric: str, teacher: str) -> str:
-    head, _, tail = metric.rpartition("/")
-    return f"{head}/teachers/{teacher}/{tail}"
+    return metric.replace("test/", f"test/teachers/{teacher}/", 1)
 
 
 def _cell(value: float | None) -> str:
