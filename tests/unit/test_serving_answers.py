@@ -7,10 +7,10 @@ import mlflow.pyfunc
 import pandas as pd
 import pytest
 import torch
-from raydistill.models.span_pieces import tokenize_spans
 
 from raydistill.data import UNIT, units_of
 from raydistill.evaluation.spans import answers_of
+from raydistill.models.span_pieces import tokenize_spans
 from raydistill.models.spans import span_logits, span_table
 from raydistill.tasks import Answering, Questions
 from raydistill.tracking import save_model_folder

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from raydistill.models.span_pieces import encode_spans, tokenize_spans
 from torch import Tensor
 
 from raydistill.data import units_of
 from raydistill.errors import SignalError
+from raydistill.models.span_pieces import encode_spans, tokenize_spans
 from raydistill.models.spans import (
     FIRST_UNIT,
     NEVER,
