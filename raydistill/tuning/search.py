@@ -116,12 +116,14 @@ def _run(checked: Checked, folder: SearchFolder, *, resume: bool, ui: Ui) -> Sea
             with ui.doing("starting Ray"):
                 stack.enter_context(connect_ray(config.run, _needed(checked), state=True))
         teachers = stack.enter_context(share_teachers(checked, ui))
-        trials = Trials(checked, folder, record, objectives, ui)
+        trials = Trials(checked, folder, record, objectives, ui, computed=teachers.computed)
+        trials.spend()
         shared = _shared(teachers, objectives, folder)
         try:
             _train(checked, folder, trials, shared, ui)
         finally:
-            computed = _spend(folder, trials, teachers)
+            computed = trials.spend()
+            folder.write_lines()
         winner = winner_of(trials.records, objectives)
         result = _settled(checked, folder, trials, winner, computed)
         finale = None
@@ -191,17 +193,6 @@ def _shared(teachers: SharedTeachers, objectives: list[Objective], folder: Searc
         environment=environment(),
         log=folder.trials,
     )
-
-
-def _spend(folder: SearchFolder, trials: Trials, teachers: SharedTeachers) -> dict[str, int]:
-    """Write down what this sitting took; rows that teachers computed, of all sittings."""
-    before = folder.spent()
-    computed = {name: int(n) for name, n in before["teachers"].items()}
-    for name, number in teachers.computed().items():
-        computed[name] = computed.get(name, 0) + number
-    folder.spend({"seconds": trials.seconds, "teachers": computed})
-    folder.write_lines()
-    return computed
 
 
 def _named(winner: TrialRecord | None) -> str:

@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from raydistill.config.space import Point, label_of, point_of, trial_config
@@ -39,6 +40,7 @@ class Trials:
         record: What MLflow is told.
         objectives: What trials are judged by.
         ui: Where sentences go.
+        computed: Rows that each teacher computed in this sitting, so far.
     """
 
     def __init__(
@@ -48,13 +50,17 @@ class Trials:
         record: SearchRecord,
         objectives: Sequence[Objective],
         ui: Ui,
+        *,
+        computed: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         config = checked.config
         assert config.tuning is not None
         self._checked, self._config, self._tuning = checked, config, config.tuning
         self._folder, self._record, self._ui = folder, record, ui
         self._objectives, self._begin = objectives, time.monotonic()
-        self._spent = float(folder.spent()["seconds"])
+        before = folder.spent()
+        self._spent, self._rows = float(before["seconds"]), dict(before["teachers"])
+        self._computed = computed
         self._default = point_of(config, config.tuning)
         self._suggester = Suggester(config.tuning, list(config.teachers), objectives, self._default)
         self._records: dict[str, TrialRecord] = {}
@@ -71,6 +77,13 @@ class Trials:
     def seconds(self) -> float:
         """Of all sittings."""
         return self._spent + time.monotonic() - self._begin
+
+    def spend(self) -> dict[str, int]:
+        """Write down what was spent so far, which a kill would forget; rows by teacher, of all sittings."""
+        rows = Counter(self._rows)
+        rows.update(self._computed())
+        self._folder.spend({"seconds": self.seconds, "teachers": dict(rows)})
+        return dict(rows)
 
     def cost(self) -> float:
         """Of the trials so far."""
@@ -211,6 +224,7 @@ class Trials:
         self._records[name] = record
         self._folder.write(record)
         self._folder.write_lines()
+        self.spend()
         self._suggester.tell(record)
         self._record.trial(record.number, record.values if state == "finished" else {})
         if state == "failed":

@@ -43,14 +43,16 @@ class LocalCluster:
     Args:
         folder: Of the cluster.
         pools: One node each.
+        mlflow: With a server; its address is ``tracking``.
     """
 
-    def __init__(self, folder: Path, *pools: str) -> None:
-        port, dashboard, client = map(str, free_ports(3))
+    def __init__(self, folder: Path, *pools: str, mlflow: bool = False) -> None:
+        port, dashboard, client, server = map(str, free_ports(4))
         self.dashboard = f"http://127.0.0.1:{dashboard}"
+        self.tracking = f"http://127.0.0.1:{server}" if mlflow else None
         self.environment = clean_environment(
             RAYDISTILL_CLUSTER=str(folder), RAY_PORT=port, RAY_DASHBOARD_PORT=dashboard,
-            RAY_CLIENT_PORT=client, MLFLOW_PORT="0", CPUS_PER_NODE="2", OBJECT_STORE_BYTES=str(200 << 20),
+            RAY_CLIENT_PORT=client, MLFLOW_PORT=server if mlflow else "0", CPUS_PER_NODE="2", OBJECT_STORE_BYTES=str(200 << 20),
             RAY_health_check_period_ms="1000",
         )  # fmt: skip
         self._token = folder / "token"
@@ -64,10 +66,18 @@ class LocalCluster:
         """One call of the script."""
         done = subprocess.run(
             [SCRIPT, *words], env=self.environment, cwd=REPOSITORY, capture_output=True, text=True,
-            timeout=600, check=False,
+            timeout=3600, check=False,
         )  # fmt: skip
         assert done.returncode == 0 or not check, done.stdout + done.stderr
         return done
+
+    @property
+    def sockets(self) -> str:
+        """The folder of the nodes' sockets; each of their processes has it in its environment."""
+        lines = (self._token.parent / "environment").read_text().splitlines()
+        return next(
+            one.removeprefix("RAY_SOCKETS=") for one in lines if one.startswith("RAY_SOCKETS=")
+        )
 
     def stop(self) -> None:
         self("down", check=False)
@@ -96,9 +106,9 @@ class LocalCluster:
     def log(self, job: str) -> str:
         return self.ask(f"{job}/logs")["logs"]
 
-    def ended(self, job: str) -> dict[str, Any]:
+    def ended(self, job: str, seconds: float = 600) -> dict[str, Any]:
         """What is known of a job that has come to its end."""
-        end = time.monotonic() + 600
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             found = self.ask(job)
             if found["status"] in {"SUCCEEDED", "FAILED", "STOPPED"}:
