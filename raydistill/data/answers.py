@@ -27,6 +27,8 @@ from raydistill.filesystems import PLACE_ERRORS, first_line
 
 __all__ = ["QUESTION_SCHEMA", "QuestionColumns", "load_question_splits"]
 
+_NEAR = 3  # characters
+
 QUESTION_SCHEMA = pa.schema([
     ("text", pa.large_string()),
     ("text_pair", pa.large_string()),
@@ -36,8 +38,8 @@ QUESTION_SCHEMA = pa.schema([
     ("label", pa.int32()),
     ("row_id", pa.int64()),
 ])  # fmt: skip
-"""Of a split: question, context, id, texts and places of its answers; the label is 1 if there is one, 0 if the
-context has none, -100 if nobody says."""
+"""Of a split: question, context, id, texts and places of its answers (the first has one, those at -1 have none); the
+label is 1 if there is an answer, 0 if the context has none, -100 if nobody says."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ class _Reader:
         self._visible: dict[str, bool] = {}
         self._places = [np.empty(0, np.int32)]
         self._faults: list[Fault] = []
+        self._num_answers = self._num_moved = self._num_unplaced = 0
         self.rows: list[_Row] = []
 
     def read(self, part: Part) -> list[Fault]:
@@ -189,8 +192,7 @@ class _Reader:
         problems = RowFaults(self._path_in_config, part.name)
         self._faults = []
         for row in self._rows_of(part, problems):
-            self._check(row, problems)
-            self.rows.append(row)
+            self.rows.append(self._checked(row, problems))
         return [*problems.faults(), *self._faults]
 
     def _rows_of(self, part: Part, problems: RowFaults) -> Iterator[_Row]:
@@ -278,13 +280,13 @@ class _Reader:
             return ()
         return found
 
-    def _check(self, row: _Row, problems: RowFaults) -> None:
-        """Add what is wrong with a row."""
+    def _checked(self, row: _Row, problems: RowFaults) -> _Row:
+        """A row as it is kept; what is wrong with it is added."""
         if not self._is_visible(row.context):
             problems.add(
                 "have a context with text in every row", "none", row.where, "Remove these rows."
             )
-            return
+            return row
         if row.id is not None:
             if row.id in self._ids:
                 problems.add(
@@ -301,23 +303,46 @@ class _Reader:
                 "Put questions without answers under data.unlabelled; where the context has no answer, the lists are "
                 "empty.",
             )
-        for text, start in row.answers or ():
+        answers = self._placed(row, problems)
+        return row if answers == row.answers else replace(row, answers=answers)
+
+    def _placed(self, row: _Row, problems: RowFaults) -> Answers | None:
+        """The answers of a row: first those that stand in the context, then those without a place, at -1."""
+        if not row.answers:
+            return row.answers
+        for text, _ in row.answers:
             if not len(units_of(text)):
                 problems.add("have answers with text", "blank ones", row.where)
-            elif not 0 <= start <= len(row.context) - len(text):
-                problems.add(
-                    "have answers inside of their contexts",
-                    "others",
-                    f"{row.where} ({len(text)} characters from {start}, of {len(row.context)})",
-                )
-            elif row.context[start : start + len(text)] != text:
-                there = row.context[start : start + len(text)]
-                problems.add(
-                    "have answers that stand in their contexts at answer_start",
-                    "another text there",
-                    f"{row.where} ({_short(text)}, there {_short(there)})",
-                    "Places count characters, not bytes, from 0.",
-                )
+                return row.answers
+        places = [_place(row.context, text, start) for text, start in row.answers]
+        if max(places) < 0:
+            self._refuse(row, *row.answers[0], problems)
+            return row.answers
+        self._num_answers += len(places)
+        self._num_unplaced += places.count(-1)
+        self._num_moved += sum(
+            place not in (start, -1) for place, (_, start) in zip(places, row.answers, strict=True)
+        )
+        found = [(text, place) for place, (text, _) in zip(places, row.answers, strict=True)]
+        return tuple(dict.fromkeys(sorted(found, key=lambda one: one[1] < 0)))
+
+    @staticmethod
+    def _refuse(row: _Row, text: str, start: int, problems: RowFaults) -> None:
+        """Add why an answer has no place."""
+        if not 0 <= start <= len(row.context) - len(text):
+            problems.add(
+                "have answers inside of their contexts",
+                "others",
+                f"{row.where} ({len(text)} characters from {start}, of {len(row.context)})",
+            )
+            return
+        there = row.context[start : start + len(text)]
+        problems.add(
+            "have answers that stand in their contexts at answer_start",
+            "another text there",
+            f"{row.where} ({_short(text)}, there {_short(there)})",
+            "Places count characters, not bytes, from 0.",
+        )
 
     def _is_visible(self, context: str) -> bool:
         """Whether a context has a unit; it comes back with other questions."""
@@ -352,6 +377,16 @@ class _Reader:
             notes.append(
                 f"{self._name}: {blank} of {len(rows)} questions are empty; they are asked as they are."
             )
+        if self._num_moved:
+            notes.append(
+                f"{self._name}: {self._num_moved:,} of {self._num_answers:,} answers stand up to {_NEAR} characters "
+                "beside their answer_start; that is where they are taken from."
+            )
+        if self._num_unplaced:
+            notes.append(
+                f"{self._name}: {self._num_unplaced:,} of {self._num_answers:,} answers do not stand in their contexts "
+                "at answer_start, but others of the same question do; labels are of those, figures of all."
+            )
         if self._routes is not None:
             places = np.concatenate(self._places)
             table = table.append_column("route", pa.array(places, pa.int32()))
@@ -359,6 +394,15 @@ class _Reader:
         fingerprint = _fingerprint(rows, table, routes=trains)
         labels = self._columns.labels
         return Split(self._name, table, labels, fingerprint, tuple(origins), tuple(notes))
+
+
+def _place(context: str, text: str, start: int) -> int:
+    """Where an answer stands: at its start or, as some in CMRC 2018, a little beside it; -1: it has no place."""
+    if start < 0 or context.startswith(text, start):
+        return max(start, -1)
+    near = range(max(0, start - _NEAR), start + _NEAR + 1)
+    there = [place for place in near if context.startswith(text, place)]
+    return min(there, key=lambda place: abs(place - start), default=-1)
 
 
 def _short(text: str) -> str:

@@ -104,6 +104,7 @@ def changed(row: int = 1, **change: Any) -> list[dict[str, Any]]:
         (changed(answers={"text": ["Rio"], "answer_start": [9999]}), "inside of their contexts, got others in a.jsonl, row 2 (3 characters from 9999"),
         (changed(answers={"text": ["Rio"], "answer_start": [-1]}), "inside of their contexts"),
         (changed(answers={"text": ["xyz"], "answer_start": [0]}), "stand in their contexts at answer_start, got another text there in a.jsonl, row 2 ('xyz', there '"),
+        (changed(answers={"text": ["Rio", "xyz"], "answer_start": [-1, 0]}), "inside of their contexts, got others in a.jsonl, row 2 (3 characters from -1"),
         (changed(answers={"text": [" "], "answer_start": [0]}), "answers with text, got blank ones in a.jsonl, row 2"),
         (changed(answers={"text": ["a", "b"], "answer_start": [0]}), "objects with lists text and answer_start of one length in column 'answers' (task.columns.answers), got something else in a.jsonl, row 2"),
         (changed(answers=3), "an object or a list of objects, or text in column 'answers' (task.columns.answers), got a number"),
@@ -139,6 +140,47 @@ def test_what_is_wrong_with_nested_files_says_where(
     """Row numbers mean nothing in such a file."""
     (tmp_path / "a.json").write_text(json.dumps(content))
     assert any(expected in fault for fault in faults(tmp_path / "a.json"))
+
+
+SPREAD = "The duck 名龙尖, that is 俗名龙尖, lives here."
+
+
+@pytest.mark.parametrize(
+    ("texts", "starts", "kept"),
+    [
+        # A place that is a little beside the answer, to either side; never from -1, which is none.
+        (["duck"], [3], [("duck", 4)]),
+        (["duck"], [7], [("duck", 4)]),
+        (["The", "The"], [-1, 0], [("The", 0), ("The", -1)]),
+        # Of three places the nearest one.
+        (["e"], [34], [("e", 35)]),
+        # What has no place stands behind what has one, and its text is kept.
+        (["duck birds", "duck"], [-1, 4], [("duck", 4), ("duck birds", -1)]),
+        (["lives", "duck"], [0, 4], [("duck", 4), ("lives", -1)]),
+        (["here", "ducks", "duck"], [9999, 5, 5], [("duck", 4), ("here", -1), ("ducks", -1)]),
+    ],
+)
+def test_answers_without_a_place_stand_behind_those_with_one(
+    tmp_path: Path, texts: list[str], starts: list[int], kept: list[tuple[str, int]]
+) -> None:
+    """CMRC 2018 as it is published would be refused for answers that figures alone need."""
+    answers = {"text": texts, "answer_start": starts}
+    found = load(lines(tmp_path / "a.jsonl", changed(answers=answers, context=SPREAD)))
+    row = found.table.to_pylist()[1]
+    assert list(zip(row["answers"], row["starts"], strict=True)) == kept
+    assert row["label"] == 1
+
+
+def test_answers_without_a_place_are_counted(tmp_path: Path) -> None:
+    """A data set whose places are of another text would be mended in silence."""
+    answers = {"text": ["here", "ducks", "duck", "The"], "answer_start": [9999, -1, 5, 0]}
+    found = load(lines(tmp_path / "a.jsonl", changed(answers=answers, context=SPREAD)))
+    notes = " ".join(found.notes)
+    assert "train: 1 of 5 answers stand up to 3 characters beside their answer_start" in notes
+    assert "train: 2 of 5 answers do not stand in their contexts at answer_start" in notes
+    whole = {"text": ["duck", "The", "ducks", "here"], "answer_start": [4, 0, -1, -1]}
+    again = load(lines(tmp_path / "b.jsonl", changed(answers=whole, context=SPREAD)))
+    assert again.table.to_pylist()[1]["starts"] == [4, 0, -1, -1]
 
 
 def test_broken_json_is_said_by_the_reader_of_columns(tmp_path: Path) -> None:
