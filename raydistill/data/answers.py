@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from raydistill.data.checks import RowFaults, overlap_notes
+from raydistill.data.checks import HALF_PAIR, RowFaults, has_half_pair, overlap_notes
 from raydistill.data.files import SPLIT_NAMES, DataFile
 from raydistill.data.hub import DatasetSplit
 from raydistill.data.labels import NO_LABEL
@@ -311,6 +311,9 @@ class _Reader:
         if not row.answers:
             return row.answers
         for text, _ in row.answers:
+            if has_half_pair(text):
+                problems.add("hold text in every answer", HALF_PAIR, row.where)
+                return row.answers
             if not len(units_of(text)):
                 problems.add("have answers with text", "blank ones", row.where)
                 return row.answers

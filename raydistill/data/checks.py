@@ -4,6 +4,7 @@ Faults name the first rows and count the others; notes are things that may be me
 known.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from raydistill.data.sources import Split
 
 __all__ = [
+    "HALF_PAIR",
     "RowFaults",
     "column_list",
     "did_you_mean",
+    "has_half_pair",
     "named_few",
     "overlap_notes",
     "require_text",
@@ -29,6 +32,9 @@ __all__ = [
     "unseen_label_notes",
 ]
 
+HALF_PAIR = "half of a surrogate pair (\\ud800 … \\udfff)"
+"""What a text of JSON may hold and no file of UTF-8, in faults."""
+_HALF = re.compile("[\ud800-\udfff]")
 _MAX_NAMED = 3
 _MAX_COLUMNS_NAMED = 20
 
@@ -42,6 +48,16 @@ def named_few(items: Sequence[str], total: int) -> str:
     """
     named, more = ", ".join(items[:_MAX_NAMED]), total - min(len(items), _MAX_NAMED)
     return f"{named} and {more} more" if more > 0 else named
+
+
+def has_half_pair(text: str) -> bool:
+    r"""Whether a text cannot be encoded.
+
+    Example:
+        >>> has_half_pair("\ud83d")
+        True
+    """
+    return not text.isascii() and _HALF.search(text) is not None
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

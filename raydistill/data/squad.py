@@ -5,10 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raydistill.data.checks import RowFaults
+from raydistill.data.checks import HALF_PAIR, RowFaults, has_half_pair
 from raydistill.data.files import DataFile
+from raydistill.data.readers.reading import BOM
 
 __all__ = ["Answers", "Nested", "as_answers", "unfolded"]
+
+_LOOK = 4096  # bytes that tell a list of rows
 
 Answers = tuple[tuple[str, int], ...]
 """Texts and places of the answers of a question; empty: its context has none."""
@@ -67,7 +70,10 @@ def unfolded(file: DataFile, problems: RowFaults) -> Iterator[Nested] | None:
         problems: Gets what is wrong with its parts.
     """
     with file.open() as stream:
-        content = stream.read()
+        content = stream.read(_LOOK)
+        if content.removeprefix(BOM).lstrip().startswith(b"["):
+            return None  # rows; the whole would be parsed twice
+        content += stream.read()
     try:
         whole = json.loads(content)
     except (ValueError, RecursionError):
@@ -87,6 +93,9 @@ def _unfold(articles: list[Any], problems: RowFaults) -> Iterator[Nested]:
             if not isinstance(context, str):
                 problems.add("have a context in every paragraph", "none", where)
                 continue
+            if has_half_pair(context):
+                problems.add("hold text in every context", HALF_PAIR, where)
+                continue
             for k, one in enumerate(_listed(known.get("qas"), "qas", where, problems)):
                 found = _question(one, context, f"{where}.qas[{k}]", problems)
                 if found is not None:
@@ -105,6 +114,9 @@ def _question(one: Any, context: str, where: str, problems: RowFaults) -> Nested
     key, question = known.get("id"), known.get("question")
     if not isinstance(key, str | int) or not isinstance(question, str):
         problems.add("have an id and a question in every item of qas", "others", where)
+        return None
+    if has_half_pair(question) or has_half_pair(str(key)):
+        problems.add("hold text in the id and the question of every item of qas", HALF_PAIR, where)
         return None
     answers: Answers | None = None
     if known.get("is_impossible") is True:

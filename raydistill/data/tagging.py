@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydistill.data.checks import (
+    HALF_PAIR,
     RowFaults,
     did_you_mean,
+    has_half_pair,
     overlap_notes,
     unseen_label_notes,
 )
@@ -475,14 +477,12 @@ def _cells(column: pa.ChunkedArray) -> Iterator[str | None]:
 
 
 def _is_text(word: object) -> bool:
-    if not isinstance(word, str):
-        return False
-    return word.isascii() or not any("\ud800" <= mark <= "\udfff" for mark in word)
+    return isinstance(word, str) and not has_half_pair(word)
 
 
 def _kind(word: object) -> str:
     if isinstance(word, str):
-        return "half of a surrogate pair (\\ud800 … \\udfff)"
+        return HALF_PAIR
     if isinstance(word, bool | int | float):
         return "a truth value" if isinstance(word, bool) else "a number"
     return "null" if word is None else "a list" if isinstance(word, list) else "an object"

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raydistill.data import QuestionColumns, Split, load_question_splits
+from raydistill.data.checks import RowFaults
+from raydistill.data.files import DataFile
 from raydistill.errors import ConfigError
 from tests.unit.windows import make_questions
 
@@ -140,6 +142,52 @@ def test_what_is_wrong_with_nested_files_says_where(
     """Row numbers mean nothing in such a file."""
     (tmp_path / "a.json").write_text(json.dumps(content))
     assert any(expected in fault for fault in faults(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"context": "Ada \ud83d"}, "hold text in every context, got half of a surrogate pair (\\ud800 … \\udfff) in a.json, data[0].paragraphs[1]."),
+        ({"question": "Who\ud83d?"}, "hold text in the id and the question of every item of qas, got half of a surrogate pair (\\ud800 … \\udfff) in a.json, data[0].paragraphs[1].qas[0]."),
+        ({"id": "\udfff"}, "hold text in the id and the question of every item of qas"),
+        ({"answers": {"text": ["Rio", "\ud83d"], "answer_start": [8, -1]}, "context": "Ada, in Rio."}, "hold text in every answer"),
+    ],
+)  # fmt: skip
+def test_half_a_surrogate_pair_in_a_nested_file_is_one_line(
+    tmp_path: Path, change: dict[str, Any], expected: str
+) -> None:
+    """It cannot be written as UTF-8: not into a table, and not to a terminal either."""
+    (tmp_path / "a.json").write_text(json.dumps(nested(changed(**change))))
+    (fault,) = faults(tmp_path / "a.json")
+    assert expected in fault
+    fault.encode()
+
+
+def test_half_a_surrogate_pair_in_an_answer_of_a_row_is_one_line(tmp_path: Path) -> None:
+    """Answers pass the reader of columns as JSON, in which it is an escape."""
+    answers = {"text": ["Rio", "\ud83d"], "answer_start": [8, -1]}
+    rows = changed(answers=answers, context="Ada, in Rio.")
+    (fault,) = faults(lines(tmp_path / "a.jsonl", rows))
+    assert "hold text in every answer, got half of a surrogate pair" in fault
+
+
+def test_rows_in_an_array_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of gigabytes would be held as a whole to learn that it is not nested."""
+    from raydistill.data import squad
+
+    whole: list[int] = []
+    known = json.loads
+    monkeypatch.setattr(squad.json, "loads", lambda text: whole.append(len(text)) or known(text))
+    path = tmp_path / "b.json"
+    path.write_bytes(b"\xef\xbb\xbf \n" + json.dumps(ROWS).encode())
+    problems = RowFaults("data.train", "b.json")
+    assert squad.unfolded(DataFile(str(path)), problems) is None
+    assert not whole
+    (tmp_path / "c.json").write_text(json.dumps(nested(ROWS)))
+    found = squad.unfolded(DataFile(str(tmp_path / "c.json")), problems)
+    assert found is not None
+    assert [one.id for one in found] == [row["id"] for row in ROWS]
+    assert len(whole) == 1
 
 
 SPREAD = "The duck 名龙尖, that is 俗名龙尖, lives here."

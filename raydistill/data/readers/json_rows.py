@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.json as pa_json
 
-from raydistill.data.checks import setting_of
+from raydistill.data.checks import HALF_PAIR, has_half_pair, setting_of
 from raydistill.data.readers.cells import (
     TEXT,
     Building,
@@ -176,10 +176,10 @@ def _json_cell(reading: Reading, role: str, value: Any, where: str) -> str | Non
     cells, kind = cells_of(role, reading.cells), type(value)
     named = f"in column {reading.wanted[role]!r} ({setting_of(role)})"
     if isinstance(value, str):
-        if value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value):
+        if not has_half_pair(value):
             return value
         rule = f"hold text {named}"
-        reading.problems.add(rule, "half of a surrogate pair (\\ud800 … \\udfff)", where)
+        reading.problems.add(rule, HALF_PAIR, where)
     elif is_name(role) and kind in _KINDS[cells]:
         return spelled(value, cells)
     else:
