@@ -7,6 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from raydistill.config import DistillConfig
+from raydistill.config.task import HEADS
+from raydistill.data import UNIT
 from raydistill.errors import Fault
 from raydistill.output import OutputFolder
 from raydistill.prepare import Prepared
@@ -79,6 +81,7 @@ def store_line(prepared: Prepared, name: str, *, inline: bool) -> StoreLine | No
         device="cuda" if gpus > 0 else "cpu",
         software=_software(section.backend),
         tokenizer=prepared.traits[name].tokenizer,
+        units=UNIT if HEADS[config.task.kind] == "spans" else "",
         embedding=spec.decides if (spec := prepared.embedders.get(name)) is not None else "",
     )
     return StoreLine(

@@ -11,7 +11,7 @@ __all__ = ["PLACES", "AnswerColumns", "Normalisation", "QuestionAnsweringTask"]
 
 PLACES = ("start", "end")
 """What the two outputs of a model are called."""
-Normalisation = Literal["auto", "squad", "cmrc2018"]
+Normalisation = Literal["auto", "squad", "cmrc2018", "characters"]
 
 
 def _below_one(value: float) -> float:
@@ -54,7 +54,7 @@ class QuestionAnsweringTask(Section):
     Models have two outputs for each piece of a text: whether the answer starts there, and whether it ends
     there; at the first piece of all, whether there is no answer. Contexts that are too long for a model of the run
     are read in windows that overlap. Student and teachers meet at units of the text: runs of letters, runs of
-    digits, single characters of scripts without spaces, single signs.
+    digits, single characters of Korean and of scripts without spaces, single signs.
     """
 
     kind: Literal["question_answering"]
@@ -71,8 +71,9 @@ class QuestionAnsweringTask(Section):
     question of the data has no answer."""
     normalisation: Normalisation = "auto"
     """What two answers are compared by. squad: words, without case, punctuation and articles, as the official
-    script of SQuAD. cmrc2018: characters of Chinese, as that of CMRC 2018. auto: by the script of the
-    questions."""
+    script of SQuAD. cmrc2018: characters of Chinese, as that of CMRC 2018. characters: characters, without case
+    and punctuation, as that of KorQuAD. auto: cmrc2018 where most letters of the questions are Chinese, characters
+    where most are Korean, else squad."""
 
     @property
     def text(self) -> str:

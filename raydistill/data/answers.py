@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import regex
 
 from raydistill.data.checks import HALF_PAIR, RowFaults, has_half_pair, overlap_notes
 from raydistill.data.files import SPLIT_NAMES, DataFile
@@ -28,6 +29,7 @@ from raydistill.filesystems import PLACE_ERRORS, first_line
 __all__ = ["QUESTION_SCHEMA", "QuestionColumns", "load_question_splits"]
 
 _NEAR = 3  # characters
+_HANGUL = regex.compile(r"\p{Hangul}")
 
 QUESTION_SCHEMA = pa.schema([
     ("text", pa.large_string()),
@@ -414,7 +416,9 @@ def _short(text: str) -> str:
 
 def _fingerprint(rows: Sequence[_Row], table: pa.Table, *, routes: bool) -> str:
     """SHA-256 over questions, contexts and answers in order, each after its length."""
-    whole = hashlib.sha256(b"raydistill questions 1")
+    # 2: since Hangul is cut into syllables. Rows without it are those that they were.
+    korean = any(_HANGUL.search(context) for context in {row.context for row in rows})
+    whole = hashlib.sha256(b"raydistill questions 2" if korean else b"raydistill questions 1")
     for row in rows:
         numbers = [-1] if row.answers is None else [start for _, start in row.answers]
         whole.update(np.array([len(numbers), *numbers], "<i8").tobytes())

@@ -1,7 +1,7 @@
 """Units of a text, cut by the text alone: where tokenizers of every kind meet.
 
-A unit is a run of letters, a run of digits, a single character of a script that puts no spaces between words, or a
-single sign: punctuation, a symbol, an emoji with all that is joined to it. Marks belong to what they stand on.
+A unit is a run of letters, a run of digits, a single character of a script that puts no spaces between words or, as
+Korean, joins particles to them, or a single sign: punctuation, a symbol, an emoji with all that is joined to it. Marks belong to what they stand on.
 White space and characters that nobody sees belong to no unit. A part of a text from the beginning of a unit to the
 end of one has the same units as the whole has there.
 """
@@ -19,12 +19,13 @@ _UNSPACED = "".join(
         "Balinese", "Tai_Tham", "New_Tai_Lue",
     )
 )  # fmt: skip
-_LETTER = rf"[\p{{L}}--[{_UNSPACED}]]\p{{M}}*"
+_LETTER = rf"[\p{{L}}--[{_UNSPACED}\p{{Hangul}}]]\p{{M}}*"
 UNIT = (
     rf"(?V1)[\p{{L}}&&[{_UNSPACED}]]\p{{M}}*"
     rf"|(?:{_LETTER}){{1,32}}"
     r"|\p{Nd}{1,32}"
-    # Any other cluster, if it begins with something that can be seen.
+    # Any other cluster, if it begins with something that can be seen. Syllables of Hangul too, which may be written
+    # as their two or three letters.
     r"|(?=[^\p{Z}\p{C}\s])\X"
 )
 """The pattern of a unit, of the package `regex`. Runs are bounded, so that no unit is too long for a model."""

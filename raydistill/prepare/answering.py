@@ -13,7 +13,7 @@ from raydistill.tasks import Answering
 
 __all__ = ["with_answering"]
 
-_HAN, _LETTER = regex.compile(r"\p{Han}"), regex.compile(r"\p{L}")
+_HAN, _HANGUL, _LETTER = (regex.compile(rf"\p{{{name}}}") for name in ("Han", "Hangul", "L"))
 _LOOK = 1000  # questions that tell the script
 _MOST = 0.5
 
@@ -26,30 +26,36 @@ def with_answering(splits: Mapping[str, Split], task: QuestionAnsweringTask) -> 
         task: What is configured.
     """
     unanswerable = any(pc.any(pc.equal(split.table["label"], 0)).as_py() for split in splits.values())  # fmt: skip
-    chosen, note = task.normalisation, ""
-    normalisation: Literal["squad", "cmrc2018"] = "squad"
+    chosen, notes = task.normalisation, {name: list[str]() for name in splits}
+    normalisation: Literal["squad", "cmrc2018", "characters"] = "squad"
     if chosen == "auto":
-        share = _han_share(splits)
-        normalisation = "cmrc2018" if share > _MOST else "squad"
-        note = (
-            f"answers are compared as {normalisation} does (task.normalisation: auto): {share:.0%} of the letters of "
-            "questions are Chinese."
+        chinese, korean = _shares(splits)
+        if chinese > _MOST:
+            normalisation = "cmrc2018"
+        elif korean > _MOST:
+            normalisation = "characters"
+        how = "by characters" if normalisation == "characters" else f"as {normalisation} does"
+        notes[next(iter(splits))].append(
+            f"answers are compared {how} (task.normalisation: auto): {chinese:.0%} of the letters of questions are "
+            f"Chinese, {korean:.0%} Korean."
         )
     else:
         normalisation = chosen
     answering = Answering(task.max_answer_units, task.null_threshold, unanswerable, normalisation)
-    found = {n: replace(s, table=answering.kept_in(s.table)) for n, s in splits.items()}
-    if note:
-        name = next(iter(found))
-        found[name] = replace(found[name], notes=(*found[name].notes, note))
-    return found
+    return {
+        name: replace(
+            split, table=answering.kept_in(split.table), notes=(*split.notes, *notes[name])
+        )
+        for name, split in splits.items()
+    }
 
 
-def _han_share(splits: Mapping[str, Split]) -> float:
-    """Of Chinese characters among the letters of questions."""
-    han = letters = 0
+def _shares(splits: Mapping[str, Split]) -> tuple[float, float]:
+    """Of Chinese characters and of Korean ones among the letters of questions."""
+    han = hangul = letters = 0
     for split in splits.values():
         for text in split.table["text"].slice(0, _LOOK).to_pylist():
             han += len(_HAN.findall(text))
+            hangul += len(_HANGUL.findall(text))
             letters += len(_LETTER.findall(text))
-    return han / letters if letters else 0.0
+    return (han / letters, hangul / letters) if letters else (0.0, 0.0)

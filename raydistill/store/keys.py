@@ -34,6 +34,7 @@ class Shelf:
             that computes.
         tokenizer: Fingerprint of what it does; one named by a hub id may change under its name.
         embedding: Of a teacher that embeds texts, what decides an embedding beside the encoder.
+        units: Of a teacher that answers by units of texts, how these are cut.
 
     The number of threads is not among them. Measured with 1, 2 and 4 threads on one machine (2 cores of
     an AMD EPYC, torch 2.13 with MKL 2024.2, which did share the work between so many) and one MiniLM, up
@@ -52,11 +53,14 @@ class Shelf:
     software: str
     tokenizer: str
     embedding: str = field(default="", repr=False)  # shelves without keep their names
+    units: str = field(default="", repr=False)
 
     @property
     def name(self) -> str:
         """Folder of this shelf: a hash of all its attributes."""
-        return hashlib.sha256(f"{_VERSION} {self}{self.embedding}".encode()).hexdigest()[:32]
+        return hashlib.sha256(
+            f"{_VERSION} {self}{self.embedding}{self.units}".encode()
+        ).hexdigest()[:32]
 
 
 def row_keys(texts: Sequence[Sequence[Cell]]) -> NDArray[np.void]:

@@ -31,7 +31,7 @@ class Answering:
     max_answer_units: int = 64
     null_threshold: float = 0.0
     unanswerable: bool = False
-    normalisation: Literal["squad", "cmrc2018"] = "squad"
+    normalisation: Literal["squad", "cmrc2018", "characters"] = "squad"
 
     def kept_in(self, table: pa.Table) -> pa.Table:
         """The table, which says it."""

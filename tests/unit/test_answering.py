@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from raydistill.config import DistillConfig, TasksConfig, parse_any, parse_config
-from raydistill.data import Split, units_of
+from raydistill.data import UNIT, Split, units_of
 from raydistill.errors import ConfigError, SignalError
 from raydistill.evaluation.evaluator import metrics_of, predict
 from raydistill.evaluation.spans import answers_of
@@ -28,7 +28,8 @@ from raydistill.signals import Request, TeacherSignal, pack_signal
 from raydistill.signals.signal import select_rows
 from raydistill.store import Codecs
 from raydistill.store.block import encode_signal, read_signal
-from raydistill.tasks import Batch, QuestionAnswering
+from raydistill.storing import store_line
+from raydistill.tasks import Answering, Batch, QuestionAnswering
 from raydistill.teachers import LocalTeacher
 from raydistill.training.several import make_tasks
 from raydistill.training.step import StudentModule, train_step
@@ -136,6 +137,21 @@ def test_run_of_answers_is_planned(settings: dict[str, Any]) -> None:
     assert found.row_bytes("pieces") == 4 * (48 * 5 + 48 * 16)
 
 
+def test_how_units_are_cut_decides_the_shelf(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers by other units would be read for those of this text, or stop the run."""
+    run = prepared(settings)
+    line = store_line(run, "grams", inline=False)
+    assert line is not None
+    assert line.shelf.units == UNIT
+    assert replace(line.shelf, units="").name != line.shelf.name
+    monkeypatch.setattr("raydistill.storing.UNIT", "other")
+    other = store_line(run, "grams", inline=False)
+    assert other is not None
+    assert other.shelf.name != line.shelf.name
+
+
 def test_windows_hold_all_of_a_context(settings: dict[str, Any], folders: dict[str, Path]) -> None:
     """A word that is in no window can be no answer."""
     rows = [json.loads(line) for line in (folders["data"] / "train.jsonl").open()]
@@ -164,6 +180,26 @@ def test_windows_hold_all_of_a_context(settings: dict[str, Any], folders: dict[s
         assert not len(units_of(context[covered:]))
         assert found == set(answers)
     assert many > 5
+
+
+@pytest.mark.parametrize(
+    ("question", "normalisation", "note"),
+    [
+        ("Who?", "squad", "are compared as squad does (task.normalisation: auto): 0% of"),
+        ("谁今天去了 Rio？", "cmrc2018", "are compared as cmrc2018 does"),
+        ("LG는 언제 세워졌나?", "characters", "are compared by characters (task.normalisation: auto): 0% of the letters of questions are Chinese, 78% Korean."),
+    ],
+)  # fmt: skip
+def test_figures_are_by_the_script_of_the_questions(
+    settings: dict[str, Any], tmp_path: Path, question: str, normalisation: str, note: str
+) -> None:
+    """By words, a Korean answer with a particle too many has nothing in common with the right one."""
+    row = {"id": "1", "question": question, "context": "Ada", "answers": {"text": ["Ada"], "answer_start": [0]}}  # fmt: skip
+    write_rows(tmp_path / "rows.jsonl", [row])
+    settings["data"] = {"train": str(tmp_path / "rows.jsonl")}
+    split = load_data(DistillConfig.model_validate(settings))["train"]
+    assert Answering.of(split.table).normalisation == normalisation
+    assert any(note in one for one in split.notes), split.notes
 
 
 @pytest.mark.parametrize(

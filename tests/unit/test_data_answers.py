@@ -1,9 +1,11 @@
 """Questions, contexts and answers from files: every form, and everything that may be wrong with them."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -229,6 +231,19 @@ def test_answers_without_a_place_are_counted(tmp_path: Path) -> None:
     whole = {"text": ["duck", "The", "ducks", "here"], "answer_start": [4, 0, -1, -1]}
     again = load(lines(tmp_path / "b.jsonl", changed(answers=whole, context=SPREAD)))
     assert again.table.to_pylist()[1]["starts"] == [4, 0, -1, -1]
+
+
+def test_rows_with_korean_are_other_rows_since_syllables_are_units(tmp_path: Path) -> None:
+    """A run that goes on would go on with other windows."""
+    answers = {"text": ["Ada"], "answer_start": [0]}
+    for context, version in (("Ada 서울", 2), ("Ada 上海", 1)):
+        row = {"id": "1", "question": "Who?", "context": context, "answers": answers}
+        whole = hashlib.sha256(f"raydistill questions {version}".encode())
+        whole.update(np.array([1, 0], "<i8").tobytes())
+        for text in ("Who?", context, "Ada"):
+            content = text.encode()
+            whole.update(len(content).to_bytes(8, "little") + content)
+        assert load(lines(tmp_path / "a.jsonl", [row])).fingerprint == whole.hexdigest()
 
 
 def test_broken_json_is_said_by_the_reader_of_columns(tmp_path: Path) -> None:

@@ -90,6 +90,31 @@ def test_figures_of_chinese_are_those_of_cmrc_2018(
     assert exact_match(answer, right, "cmrc2018") == exact
 
 
+@pytest.mark.parametrize(
+    ("answer", "right", "f1", "exact"),
+    [
+        # 서울은 against 서울: two characters of three, and of two.
+        ("서울은", ["서울"], 4 / 5, 0.0),
+        # Brackets part words, other signs go, and white space counts for neither.
+        ("《서울》", ["서울"], 1.0, 1.0),
+        ("서울(시)", ["서울 시"], 1.0, 1.0),
+        ("서울.시", ["서울 시"], 1.0, 0.0),
+        # Characters in any order, each as often as both have it; articles of English are characters too.
+        ("울서서", ["서울"], 2 * 2 / 5, 0.0),
+        ("The LG", ["lg"], 2 * 2 / 7, 0.0),
+        ("세종", ["이순신", "세종대왕"], 2 * 2 / 6, 0.0),
+        ("", [], 1.0, 1.0),
+        ("()", ["서울"], 0.0, 0.0),
+    ],
+)
+def test_figures_of_korean_are_those_of_korquad(
+    answer: str, right: list[str], f1: float, exact: float
+) -> None:
+    """Counted by hand from the script's rules."""
+    assert overlap_f1(answer, right, "characters") == pytest.approx(f1)
+    assert exact_match(answer, right, "characters") == exact
+
+
 WINDOWS = ["Ada saw Rio.", "Rio, or York", "中国 in 42"]
 
 
