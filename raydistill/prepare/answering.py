@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import regex
 
 from raydistill.config.question_answering import QuestionAnsweringTask
-from raydistill.data import Split
+from raydistill.data import Split, units_of
 from raydistill.tasks import Answering
 
 __all__ = ["with_answering"]
@@ -41,6 +41,8 @@ def with_answering(splits: Mapping[str, Split], task: QuestionAnsweringTask) -> 
         )
     else:
         normalisation = chosen
+    for name, split in splits.items():
+        notes[name] += _too_long(split, task.max_answer_units)
     answering = Answering(task.max_answer_units, task.null_threshold, unanswerable, normalisation)
     return {
         name: replace(
@@ -59,3 +61,18 @@ def _shares(splits: Mapping[str, Split]) -> tuple[float, float]:
             hangul += len(_HANGUL.findall(text))
             letters += len(_LETTER.findall(text))
     return (han / letters, hangul / letters) if letters else (0.0, 0.0)
+
+
+def _too_long(split: Split, most: int) -> list[str]:
+    """A note, if the shortest answer to some questions has more units than any that is given."""
+    answered = [texts for texts in split.table["answers"].to_pylist() if texts]
+    # A unit has a character at least: few texts have to be cut.
+    number = sum(
+        all(len(text) > most and len(units_of(text)) > most for text in texts) for texts in answered
+    )
+    if not number:
+        return []
+    return [
+        f"{split.name}: {number:,} of {len(answered):,} answers are longer than task.max_answer_units = {most} and "
+        "cannot be given."
+    ]

@@ -182,6 +182,38 @@ def test_windows_hold_all_of_a_context(settings: dict[str, Any], folders: dict[s
     assert many > 5
 
 
+def long_answers(folder: Path) -> Path:
+    """Rows of which one has long answers, one a long and a short one, one none."""
+    long = " ".join(["map"] * 70)
+    answers = [
+        ([long, long + " map"], [0, 0]),
+        ([long, "map"], [0, 0]),
+        ([], []),
+        (["map" * 70], [0]),
+    ]
+    rows = [
+        {"id": str(i), "question": "What?", "context": f"{text[0] if text else ''} map {long}",
+         "answers": {"text": text, "answer_start": start}}
+        for i, (text, start) in enumerate(answers)
+    ]  # fmt: skip
+    write_rows(folder / "rows.jsonl", rows)
+    return folder / "rows.jsonl"
+
+
+def test_answers_that_are_too_long_to_be_given_are_counted(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """A tenth of a test that no student can answer looks like a bad student."""
+    settings["data"]["test"] = str(long_answers(tmp_path))
+    found = load_data(DistillConfig.model_validate(settings))
+    note = "of 3 answers are longer than task.max_answer_units = 64 and cannot be given."
+    assert [one for one in found["test"].notes if "longer" in one] == [f"test: 1 {note}"]
+    assert not any("longer" in one for one in found["train"].notes)
+    settings["task"]["max_answer_units"] = 71
+    found = load_data(DistillConfig.model_validate(settings))
+    assert not any("longer" in one for one in found["test"].notes)
+
+
 @pytest.mark.parametrize(
     ("question", "normalisation", "note"),
     [
