@@ -172,9 +172,11 @@ class _Made:
 
     def split(self, first_row_id: int) -> Split:
         """The split with its windows as rows."""
-        source = self.source.table.combine_chunks()
+        table = self.source.table
         of = pa.array([row.question for row in self.rows], pa.int64())
-        taken = source.take(of)
+        # Without the contexts: as many copies of a long one as it has windows are quadratic.
+        kept = [name for name in ("text", "id", "answers", "route") if name in table.column_names]
+        taken = table.select(kept).combine_chunks().take(of)
         labels = self._labels()
         columns = {
             "text": taken["text"],
@@ -188,10 +190,9 @@ class _Made:
             "id": taken["id"],
             "answers": taken["answers"],
         }
-        if "route" in source.column_names:
+        if "route" in kept:
             columns["route"] = taken["route"]
-        table = Answering.of(source).kept_in(pa.table(columns))
-        return replace(self.source, table=table)
+        return replace(self.source, table=Answering.of(table).kept_in(pa.table(columns)))
 
     def _labels(self) -> list[list[int]]:
         """Classes of start and end of each window: those of the first answer, if it lies in the window whole."""

@@ -182,6 +182,44 @@ def test_windows_hold_all_of_a_context(settings: dict[str, Any], folders: dict[s
     assert many > 5
 
 
+class Choosing:
+    """A table from which rows are taken in chosen columns alone."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table, self.chosen = table, list[list[str]]()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._table[name]
+
+    def __getattr__(self, name: str) -> Any:
+        assert name not in ("combine_chunks", "take", "to_pylist"), "copies all columns"
+        return getattr(self._table, name)
+
+    def select(self, names: list[str]) -> pa.Table:
+        self.chosen.append(names)
+        return self._table.select(names)
+
+
+@pytest.mark.parametrize("routed", [False, True])
+def test_windows_of_a_long_context_do_not_copy_it(routed: bool, settings: dict[str, Any]) -> None:
+    """Every window of a book would hold the book."""
+    split = load_data(DistillConfig.model_validate(settings))["validation"]
+    if routed:
+        route = pa.array(range(split.table.num_rows), pa.int32())
+        split = replace(split, table=split.table.append_column("route", route))
+    table: Any = Choosing(split.table)
+    side = Side("the student", "student", 48, "student.max_tokens", pieces())
+    found = windows_for(replace(split, table=table), [side], 0.33).table
+    columns = ["text", "id", "answers", *(["route"] if routed else [])]
+    assert table.chosen == [columns]
+    assert found.to_pylist() == windows_for(split, [side], 0.33).table.to_pylist()
+    of = found["question"].to_pylist()
+    for name in ("text", "id", "answers", *columns[3:]):
+        assert found[name].to_pylist() == split.table[name].take(pa.array(of)).to_pylist()
+    assert found.schema.metadata == split.table.schema.metadata
+    assert found["text_pair"].nbytes < 2 * split.table["text_pair"].nbytes
+
+
 def long_answers(folder: Path) -> Path:
     """Rows of which one has long answers, one a long and a short one, one none."""
     long = " ".join(["map"] * 70)
