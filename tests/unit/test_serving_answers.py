@@ -93,6 +93,30 @@ def test_long_contexts_are_read_in_windows(tmp_path: Path) -> None:
         model.predict([{"question": "Ada " * 30, "context": "Rio"}])
 
 
+@pytest.mark.parametrize("make", [pieces, grams])
+def test_places_are_those_of_a_scan_from_the_beginning(make: Any) -> None:
+    """A unit missed at the border of a window is an answer that is never given."""
+    from raydistill.tracking.serving_answers import QuestionAnswerer
+
+    text = f"{CONTEXT} \u200b中国 {CONTEXT}"
+    units = [(int(begin), int(end)) for begin, end in units_of(text)]
+    windows = make()(
+        "Who?", text, truncation="only_second", max_length=24, stride=8,
+        return_overflowing_tokens=True,
+    ).encodings  # fmt: skip
+    assert len(windows) > 3
+    for window in windows:
+        starts: dict[int, int] = {}
+        ends: dict[int, int] = {}
+        for place, (begin, end) in enumerate(window.offsets):
+            if window.sequence_ids[place] != 1 or window.tokens[place] in ("▁", "Ġ"):
+                continue
+            if mine := [u for u, (b, e) in enumerate(units) if begin < e and end > b]:
+                starts.setdefault(mine[0], place)
+                ends[mine[-1]] = place
+        assert QuestionAnswerer._places(window, units) == (starts, ends)
+
+
 def test_rows_come_in_any_form(tmp_path: Path) -> None:
     """Users send rows, columns and frames."""
     model = packed(tmp_path, pieces())
