@@ -1,5 +1,6 @@
 """The files in cluster/: valid, complete, without secrets, and about things that exist."""
 
+import copy
 import json
 import os
 import re
@@ -203,9 +204,6 @@ def test_no_dashboard_and_no_server_is_public():
     assert set(types) == {"ClusterIP"}
     assert not [path for _, one in everything() for path, _ in values(one) if re.search(r"(?i)ingressOptions|enableIngress|nodePort|hostPort|hostNetwork|loadBalancer", path)]  # fmt: skip
     aws = documents("aws.yaml")[0]
-    rules = aws["provider"]["security_group"]["IpPermissions"]
-    assert [(rule["FromPort"], rule["ToPort"]) for rule in rules] == [(22, 22)]
-    assert "0.0.0.0/0" not in json.dumps(rules)
     assert "--dashboard-host=127.0.0.1" in " ".join(aws["head_start_ray_commands"])
     assert "0.0.0.0" not in (CLUSTER / "local.sh").read_text()
 
@@ -322,6 +320,7 @@ def test_every_path_and_command_exists():
         "helm",
         "mlflow",
         "export",
+        "aws",
     }
     for words in said:
         assert words[0] in known, words
@@ -379,6 +378,40 @@ def test_ray_up_would_take_its_file():
     validate_config(prepare_config(config))
     config["max_wrkers"] = 1
     assert [*Draft7Validator(schema).iter_errors(config)]
+
+
+def test_ray_up_leaves_the_security_group_alone(monkeypatch):
+    """Ray puts a rule of its own, SSH from everywhere, before those that one adds to a group it makes."""
+    from ray.autoscaler._private.aws import config as bootstrap
+    from ray.autoscaler._private.util import prepare_config
+
+    rules = []
+
+    class Group:
+        id, ip_permissions = "sg-1", ()
+
+        def authorize_ingress(self, IpPermissions):  # noqa: N803 - boto3's name
+            rules.extend(IpPermissions)
+
+    def make(config, node_types):
+        return dict.fromkeys(node_types, Group())
+
+    monkeypatch.setattr(bootstrap, "_get_or_create_vpc_security_groups", make)
+    config = prepare_config(documents("aws.yaml")[0])
+    assert "security_group" not in config["provider"]
+    before = copy.deepcopy(config)
+    assert bootstrap._configure_security_group(config) == before
+    assert rules == []
+    readme = (CLUSTER / "README.md").read_text(encoding="utf-8")
+    for node_type in config["available_node_types"].values():
+        (group,) = node_type["node_config"]["SecurityGroupIds"]
+        assert group in readme
+    opened = [words for words in commands(readme) if "authorize-security-group-ingress" in words]
+    assert [words[-2:] for words in opened] == [["--source-group", "GROUP"], ["--cidr", "YOUR_NETWORK"]]  # fmt: skip
+
+    del config["available_node_types"]["teachers"]["node_config"]["SecurityGroupIds"]
+    bootstrap._configure_security_group(config)
+    assert "0.0.0.0/0" in json.dumps(rules)
 
 
 def test_local_script_is_sound_and_refuses_in_one_line(tmp_path):
