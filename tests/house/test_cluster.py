@@ -286,6 +286,16 @@ def test_dockerfile_copies_what_exists_and_pins_what_it_installs():
     assert [rest for step, rest in steps if step == "USER"] == ["ray"]
 
 
+def test_image_has_what_starts_workers_on_ec2():
+    """The head of `ray up` runs in the image: without these no worker ever comes, and no job says why."""
+    runs = (CLUSTER / "Dockerfile").read_text().replace("\\\n", " ")
+    (packages,) = re.findall(r"apt-get install (.*?)&&", runs)
+    assert {"openssh-client", "rsync"} <= set(packages.split())
+    (install,) = re.findall(r"pip install (.*)", runs)
+    assert "boto3" in install.split()
+    assert "boto3" in PINNED
+
+
 def test_kustomization_and_readme_name_every_file():
     """A file that nobody applies is not part of the cluster."""
     files = {path.name for path in CLUSTER.iterdir()}
