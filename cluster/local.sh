@@ -30,12 +30,17 @@ family() {
     for child in $(ps -o pid= --ppid "$1"); do family "$child"; done
 }
 
+# Whether a process is one that `start` began. Its number may be another's by now, after a restart of the machine too; but no
+# stranger has this cluster's sockets in its environment.
+ours() { grep -qszxF "RAY_SOCKETS=$RAY_SOCKETS" "/proc/$1/environ"; }
+
 # shellcheck disable=SC2046 # a list of numbers
 end() {
     local pid all; pid=$(<"$folder/$1.pid")
+    ours "$pid" || { rm -f "$folder/$1.pid"; return 1; }
     all=$(family "$pid")
     if [ "$2" = TERM ] && kill -TERM "$pid" 2>/dev/null; then
-        for _ in $(seq 50); do kill -0 "$pid" 2>/dev/null || break; sleep 0.2; done
+        for _ in $(seq 50); do ours "$pid" || break; sleep 0.2; done
     fi
     kill -KILL $all 2>/dev/null || true
     rm -f "$folder/$1.pid"
@@ -111,10 +116,10 @@ up() {
     {
         echo "RAY_PORT=${RAY_PORT:-6379}"
         echo "RAY_AUTH_MODE=token"
-        echo "RAY_AUTH_TOKEN_PATH=$folder/token"
+        printf 'RAY_AUTH_TOKEN_PATH=%q\n' "$folder/token"
         echo "RAY_API_SERVER_ADDRESS=http://127.0.0.1:${RAY_DASHBOARD_PORT:-8265}"
         echo "RAY_ADDRESS=127.0.0.1:${RAY_PORT:-6379}"
-        echo "RAY_SOCKETS=$sockets"
+        printf 'RAY_SOCKETS=%q\n' "$sockets"
         echo "RAY_prestart_worker_first_driver=${RAY_prestart_worker_first_driver:-0}" # one for each CPU of each node
         [ "$mlflow" = 0 ] || echo "MLFLOW_TRACKING_URI=http://127.0.0.1:$mlflow"
     } >"$folder/environment"
@@ -134,7 +139,7 @@ down() {
     environment
     local file
     for file in "$folder"/*-*.pid "$folder/head.pid" "$folder/mlflow.pid"; do
-        [ ! -f "$file" ] || end "$(basename "$file" .pid)" TERM
+        [ ! -f "$file" ] || end "$(basename "$file" .pid)" TERM || true
     done
     rm -rf "$RAY_SOCKETS" "$folder"/{environment,token}
 }
@@ -143,7 +148,9 @@ command=${1:-}; shift || true
 case $command in
     up) up "$@" ;;
     node) [ $# -eq 1 ] || fail "node takes one pool"; environment; node "$1" ;;
-    kill) [ $# -eq 1 ] && [ -f "$folder/$1.pid" ] || fail "kill takes one of: $(cd "$folder" 2>/dev/null && echo ./*.pid)"; end "$1" KILL ;;
+    kill) environment
+        [ $# -eq 1 ] && [ -f "$folder/$1.pid" ] || fail "kill takes one of: $(cd "$folder" && echo ./*.pid)"
+        end "$1" KILL || fail "$1 had ended before" ;;
     run) [ $# -gt 0 ] || fail "run takes a command"; environment; exec "$@" ;;
     down) down ;;
     *) fail "takes up, run, node, kill or down; its first lines say what they do" ;;

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -435,7 +436,7 @@ def test_local_script_is_sound_and_refuses_in_one_line(tmp_path):
         ([], "takes up, run, node, kill or down"),
         (["run", "true"], "no cluster in"),
         (["down"], "no cluster in"),
-        (["kill", "teacher-0"], "kill takes one of"),
+        (["kill", "teacher-0"], "no cluster in"),
     ]:
         done = subprocess.run(
             [script, *words], env={"RAYDISTILL_CLUSTER": str(tmp_path), "PATH": "/usr/bin:/bin"},
@@ -443,6 +444,83 @@ def test_local_script_is_sound_and_refuses_in_one_line(tmp_path):
         )  # fmt: skip
         assert (done.returncode, len(done.stderr.splitlines()), done.stdout) == (2, 1, "")
         assert rule in done.stderr
+
+
+RAY_STUB = """#!/bin/bash
+echo Ray runtime started
+exec sleep 600
+"""
+PYTHON_STUB = """#!/bin/bash
+[ "$1" != -c ] || echo token
+"""
+
+
+def alive(pid: int) -> bool:
+    """Not a zombie either, that a container's first process does not reap."""
+    stat = Path("/proc", str(pid), "stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.fixture
+def local(tmp_path):
+    """Calls local.sh in a folder with a space, where `ray` is a process that only sleeps."""
+    home = tmp_path / "a folder"
+    (home / "bin").mkdir(parents=True)
+    for name, text in {"ray": RAY_STUB, "python": PYTHON_STUB}.items():
+        (home / "bin" / name).write_text(text)
+        (home / "bin" / name).chmod(0o755)
+    folder = home / "cluster"
+    environment = {"RAYDISTILL_CLUSTER": str(folder), "MLFLOW_PORT": "0",
+                   "PATH": f"{home / 'bin'}:/usr/bin:/bin"}  # fmt: skip
+
+    def call(*words, rule=None):
+        done = subprocess.run(
+            [CLUSTER / "local.sh", *words], env=environment, capture_output=True, text=True,
+            check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == (2 if rule else 0), done.stdout + done.stderr
+        assert (rule or "") in done.stderr
+        return done.stdout
+
+    call.folder = folder
+    yield call
+    if (folder / "environment").exists():
+        call("down")
+
+
+def test_local_cluster_lives_in_a_folder_with_a_space(local):
+    """An environment that bash splits leaves the cluster without its token, and nothing stops it."""
+    local("up", "teacher", "student")
+    pids = {p.stem: int(p.read_text()) for p in local.folder.glob("*.pid")}
+    assert pids.keys() == {"head", "teacher-0", "student-0"}
+    assert all(map(alive, pids.values()))
+    assert local("run", "printenv", "RAY_AUTH_TOKEN_PATH").strip() == str(local.folder / "token")
+    assert local("node", "student").strip() == "student-1"
+    local("kill", "teacher-0")
+    local("kill", "teacher-0", rule="kill takes one of: ./head.pid ./student-0.pid")
+    assert [name for name, pid in pids.items() if not alive(pid)] == ["teacher-0"]
+    local("down")
+    assert not any(map(alive, pids.values()))
+    assert not [*local.folder.glob("*.pid"), *local.folder.glob("token")]
+
+
+def test_local_script_ends_no_process_of_others(local):
+    """After a restart of the machine the numbers that were kept are those of other processes."""
+    local("up", "teacher", "student")
+    pids = {p.stem: int(p.read_text()) for p in local.folder.glob("*.pid")}
+    stranger = subprocess.Popen(["sleep", "600"], env={"RAY_SOCKETS": "/tmp/rd", "PATH": "/bin"})
+    try:
+        for name in pids.keys() - {"head"}:
+            (local.folder / f"{name}.pid").write_text(f"{stranger.pid}\n")
+        local("kill", "teacher-0", rule="teacher-0 had ended before")
+        local("down")
+        assert stranger.poll() is None
+        assert not alive(pids["head"])
+    finally:
+        stranger.kill()
+        stranger.wait()
+        for name in pids.keys() - {"head"}:
+            os.kill(pids[name], signal.SIGKILL)
 
 
 def test_jobs_are_short_scripts_of_the_command_line():
