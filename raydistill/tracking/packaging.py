@@ -80,16 +80,18 @@ def save_model_folder(
             artifacts={"student": str(student_dir.resolve()), "settings": str(settings_file)},
             signature=_signature(task_kind, labels, text_columns),
             input_example=pd.DataFrame([{name: example[name] for name in text_columns}]),
-            pip_requirements=[
-                f"{name}=={importlib.metadata.version(name)}"
-                for name in (*_REQUIREMENTS, *(("regex",) if answering else ()))
-            ],
+            pip_requirements=_requirements(*_REQUIREMENTS, *(("regex",) if answering else ())),
             metadata={"raydistill": settings},
         )
         if out_dir.exists():
             shutil.rmtree(out_dir)
         draft.rename(out_dir)
     return out_dir
+
+
+def _requirements(*names: str) -> list[str]:
+    """What is installed here, without the part behind + that names a build: PyPI has no 2.13.0+cpu of torch."""
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
 
 
 def _signature(

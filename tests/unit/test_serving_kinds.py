@@ -1,5 +1,6 @@
 """A registered student of every kind of task, asked as `mlflow models serve` asks it."""
 
+import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -8,7 +9,7 @@ import pytest
 
 from raydistill.config.task import TaskKind
 from raydistill.data import UNIT
-from raydistill.tracking import save_model_folder
+from raydistill.tracking import packaging, save_model_folder
 from tests.conftest import make_model
 from tests.unit.windows import make_answerer, pieces
 from tests.unit.words import TAGS, make_tagger, word_piece
@@ -67,6 +68,7 @@ def test_every_kind_answers_its_own_example(kind: str, tmp_path: Path) -> None:
         student, tmp_path / "model", task_kind=kind, labels=labels, text_columns=list(example),
         example=example, answering=_ANSWERING if kind == "question_answering" else None,
     )  # fmt: skip
+    assert "+" not in (packed / "requirements.txt").read_text()
     model = mlflow.pyfunc.load_model(str(packed))
     signature = model.metadata.signature
     assert signature.outputs.input_names() == columns
@@ -84,3 +86,11 @@ def test_every_kind_answers_its_own_example(kind: str, tmp_path: Path) -> None:
         n for value in answer.values() for n in (value if isinstance(value, list) else [value])
     ]
     assert any(isinstance(number, float) for number in scores)
+
+
+def test_requirements_are_what_pypi_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build for CPUs is pinned as torch==2.13.0+cpu, and nobody can install the model elsewhere."""
+    monkeypatch.setattr(
+        importlib.metadata, "version", {"torch": "2.13.0+cpu", "pandas": "2.3.1"}.get
+    )
+    assert packaging._requirements("torch", "pandas") == ["torch==2.13.0", "pandas==2.3.1"]
