@@ -152,10 +152,17 @@ def connect(uri: str) -> "MlflowClient":
 
 def _probe(uri: str) -> None:
     parts = urllib.parse.urlsplit(uri)
-    if parts.scheme not in {"http", "https"} or os.environ.get(f"{parts.scheme}_proxy"):
+    if parts.scheme not in {"http", "https"} or _proxy(uri):
         return
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         socket.create_connection((parts.hostname or "", port), timeout=_PROBE_S).close()
     except OSError as error:
         raise Unreachable(f"{hide_password(uri)} does not answer ({error})") from None
+
+
+def _proxy(uri: str) -> str | None:
+    """What stands between us and a server, by the environment, as requests reads it for MLflow."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    return select_proxy(uri, get_environ_proxies(uri))

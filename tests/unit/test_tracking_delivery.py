@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from raydistill.errors import ConfigError
-from raydistill.tracking.connection import hide_password, resolve_uri, sqlite_path
+from raydistill.tracking.connection import (
+    Unreachable,
+    connect,
+    hide_password,
+    resolve_uri,
+    sqlite_path,
+)
 from raydistill.tracking.delivery import deliver
 from raydistill.tracking.journal import Journal
 from raydistill.tracking.promotion import decide_champion
@@ -264,3 +270,35 @@ def test_passwords_are_not_shown() -> None:
     """Output folders are shared, and their journals with them."""
     assert hide_password("http://me:secret@host:1/x") == "http://me:***@host:1/x"
     assert hide_password("http://host:1") == "http://host:1"
+
+
+PROXY = "http://proxy:3128"
+
+
+@pytest.mark.parametrize(
+    ("environment", "scheme", "asked"),
+    [
+        ({}, "http", True),
+        ({"http_proxy": PROXY}, "http", False),
+        ({"HTTPS_PROXY": PROXY}, "https", False),
+        ({"HTTPS_PROXY": PROXY}, "http", True),
+        ({"ALL_PROXY": PROXY}, "https", False),
+        ({"https_proxy": PROXY, "NO_PROXY": "127.0.0.0/8"}, "https", True),
+        ({"ALL_PROXY": PROXY, "no_proxy": "elsewhere"}, "http", False),
+    ],
+)
+def test_a_server_behind_a_proxy_is_not_asked_directly(
+    environment: dict[str, str], scheme: str, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not answer, and its records would wait on disk for ever."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    uri = f"{scheme}://127.0.0.1:9"  # where nobody listens
+    if asked:
+        with pytest.raises(Unreachable, match="does not answer"):
+            connect(uri)
+    else:
+        connect(uri)
