@@ -3,7 +3,13 @@
 from typing import TYPE_CHECKING
 
 from raydistill.errors import ConfigError
-from raydistill.tracking.moves import How, held_versions, make_move, read_moves
+from raydistill.tracking.moves import (
+    How,
+    held_versions,
+    make_move,
+    read_moves,
+    record_missing_move,
+)
 from raydistill.tracking.promotion import Decision, rule_of
 from raydistill.tracking.registry import find_model, find_version, open_registry
 from raydistill.tracking.verdict import Verdict, judge, one_line
@@ -44,6 +50,10 @@ def promote(
         new = find_version(client, model, version, path)
         holder = model.aliases.get(alias)
         if holder is not None and int(holder) == version:
+            # An earlier try may have come this far, and no rollback gets past a move without its record.
+            how: How = "forced" if force else "promoted"
+            why = "it had the alias already, by a move without a record"
+            record_missing_move(client, model, alias, how=how, why=why)
             return Promotion(name, alias, version, None)
         old = None if holder is None else find_version(client, model, int(holder), path)
         old_tags = None if old is None else old.tags
@@ -61,7 +71,7 @@ def promote(
                 "That is the rule it was registered with (tracking.promotion); --force moves it all the same.",
             )
         before = None if holder is None else int(holder)
-        how: How = "promoted" if decision.move else "forced"
+        how = "promoted" if decision.move else "forced"
         why = decision.reason if decision.move else f"--force was given; {decision.reason}"
         _move(client, name, alias, before=before, after=version, how=how, why=why, path=path)
     return Promotion(name, alias, version, before, why)

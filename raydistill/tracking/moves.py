@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Literal
 from raydistill.tracking.tags import MOVE_TAG, as_settings
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import RegisteredModel
     from mlflow.tracking import MlflowClient
 
-__all__ = ["How", "Move", "held_versions", "make_move", "read_moves", "record_move"]
+__all__ = ["How", "Move", "held_versions", "make_move", "read_moves", "record_missing_move"]
 
 How = Literal["registered", "promoted", "forced", "rolled back"]
 _MAX_REASON = 1000  # a database column of MLflow's takes 5,000 characters
@@ -97,10 +98,31 @@ def make_move(
 ) -> None:
     """Moves an alias, and keeps a record of it."""
     client.set_registered_model_alias(name, alias, str(after))
-    record_move(client, name, alias, before=before, after=after, how=how, why=why)
+    _record(client, name, alias, before=before, after=after, how=how, why=why)
 
 
-def record_move(
+def record_missing_move(
+    client: "MlflowClient", model: "RegisteredModel", alias: str, *, how: How, why: str
+) -> None:
+    """Keeps a record of how an alias came to where it is, if none was kept.
+
+    A move that is cut in half has set the alias only. Where it was before is then known by the records there are.
+
+    Args:
+        client: Of the registry.
+        model: As it was read; the alias is one of its.
+        alias: Which.
+        how: It is thought to have moved.
+        why: A clause that continues "because".
+    """
+    after = int(model.aliases[alias])
+    held = held_versions(read_moves(model.tags, alias))
+    if held[-1:] != [after]:
+        before = held[-1] if held else None
+        _record(client, model.name, alias, before=before, after=after, how=how, why=why)
+
+
+def _record(
     client: "MlflowClient",
     name: str,
     alias: str,
@@ -110,7 +132,6 @@ def record_move(
     how: How,
     why: str,
 ) -> None:
-    """Keeps a record of a move that was made."""
     tags = client.get_registered_model(name).tags
     at_ms = time.time_ns() // 1_000_000
     while f"{MOVE_TAG}{alias}.{at_ms}" in tags:

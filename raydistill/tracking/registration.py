@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from raydistill.tracking.journal import Journal, Record
-from raydistill.tracking.moves import held_versions, make_move, read_moves, record_move
+from raydistill.tracking.moves import make_move, record_missing_move
 from raydistill.tracking.promotion import decide_champion
 from raydistill.tracking.tags import REGISTRATION_TAG
 from raydistill.tracking.verdict import Say
@@ -57,13 +57,8 @@ def _move_alias(client: "MlflowClient", record: Record, version: str, say: Say) 
     model = client.get_registered_model(name)
     holder = model.aliases.get(alias)
     if holder is not None and str(holder) == version:  # an earlier try came this far
-        held = held_versions(read_moves(model.tags, alias))
-        if held[-1:] != [int(version)]:
-            before = held[-1] if held else None
-            why = "of what an interrupted delivery had compared"
-            record_move(
-                client, name, alias, before=before, after=int(version), how="registered", why=why
-            )
+        why = "of what an interrupted delivery had compared"
+        record_missing_move(client, model, alias, how="registered", why=why)
         return
     champion = None if holder is None else client.get_model_version(name, str(holder)).tags
     decision = decide_champion(
