@@ -1,6 +1,6 @@
 """Where an alias was before: every move is a tag of the registered model, and a rollback reads them.
 
-One tag a move, named by alias and time, so that two runs that end together cannot overwrite each other's.
+One tag a move, named by alias, version and time, so that two runs that end together cannot overwrite each other's.
 """
 
 import json
@@ -52,13 +52,14 @@ def read_moves(tags: Mapping[str, str], alias: str | None = None) -> list[Move]:
     found = []
     for key, text in tags.items():
         name, _, at_ms = key.removeprefix(MOVE_TAG).rpartition(".")
+        name = name.partition(".")[0]  # the version behind it; tags of older versions have none
         value = as_settings(text) if key.startswith(MOVE_TAG) and at_ms.isdigit() else None
         if value is None or alias not in (None, name) or not isinstance(value.get("to"), int):
             continue
         before = value.get("from") if isinstance(value.get("from"), int) else None
         how, why = str(value.get("how", "")), str(value.get("why", ""))
         found.append(Move(name, int(at_ms), before, value["to"], how, why))
-    return sorted(found, key=lambda move: (move.at_ms, move.alias))
+    return sorted(found, key=lambda move: (move.at_ms, move.alias, move.after))
 
 
 def held_versions(moves: Sequence[Move]) -> list[int]:
@@ -133,8 +134,8 @@ def _record(
     why: str,
 ) -> None:
     tags = client.get_registered_model(name).tags
-    at_ms = time.time_ns() // 1_000_000
-    while f"{MOVE_TAG}{alias}.{at_ms}" in tags:
-        at_ms += 1
+    # Behind all that are there, whatever the clocks of other machines say: rollbacks go by the order.
+    now_ms = time.time_ns() // 1_000_000
+    at_ms = max([now_ms, *(move.at_ms + 1 for move in read_moves(tags, alias))])
     value = {"from": before, "to": after, "how": how, "why": why[:_MAX_REASON]}
-    client.set_registered_model_tag(name, f"{MOVE_TAG}{alias}.{at_ms}", json.dumps(value))
+    client.set_registered_model_tag(name, f"{MOVE_TAG}{alias}.{after}.{at_ms}", json.dumps(value))

@@ -31,7 +31,7 @@ VERSION_TAG = "raydistill.version"
 METRIC_TAG = "raydistill.metric."  # + the metric's name
 PROMOTION_TAG = "raydistill.promotion"  # a JSON object, see promotion.py
 REGISTRATION_TAG = "raydistill.registration"
-MOVE_TAG = "raydistill.move."  # + alias and time, on the registered model; a JSON object
+MOVE_TAG = "raydistill.move."  # + alias, version and time, on the registered model; a JSON object
 
 _OLDER_METRIC_TAG = "metric."
 
