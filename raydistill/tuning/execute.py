@@ -1,9 +1,10 @@
 """Trials on Ray Tune: which is next, what they tell, how they end.
 
 Ray Tune holds a trial's process, at no CPU, and starts it again if it dies; the trial's workers are
-placed by Ray Train, so that no more trials may run than have room for their workers. Whoever is to stop
-by a scheduler is told so and saves, instead of being killed: its placement group, its record and its
-student are left in order.
+placed by Ray Train, so that no more trials may run than have room for their workers. None of Ray Tune's
+schedulers is used: what a trial tells waits for its source's answer, and whoever is to stop finds that
+in a file (`trial.py`) and saves, instead of being killed: its placement group, its record and its student
+are left in order.
 """
 
 import json
@@ -17,15 +18,8 @@ from typing import Any, Protocol
 
 import ray
 from ray import tune
-from ray.tune.schedulers import (
-    AsyncHyperBandScheduler,
-    FIFOScheduler,
-    MedianStoppingRule,
-    TrialScheduler,
-)
 from ray.tune.search import Searcher
 
-from raydistill.config.tuning import AshaStopper, MedianStopper
 from raydistill.tuning.records import SeedResult
 from raydistill.tuning.trial import Shared, TrialSpec, run_trial
 
@@ -37,10 +31,10 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",  # a trial goes on when what it told was heard
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints whatever `verbose` says
 }
-_GO_ON: str = TrialScheduler.CONTINUE
 _HOLD = 0.0001  # of the node's own resource: what a trial's process takes
 
 
@@ -51,7 +45,7 @@ class End:
     Attributes:
         state: ``finished``, ``stopped``, ``paused``, ``failed``.
         runs: Those that are finished.
-        seconds: It took, of the last start.
+        seconds: Since it told something last, or was started.
         note: Why it failed.
     """
 
@@ -68,12 +62,8 @@ class Source(Protocol):
         """The next trial; None: there is none any more."""
         ...
 
-    def reported(self, name: str, step: int, steps: int, value: float) -> None:
-        """What the validation rows say of one that trains."""
-        ...
-
-    def stopped(self, name: str, step: int) -> None:
-        """One was told to stop."""
+    def reported(self, name: str, step: int, steps: int, value: float, seconds: float) -> None:
+        """What the validation rows say of one that trains, so long after what it told before."""
         ...
 
     def ended(self, name: str, end: End) -> None:
@@ -105,9 +95,9 @@ class _Searcher(Searcher):  # type: ignore[misc]
         """What one told."""
         if "end" in result:
             self._end(trial_id, result)
-        elif "step" in result:
-            name = self._names[trial_id]
-            self._source.reported(name, result["step"], result["steps"], result["value"])
+        elif "step" in result and (name := self._names.get(trial_id)) is not None:
+            step, steps, value = result["step"], result["steps"], result["value"]
+            self._source.reported(name, step, steps, value, result["seconds"])
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -137,42 +127,6 @@ class _Searcher(Searcher):  # type: ignore[misc]
         """Nothing."""
 
 
-def _gentle(kind: type[Any], decisions: Any, source: Source) -> type[Any]:
-    """A scheduler whose victims are told to stop."""
-
-    class Gentle(kind):  # type: ignore[misc]
-        def __reduce__(self) -> Any:
-            return FIFOScheduler, ()
-
-        def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            if "end" in result:
-                return _GO_ON
-            action = super().on_trial_result(controller, trial, result)
-            if action == _GO_ON:
-                return _GO_ON
-            ray.get(decisions.stop.remote(trial.config["name"]))
-            source.stopped(trial.config["name"], result["step"])
-            return _GO_ON
-
-    return Gentle
-
-
-def _scheduler(
-    stopper: AshaStopper | MedianStopper | None, source: Source, decisions: Any, *, maximize: bool
-) -> Any:
-    if stopper is None:
-        return FIFOScheduler()
-    share = 100.0 * stopper.min_share
-    common = {"time_attr": "progress", "metric": "value", "mode": "max" if maximize else "min"}
-    if isinstance(stopper, AshaStopper):
-        return _gentle(AsyncHyperBandScheduler, decisions, source)(
-            **common, max_t=100, grace_period=share, reduction_factor=stopper.reduction, stop_last_trials=False
-        )  # fmt: skip
-    return _gentle(MedianStoppingRule, decisions, source)(
-        **common, grace_period=share, min_samples_required=stopper.min_trials
-    )
-
-
 def execute(
     source: Source,
     shared: Shared,
@@ -180,19 +134,15 @@ def execute(
     concurrent: int,
     max_failures: int,
     storage: Path,
-    stopper: AshaStopper | MedianStopper | None = None,
-    maximize: bool = True,
 ) -> None:
     """Run trials until there is none any more.
 
     Args:
         source: Of the trials.
-        shared: What they have in common; its ``decisions`` is used here too.
+        shared: What they have in common.
         concurrent: How many at the same time.
         max_failures: How often one whose process died is started again.
         storage: A folder that Ray Tune may fill.
-        stopper: Who is to stop.
-        maximize: Whether more of what they tell is better.
     """
     node = ray.get_runtime_context().get_node_id()
     # Beside the search, which reads data and models too; a node that is lost takes workers, no trial.
@@ -205,7 +155,6 @@ def execute(
             tune.with_resources(tune.with_parameters(run_trial, shared=shared), room),
             tune_config=tune.TuneConfig(
                 search_alg=_Searcher(source),
-                scheduler=_scheduler(stopper, source, shared.decisions, maximize=maximize),
                 num_samples=-1,
                 max_concurrent_trials=concurrent,
                 trial_name_creator=lambda trial: str(trial.config["name"]),

@@ -95,10 +95,7 @@ class Finale:
         """The next run."""
         return self._left.pop(0) if self._left else None
 
-    def reported(self, name: str, step: int, steps: int, value: float) -> None:
-        """Nothing stops these."""
-
-    def stopped(self, name: str, step: int) -> None:
+    def reported(self, name: str, step: int, steps: int, value: float, seconds: float) -> None:
         """Nothing stops these."""
 
     def ended(self, name: str, end: End) -> None:

@@ -105,12 +105,9 @@ class Round:
         point = record.recipe(self._total)
         return self._trials.spec(record, point=point, pause_at=self._until, free=("losses.",))
 
-    def reported(self, name: str, step: int, steps: int, value: float) -> None:
+    def reported(self, name: str, step: int, steps: int, value: float, seconds: float) -> None:
         """What the validation rows say of one that trains."""
-        self._trials.reported(name, step, steps, value)
-
-    def stopped(self, name: str, step: int) -> None:
-        """Nobody is told to stop."""
+        self._trials.reported(name, step, steps, value, seconds)
 
     def ended(self, name: str, end: End) -> None:
         """One is paused, or has ended."""

@@ -5,6 +5,7 @@
     config.yaml    the configuration, `tuning` included
     manifest.json  what the search is made of: a resumed one must be the same
     trials/        0003.json: point, state, values; 0003/: the run's own folder, one for each seed
+                   trial-0003.log; trial-0003.stop: it is to stop
     trials.jsonl   all records, one a line        tuning.json  the whole, for programs
     best.yaml      the winner as a configuration  report.html  the whole, for people
     final/         runs of the winner and of the recipe as it was written, one for each seed
@@ -23,7 +24,7 @@ from raydistill.config import DistillConfig
 from raydistill.errors import ConfigError
 from raydistill.output import OutputFolder, write_atomically
 
-__all__ = ["SearchFolder", "SeedResult", "State", "TrialRecord"]
+__all__ = ["SearchFolder", "SeedResult", "State", "TrialRecord", "stop_file"]
 
 State = Literal["running", "finished", "stopped", "failed"]
 
@@ -53,7 +54,8 @@ class TrialRecord:
         state: Running ones of a search that died are gone on with.
         values: Of the objectives, means over seeds; of a stopped trial the last seen.
         runs: One for each seed that is finished.
-        reports: ``[step, steps, value of the first objective]`` while it trained.
+        reports: ``[step, steps, value of the first objective]`` while it trained, as each step was told first.
+        stopped_at: The step after which it was told to stop; None: it was not.
         seconds: It took, all its starts together.
         note: Why it failed or was stopped.
         changes: kind pbt: ``[step, from trial or None, point]``, from the first step on.
@@ -68,6 +70,7 @@ class TrialRecord:
     seconds: float = 0.0
     note: str = ""
     changes: tuple[tuple[int, int | None, Mapping[str, Any]], ...] = ()
+    stopped_at: int | None = None
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "TrialRecord":
@@ -151,6 +154,11 @@ class SearchFolder(OutputFolder):
     def spend(self, content: Mapping[str, Any]) -> None:
         """Keep what was spent."""
         write_atomically(self._spent, json.dumps(content, indent=1))
+
+
+def stop_file(folder: Path, name: str) -> Path:
+    """What says that a trial is to stop, in the folder of all trials."""
+    return folder / f"{name}.stop"
 
 
 def _object(path: Path) -> dict[str, Any]:

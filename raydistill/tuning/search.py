@@ -7,8 +7,8 @@
 
 What keeps it thin: a trial differs from a run in three things only. It is given the teachers of the
 search, it is measured on validation rows alone, and it says what they say while it trains. Ray Tune
-starts trials, starts again those whose process died, and asks its schedulers; which point comes next
-is Optuna's; what is known of trials lies in files of our own (`records.py`), from which a search that
+starts trials, and starts again those whose process died; which point comes next is Optuna's; who stops
+early follows from the records (`stopping.py`); what is known of trials lies in files of our own (`records.py`), from which a search that
 was killed goes on: finished trials are told again, unfinished ones continue from their checkpoints.
 """
 
@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ray
 import yaml
 
 from raydistill.config import DistillConfig, to_yaml
@@ -47,7 +46,7 @@ from raydistill.tuning.share import SharedTeachers, share_teachers
 from raydistill.tuning.specs import environment, written_values
 from raydistill.tuning.suggest import importances
 from raydistill.tuning.track import SearchRecord
-from raydistill.tuning.trial import Decisions, Shared
+from raydistill.tuning.trial import Shared
 from raydistill.tuning.trials import Trials
 from raydistill.ui import Ui
 
@@ -168,7 +167,7 @@ def _train(checked: Checked, folder: SearchFolder, trials: Trials, shared: Share
             say=ui.say,
         )
     else:
-        execute(trials, shared, stopper=tuning.stopper, maximize=first.maximize, **common)
+        execute(trials, shared, **common)
 
 
 def _needed(checked: Checked) -> Resources:
@@ -182,13 +181,10 @@ def _needed(checked: Checked) -> Resources:
 
 
 def _shared(teachers: SharedTeachers, objectives: list[Objective], folder: SearchFolder) -> Shared:
-    node = ray.get_runtime_context().get_node_id()
-    decisions = ray.remote(Decisions).options(num_cpus=0, label_selector={"ray.io/node-id": node})
     first = objectives[0].metric
     return Shared(
         teachers=teachers.handles,
         metric=first if first.startswith("validation/") else "",
-        decisions=decisions.remote(),
         folder=str(Path.cwd()),
         environment=environment(),
         log=folder.trials,

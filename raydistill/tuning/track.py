@@ -78,10 +78,10 @@ class SearchRecord:
             named = {f"trial/{name}": value for name, value in values.items()}
             self._tracker.log_metrics(named, step=number)
 
-    def lost(self, folder: Path) -> None:
-        """End the record of a run whose process is gone."""
+    def lost(self, folder: Path, status: str = "FAILED") -> None:
+        """End the record of a run whose process is gone; nothing if it was ended."""
         if self._tracker is not None:
-            close_record(folder, "FAILED", self._ui.say)
+            close_record(folder, status, self._ui.say)
 
     def finished(self, metrics: Mapping[str, float], tags: Mapping[str, Any]) -> None:
         """Figures and files of the whole."""

@@ -1,7 +1,9 @@
 """A trial, in its own process: one run after another, each the same `distill` as anywhere else.
 
-It tells the search what the validation rows say while it trains, and hears whether it is to stop. Every
-end is told, a failure too; only a process that dies says nothing, and is started again by Ray Tune.
+It tells the search what the validation rows say while it trains, and goes on when that was heard. If it
+is to stop, there is a file by then, which whoever is started again finds too. Every end is told, a
+failure too; only a process that dies, or loses one that it needs, says nothing, and is started again by
+Ray Tune.
 """
 
 import json
@@ -13,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
+from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
 
 from raydistill.config import parse_config
@@ -23,10 +25,10 @@ from raydistill.output import OutputFolder
 from raydistill.run import DistillResult, Within, distill
 from raydistill.serve import Served
 from raydistill.tuning.outcome import OF_STUDENT
-from raydistill.tuning.records import SeedResult
+from raydistill.tuning.records import SeedResult, stop_file
 from raydistill.ui import Ui
 
-__all__ = ["Decisions", "RunSpec", "Shared", "TrialSpec", "run_trial", "student_metrics"]
+__all__ = ["RunSpec", "Shared", "TrialSpec", "run_trial", "student_metrics"]
 
 
 @dataclass(frozen=True)
@@ -80,37 +82,31 @@ class Shared:
     Attributes:
         teachers: Ready to answer.
         metric: Of the validation rows, what is told while a trial trains; empty: nothing.
-        decisions: The actor that knows who is to stop.
         folder: Where the search was started.
         environment: Variables that a process elsewhere has not.
-        log: Where sentences of trials go.
+        log: Where sentences of trials go, and the word that one is to stop.
     """
 
     teachers: Mapping[str, Served]
     metric: str
-    decisions: Any
     folder: str
     environment: Mapping[str, str] = field(default_factory=dict)
     log: Path | None = None
 
 
-class Decisions:
-    """Who is to stop; a small actor beside the search."""
-
-    def __init__(self) -> None:
-        self._stopped: set[str] = set()
-
-    def stop(self, name: str) -> None:
-        """From now on."""
-        self._stopped.add(name)
-
-    def stopped(self, name: str) -> bool:
-        """Whether a trial is to stop."""
-        return name in self._stopped
-
-
 class _Stopped(KeyboardInterrupt):
     """The search stops this trial: its workers save and end, as after Ctrl-C."""
+
+
+class _Clock:
+    """Seconds since it was last read."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def read(self) -> float:
+        before, self._last = self._last, time.monotonic()
+        return self._last - before
 
 
 def run_trial(config: Mapping[str, Any], shared: Shared) -> None:
@@ -122,10 +118,10 @@ def run_trial(config: Mapping[str, Any], shared: Shared) -> None:
     """
     spec = TrialSpec.of(config)
     _settle(shared)
-    begin, done = time.monotonic(), []
+    clock, done = _Clock(), []
     try:
         for index, run in enumerate(spec.runs):
-            done.append(_one_run(spec, run, shared, watched=index == 0))
+            done.append(_one_run(spec, run, shared, clock, watched=index == 0))
     except _Stopped:
         end: dict[str, Any] = {"end": "stopped"}
     except KeyboardInterrupt:
@@ -135,12 +131,21 @@ def run_trial(config: Mapping[str, Any], shared: Shared) -> None:
     except RaydistillError as error:
         end = {"end": "failed", "note": str(error)}
     except Exception as error:  # of a user's own code, say: the search goes on without this trial
+        if _was_lost(error):
+            raise  # tuning.max_failures decides
         text = str(error).strip().splitlines()
         end = {"end": "failed", "note": f"{type(error).__name__}: {text[-1] if text else ''}"}
     else:
         end = {"end": "finished"}
     runs = json.dumps([asdict(result) for result in done])
-    tune.report({"note": "", **end, "runs": runs, "seconds": time.monotonic() - begin})
+    tune.report({"note": "", **end, "runs": runs, "seconds": clock.read()})
+
+
+def _was_lost(error: object) -> bool:
+    """Whether Ray lost a process or what it held; code that raised in one would raise again."""
+    while isinstance(error, RayTaskError):
+        error = error.cause
+    return isinstance(error, RayError)
 
 
 def _settle(shared: Shared) -> None:
@@ -153,25 +158,30 @@ def _settle(shared: Shared) -> None:
         sys.path.append(shared.folder)
 
 
-def _one_run(spec: TrialSpec, run: RunSpec, shared: Shared, *, watched: bool) -> SeedResult:
+def _one_run(
+    spec: TrialSpec, run: RunSpec, shared: Shared, clock: _Clock, *, watched: bool
+) -> SeedResult:
     config, faults = parse_config(run.settings)
     if faults or config is None:
         raise ConfigError(faults)
     folder = OutputFolder.of(config)
     halted = False
 
-    def watch(step: int, steps: int, values: Mapping[str, float]) -> None:
+    def stop_if_told() -> None:
         nonlocal halted
-        value = values.get(shared.metric)
-        if halted or not watched or value is None or step >= steps:
-            return
-        tune.report(
-            {"step": step, "steps": steps, "progress": 100.0 * step / steps, "value": value}
-        )
-        if ray.get(shared.decisions.stopped.remote(spec.name)):
+        if shared.log is not None and stop_file(shared.log, spec.name).exists():
             halted = True
             raise _Stopped
 
+    def watch(step: int, steps: int, values: Mapping[str, float]) -> None:
+        value = values.get(shared.metric)
+        if halted or not watched or value is None or step >= steps:
+            return
+        tune.report({"step": step, "steps": steps, "value": value, "seconds": clock.read()})
+        stop_if_told()
+
+    if watched:
+        stop_if_told()
     log = shared.log / f"{spec.name}.log" if shared.log is not None else Path(os.devnull)
     with log.open("a", encoding="utf-8") as file:
         result = distill(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from raydistill.config.space import Point, label_of, point_of, trial_config
+from raydistill.config.tuning import AshaStopper, MedianStopper
 from raydistill.errors import TrainingError
 from raydistill.output import OutputFolder
 from raydistill.prepare import needed_resources
@@ -14,8 +15,9 @@ from raydistill.run import DistillResult
 from raydistill.tuning.check import Checked
 from raydistill.tuning.execute import End
 from raydistill.tuning.outcome import Objective
-from raydistill.tuning.records import SearchFolder, SeedResult, TrialRecord
+from raydistill.tuning.records import SearchFolder, SeedResult, TrialRecord, stop_file
 from raydistill.tuning.specs import run_spec, seeds_of, written_values
+from raydistill.tuning.stopping import is_to_stop
 from raydistill.tuning.suggest import Suggester
 from raydistill.tuning.track import SearchRecord
 from raydistill.tuning.trial import TrialSpec, student_metrics
@@ -96,7 +98,11 @@ class Trials:
         """One of an earlier sitting: told again if it ended, else gone on with."""
         if record.state == "running":
             runs = finished_runs(self._folder, record.number, self.seeds)
-            if len(runs) == len(self.seeds):  # it ended, and the search died before it knew
+            if record.stopped_at is not None:  # it was told, and the search died before it ended
+                record = self._judged(record, runs, "stopped", record.seconds, "")
+                self._closed(record)
+                self._folder.write(record)
+            elif len(runs) == len(self.seeds):  # it ended, and the search died before it knew
                 record = self._judged(record, runs, "finished", record.seconds, "")
                 self._folder.write(record)
         self._records[trial_name(record.number)] = record
@@ -196,16 +202,39 @@ class Trials:
         )
         return TrialSpec(trial_name(record.number), runs, pause_at, free)
 
-    def reported(self, name: str, step: int, steps: int, value: float) -> None:
-        """What the validation rows say of one that trains."""
-        record = self._records[name]
-        before = [report for report in record.reports if report[0] < step]
-        self._records[name] = record.changed(reports=(*before, (step, steps, value)))
-        self._folder.write(self._records[name])
+    def reported(self, name: str, step: int, steps: int, value: float, seconds: float) -> None:
+        """What the validation rows say of one that trains: it goes on when this returns, or finds it is to stop.
 
-    def stopped(self, name: str, step: int) -> None:
-        """One was told to stop."""
-        self._ui.say(f"trial {self._records[name].number}: stopped at step {step}")
+        A step that was told before, by a process that died since, changes nothing: what others have told
+        in the meantime must not decide a second time.
+        """
+        record = self._records[name]
+        record = record.changed(seconds=record.seconds + seconds)
+        if all(step > told for told, _, _ in record.reports):
+            record = self._watched(
+                record.changed(reports=(*record.reports, (step, steps, value))), step
+            )
+        self.change(record)
+        if record.stopped_at is not None:
+            stop_file(self._folder.trials, name).touch()
+
+    def _watched(self, record: TrialRecord, step: int) -> TrialRecord:
+        """After a report: with the decision, if it is to stop."""
+        stopper = self._tuning.stopper
+        others = [one for one in self._records.values() if one.number != record.number]
+        maximize = self._objectives[0].maximize
+        if not isinstance(stopper, AshaStopper | MedianStopper):
+            return record
+        if not is_to_stop(stopper, record, others, maximize=maximize):
+            return record
+        self._ui.say(f"trial {record.number}: stopped at step {step}")
+        return record.changed(stopped_at=step)
+
+    def _closed(self, record: TrialRecord) -> None:
+        """End what MLflow has of a trial that will not go on, if its process could not."""
+        status = "KILLED" if record.state == "stopped" else "FAILED"
+        for seed in self.seeds:
+            self._record.lost(self._folder.trial(record.number, seed), status)
 
     def paused(self, name: str, seconds: float) -> None:
         """One stopped for now."""
@@ -220,18 +249,20 @@ class Trials:
         """One has ended."""
         record = self._records[name]
         state = end.state if end.state in ("finished", "stopped") else "failed"
+        if record.stopped_at is not None:  # whatever became of it since
+            state = "stopped"
         record = self._judged(record, end.runs, state, record.seconds + end.seconds, end.note)
         self._records[name] = record
         self._folder.write(record)
         self._folder.write_lines()
         self.spend()
         self._suggester.tell(record)
-        self._record.trial(record.number, record.values if state == "finished" else {})
-        if state == "failed":
-            for seed in self.seeds:
-                self._record.lost(self._folder.trial(record.number, seed))
+        self._record.trial(record.number, record.values if record.state == "finished" else {})
+        if record.state != "finished":
+            self._closed(record)
+        if record.state == "failed":
             self._ui.say(f"trial {record.number}: failed: {record.note}")
-        elif state == "finished":
+        elif record.state == "finished":
             found = ", ".join(f"{metric} {value:,.4f}" for metric, value in record.values.items())
             self._ui.say(f"trial {record.number}: {found} after {record.seconds:.0f} s")
 

@@ -7,20 +7,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.tune.schedulers import AsyncHyperBandScheduler
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from raydistill.config import DistillConfig, parse_config
 from raydistill.output import OutputFolder
 from raydistill.prepare import Resources
-from raydistill.tuning import execute as execution
 from raydistill.tuning import specs
+from raydistill.tuning import trial as trial_process
 from raydistill.tuning.check import Checked, check_search
-from raydistill.tuning.execute import End
+from raydistill.tuning.execute import End, _Searcher
 from raydistill.tuning.outcome import objectives_of, winner_of
 from raydistill.tuning.population import train_population
-from raydistill.tuning.records import SearchFolder, SeedResult
+from raydistill.tuning.records import SearchFolder, SeedResult, stop_file
 from raydistill.tuning.track import SearchRecord
-from raydistill.tuning.trial import TrialSpec
+from raydistill.tuning.trial import Shared, TrialSpec, run_trial
 from raydistill.tuning.trials import Trials
 from raydistill.ui import Ui
 from tests.unit.test_search_check import search_of
@@ -153,7 +153,7 @@ def test_failed_and_stopped_trials_are_kept_and_never_win(tiny, tmp_path):
     ]
     for end in ends:
         spec = sitting.trials.next()
-        sitting.trials.reported(spec.name, 4, 12, 0.99)
+        sitting.trials.reported(spec.name, 4, 12, 0.99, 1.0)
         sitting.trials.ended(spec.name, end or run(spec))
     states = [(r.state, r.note) for r in sitting.trials.records]
     assert states == [
@@ -176,22 +176,121 @@ def test_budgets_end_the_search_between_trials(tiny, tmp_path):
     assert to_the_end(again) == ["trial-0000"], "the recipe as it was written always runs"
 
 
-def test_a_scheduler_tells_its_victims_instead_of_killing_them(monkeypatch):
-    """A killed trial leaves its placement group, and the next waits for it for ever."""
-    told: list[str] = []
-    decisions = SimpleNamespace(stop=SimpleNamespace(remote=told.append))
-    monkeypatch.setattr(execution.ray, "get", lambda value: value)
-    source = SimpleNamespace(stopped=lambda name, step: told.append(f"{name} at {step}"))
-    gentle = execution._gentle(AsyncHyperBandScheduler, decisions, source)(
-        time_attr="progress", metric="value", mode="max", max_t=100, grace_period=25, reduction_factor=2, stop_last_trials=False,
-    )  # fmt: skip
-    trials = [SimpleNamespace(trial_id=str(i), config={"name": f"t{i}"}) for i in range(3)]
-    for trial, value in zip(trials, (0.9, 0.8, 0.1), strict=True):
-        gentle.on_trial_add(None, trial)
-        result = {"progress": 25.0, "step": 10, "value": value}
-        assert gentle.on_trial_result(None, trial, result) == "CONTINUE"
-    assert told == ["t1", "t1 at 10", "t2", "t2 at 10"]
-    assert gentle.on_trial_result(None, trials[0], {"end": "finished"}) == "CONTINUE"
+ASHA = {"kind": "asha", "min_share": 0.25}
+
+
+def stopped_search(tiny: dict[str, Path], folder: Path) -> tuple[Sitting, str]:
+    """The first trial has 0.9 at the first mark; the second was told to stop there, and has not ended."""
+    sitting = Sitting(tiny, folder, trials=4, concurrent=1, stopper=ASHA)
+    first = sitting.trials.next()
+    sitting.trials.reported(first.name, 4, 12, 0.9, 1.0)
+    sitting.trials.ended(first.name, run(first))
+    second = sitting.trials.next()
+    sitting.trials.reported(second.name, 4, 12, 0.5, 2.0)
+    return sitting, second.name
+
+
+def test_whoever_is_to_stop_finds_a_word_that_outlives_all_processes(tiny, tmp_path):
+    """A trial that was stopped and whose process dies would train to the end when it comes back."""
+    sitting, name = stopped_search(tiny, tmp_path)
+    assert not stop_file(sitting.folder.trials, "trial-0000").exists()
+    assert stop_file(sitting.folder.trials, name).exists()
+    assert sitting.trials.records[1].stopped_at == 4
+    # Its process dies, comes back from an older checkpoint, and tells the same again.
+    sitting.trials.reported(name, 4, 12, 0.5, 3.0)
+    assert sitting.trials.records[1].reports == ((4, 12, 0.5),)
+    sitting.trials.ended(name, End("failed", (), 1.0, "its process was lost"))
+    record = sitting.trials.records[1]
+    assert (record.state, record.seconds) == ("stopped", 6.0), "all its starts together"
+    assert record.values == {"validation/accuracy": 0.5}
+
+
+def test_a_search_that_died_after_the_word_does_not_train_on(tiny, tmp_path):
+    """Else a resumed search finds other trials finished than one that was not killed."""
+    whole, name = stopped_search(tiny, tmp_path / "whole")
+    whole.trials.ended(name, End("stopped", (), 1.0, ""))
+    stopped_search(tiny, tmp_path / "cut")
+    options = {"trials": 4, "concurrent": 1, "stopper": ASHA}
+    again = Sitting(tiny, tmp_path / "cut", resume=True, **options)
+    assert [record.state for record in again.trials.records] == ["finished", "stopped"]
+    assert to_the_end(again) == to_the_end(whole) == ["trial-0002", "trial-0003"]
+    points = [[record.point for record in one.trials.records] for one in (again, whole)]
+    assert points[0] == points[1]
+
+
+def test_a_mark_that_was_passed_stays_passed(tiny, tmp_path):
+    """A trial that goes over it again after a kill would be compared with those that came later."""
+    sitting = Sitting(tiny, tmp_path, trials=3, stopper=ASHA)
+    first, second = sitting.trials.next(), sitting.trials.next()
+    sitting.trials.reported(first.name, 4, 12, 0.5, 1.0)
+    sitting.trials.reported(second.name, 4, 12, 0.9, 1.0)
+    again = Sitting(tiny, tmp_path, resume=True, trials=3, stopper=ASHA)
+    assert again.trials.next().name == first.name
+    again.trials.reported(first.name, 4, 12, 0.5, 1.0)
+    assert again.trials.records[0].stopped_at is None
+
+
+def test_words_of_trials_that_have_ended_are_passed_over():
+    """Ray Tune starts a process again that dies after its last word; the search would end with a KeyError."""
+    heard: list[Any] = []
+    source = SimpleNamespace(reported=lambda *words: heard.append(words), ended=heard.append)
+    searcher = _Searcher(source)
+    searcher.on_trial_result("id", {"step": 4, "steps": 12, "value": 0.5, "seconds": 1.0})
+    searcher.on_trial_complete("id")
+    assert heard == []
+
+
+@pytest.mark.parametrize(
+    ("error", "note"),
+    [
+        (ActorDiedError(), None),
+        (RayTaskError("f", "trace", ActorDiedError()), None),
+        (RayTaskError("f", "trace", ValueError("wrong")).as_instanceof_cause(), "ValueError"),
+        (KeyError("x"), "KeyError: 'x'"),
+    ],
+)
+def test_a_lost_process_is_worth_another_start(tiny, tmp_path, monkeypatch, error, note):
+    """A trial that lost its recorder was failed for good, while tuning.max_failures allowed two more starts."""
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr(trial_process.tune, "report", said.append)
+
+    def raising(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(trial_process, "distill", raising)
+    sitting = Sitting(tiny, tmp_path, trials=2)
+    spec = sitting.trials.next()
+    shared = Shared({}, "validation/accuracy", str(tmp_path), log=sitting.folder.trials)
+    if note is None:
+        with pytest.raises(type(error)):
+            run_trial(spec.plain, shared)
+        assert said == []
+    else:
+        run_trial(spec.plain, shared)
+        assert said[0]["end"] == "failed"
+        assert note in said[0]["note"]
+
+
+def test_a_trial_stops_when_it_finds_the_word(tiny, tmp_path, monkeypatch):
+    """Told while it trains, or before it was started again."""
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr(trial_process.tune, "report", said.append)
+    sitting = Sitting(tiny, tmp_path, trials=2)
+    spec = sitting.trials.next()
+    shared = Shared({}, "validation/accuracy", str(tmp_path), log=sitting.folder.trials)
+
+    def distilling(*_: Any, within: Any, **__: Any) -> None:
+        within.watch(4, 12, {"validation/accuracy": 0.5})
+        stop_file(sitting.folder.trials, spec.name).touch()
+        within.watch(8, 12, {"validation/accuracy": 0.6})
+        raise AssertionError("it goes on")
+
+    monkeypatch.setattr(trial_process, "distill", distilling)
+    run_trial(spec.plain, shared)
+    assert [one.get("step", one.get("end")) for one in said] == [4, 8, "stopped"]
+    said.clear()
+    run_trial(spec.plain, shared)
+    assert [one["end"] for one in said] == ["stopped"]
 
 
 def test_a_population_exchanges_and_goes_on_after_a_kill(tiny, tmp_path):
