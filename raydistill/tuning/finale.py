@@ -24,7 +24,7 @@ from raydistill.tuning.records import SearchFolder, SeedResult, TrialRecord
 from raydistill.tuning.specs import run_spec, seeds_of
 from raydistill.tuning.track import SEARCH_TAG, SearchRecord
 from raydistill.tuning.trial import TrialSpec
-from raydistill.tuning.trials import finished_run
+from raydistill.tuning.trials import finished_run, trial_name
 from raydistill.ui import Ui
 
 __all__ = ["DEFAULT", "WINNER", "Finale", "metric_of_comparison", "register_best"]
@@ -58,32 +58,37 @@ class Finale:
         assert tuning is not None
         assert tuning.final is not None
         self._left: list[TrialSpec] = []
-        self._places: dict[str, tuple[str, int]] = {}
+        self._roles: dict[str, tuple[str, int]] = {}
         total = self.checked.base.steps.total
         recipes = {WINNER: self.winner.recipe(total)} | (
             {DEFAULT: {}} if self.winner.number else {}
         )
         for seed in seeds_of(self.checked.config, tuning.final.seeds):
             for role, point in recipes.items():
-                done = finished_run(self.folder.final / f"{role}-seed{seed}", seed)
+                done = finished_run(self.place(role, seed), seed)
                 if done is not None:
                     self.results.setdefault(role, {})[seed] = done
                 else:
                     self._left.append(self._spec(role, point, seed))
 
+    def place(self, role: str, seed: int) -> Path:
+        """The folder of a run; of the winner's by its trial, as with more trials another may win."""
+        who = trial_name(self.winner.number) if role == WINNER else role
+        return self.folder.final / f"{who}-seed{seed}"
+
     def _spec(self, role: str, point: Mapping[str, object], seed: int) -> TrialSpec:
-        config = self.checked.config
+        config, output = self.checked.config, self.place(role, seed)
         recipe, faults = trial_config(config, point)
         if recipe is None or faults:
             raise ConfigError(in_order(faults))
-        name = f"{role}-seed{seed}"
-        self._places[name] = (role, seed)
+        name = output.name
+        self._roles[name] = (role, seed)
         spec = run_spec(
             config,
             recipe,
-            name=f"{config.run.name}-{name}",
+            name=f"{config.run.name}-final-{name}",
             seed=seed,
-            output=self.folder.final / name,
+            output=output,
             tags={SEARCH_TAG: self.record.run_id or ""},
             concurrent=self.checked.concurrent,
             objectives=None,
@@ -100,12 +105,12 @@ class Finale:
 
     def ended(self, name: str, end: End) -> None:
         """One has ended."""
-        role, seed = self._places[name]
+        role, seed = self._roles[name]
         if end.state == "finished":
             self.results.setdefault(role, {})[seed] = end.runs[0]
             self.ui.say(f"{name}: done after {end.seconds:.0f} s")
         else:
-            self.record.lost(self.folder.final / name)
+            self.record.lost(self.place(role, seed))
             self.failures.append(f"{name}: {end.note}")
 
     def values(self, role: str, metric: str) -> list[float]:
@@ -134,7 +139,7 @@ def register_best(
         if best is None or objective.better(value, runs[best].metrics[objective.metric]):
             best = seed
     assert best is not None
-    folder = OutputFolder(finale.folder.final / f"{WINNER}-seed{best}")
+    folder = OutputFolder(finale.place(WINNER, best))
     done = folder.finished()
     if done is not None and done["model_uri"]:
         return str(done["model_uri"])

@@ -8,7 +8,7 @@
                    trial-0003.log; trial-0003.stop: it is to stop
     trials.jsonl   all records, one a line        tuning.json  the whole, for programs
     best.yaml      the winner as a configuration  report.html  the whole, for people
-    final/         runs of the winner and of the recipe as it was written, one for each seed
+    final/         trial-0003-seed0/: runs of the winner; as-written-seed0/: of the recipe as it was written
 
 A trial that is finished says so in its own folders (`finished.json`, written by the trial), so that it
 is not lost whatever dies after it.
