@@ -217,11 +217,13 @@ def _place_faults(config: DistillConfig, path: str, parameter: Parameter) -> lis
             why = "must not vary: a better seed is no better recipe. Use tuning.seeds_per_trial."
     elif section == "task" or (section == "data" and rest[:1] and rest[0] not in _DATA_FREE) or path == "data":  # fmt: skip
         why = "would have trials measured on other rows or another task, which cannot be compared."
-    elif section == "training" and rest[:1] and rest[0] in _HELD:
+    elif section == "training" and (not rest or rest[0] in _HELD):
         why = "must be the same in all trials: they share the machines."
     elif path == "teachers" and not isinstance(parameter, SubsetsParameter):
         why = "can only vary by kind: subsets; all trials share the teachers that are written."
-    elif section == "teachers" and len(rest) > 1 and rest[0] in config.teachers and rest[1] not in _TEACHER_FREE:  # fmt: skip
+    elif section == "teachers" and rest and rest[0] not in config.teachers:
+        why = f"names no teacher. Known: {', '.join(config.teachers) or 'none'}."
+    elif section == "teachers" and rest and (len(rest) == 1 or rest[1] not in _TEACHER_FREE):
         why = (
             f"would change what teachers.{rest[0]} answers, or how, but all trials share its answers. Write "
             "the other as a teacher of its own, and choose with teachers: {kind: subsets}."
