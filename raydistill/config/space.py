@@ -41,6 +41,7 @@ __all__ = [
 Point = Mapping[str, Any]
 _SHOWN = 60
 _WHOLE = 1e15  # larger ones have no exact places behind the point anyway
+_ROUNDING = 1e-8
 _TEACHER_FREE = ("label_map", "missing_labels")
 _DATA_FREE = ("train", "unlabelled", "shuffle_rows")
 _HELD = ("num_workers", "cpus_per_worker", "gpus_per_worker", "max_restarts")
@@ -167,8 +168,21 @@ def _at(settings: Any, path: str) -> Any:
 def _lies_in(parameter: Parameter, value: Any, teachers: Sequence[str]) -> bool:
     if isinstance(parameter, UniformParameter | LogUniformParameter | IntegerParameter):
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and parameter.low <= value <= parameter.high
+        return number and parameter.low <= value <= parameter.high and _on_step(parameter, value)
     return any(label_of(value) == label_of(one) for one in values_of(parameter, teachers))
+
+
+def _on_step(
+    parameter: UniformParameter | LogUniformParameter | IntegerParameter, value: float
+) -> bool:
+    """Whether a number is one that may be drawn; Optuna takes no other, and rounds as here."""
+    if isinstance(parameter, IntegerParameter):
+        return float(value).is_integer()
+    step = parameter.step if isinstance(parameter, UniformParameter) else None
+    if step is None:
+        return True
+    steps = (value - parameter.low) / step
+    return abs(steps - round(steps)) < _ROUNDING
 
 
 def variants(config: DistillConfig) -> Iterator[tuple[str, Any, dict[str, Any]]]:
