@@ -59,10 +59,13 @@ def exchanged(
     sign = 1.0 if objective.maximize else -1.0
     order = sorted(records, key=lambda r: (-sign * values[r.number], r.number))
     number = max(1, int(pbt.exchange * len(records)))
+    rank = {record.number: place for place, record in enumerate(order)}
     losers = [record for record in reversed(order) if record.number != 0][:number]
     donors = [record for record in order if record not in losers][:number]
     found = {record.number: record for record in records}
     for loser, donor in zip(losers, donors, strict=False):
+        if rank[donor.number] > rank[loser.number]:
+            continue  # trial 0, which does not lose, is worse
         draw = random.Random(f"{tuning.search.seed}/{step}/{loser.number}")
         point = {}
         for path, value in donor.changes[-1][2].items():
