@@ -45,6 +45,7 @@ class Progress:
         best_value: Its selection metric.
         since_best: Evaluations without improvement.
         best_metrics: All metrics of that evaluation.
+        last_metrics: All metrics of the last evaluation.
         end: Why training ended (``finished``, ``early_stopping``), or "" while it goes on.
         seconds: Spent training so far.
         world: Workers that wrote the checkpoint.
@@ -60,6 +61,7 @@ class Progress:
     seconds: float = 0.0
     world: int = 1
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    last_metrics: Mapping[str, float] = field(default_factory=dict)
 
     def evaluated(
         self, metrics: Mapping[str, float], name: str, *, greater_is_better: bool, margin: float

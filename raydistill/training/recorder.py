@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # the actor is small: it must not import torch
 __all__ = ["Recorder", "RecorderClient", "descriptions_in", "start_recorder"]
 
 
+_FLUSH_S = 60.0
+
+
 class Recorder:
     """Events until the driver fetches them; whether a stop was asked for; which replicas to ask."""
 
@@ -99,10 +102,16 @@ class RecorderClient:
         event["timestamp_ms"] = int(time.time() * 1000)
         self._replies.append(self._actor.put.remote(event))
 
-    def _hear(self) -> None:
+    def flush(self) -> None:
+        """Wait until all that was sent is there."""
+        self._hear(_FLUSH_S)
+
+    def _hear(self, timeout_s: float = 0.0) -> None:
         if not self._replies:
             return
-        ready, self._replies = ray.wait(self._replies, num_returns=len(self._replies), timeout=0)
+        ready, self._replies = ray.wait(
+            self._replies, num_returns=len(self._replies), timeout=timeout_s
+        )
         for stop, version in ray.get(ready):
             self._stop, self._version = self._stop or stop, max(self._version, version)
 

@@ -229,7 +229,10 @@ class Worker:
     def run(self) -> None:
         """Train to the end, evaluating and saving on the way."""
         job, steps = self.job, self.job.steps
-        if self.progress.end or self.progress.step == job.pause_at:
+        if self.progress.end:
+            return
+        if self.progress.step == job.pause_at:
+            self._tell_again()
             return
         feed = self._feed()
         items = copied_ahead(feed, self.device)
@@ -484,6 +487,7 @@ class Worker:
         """Measure on the validation rows, keep the best student; whether to stop early."""
         training = self.job.training
         metrics = self._validate()
+        self.progress = replace(self.progress, last_metrics=dict(metrics))
         name = training.select_by
         patience = training.early_stopping
         if self.stage.end < self.job.steps.total:
@@ -510,6 +514,12 @@ class Worker:
             return {}
         task = self._task(job, ray.get(job.validation))
         return metrics_of(self._predict(task), task, "validation")
+
+    def _tell_again(self) -> None:
+        """What the checkpoint was measured with: whoever waits for it may have died before hearing it."""
+        if self.job.steps.evaluate_at(self.progress.step):
+            self._log_metrics(self.progress.last_metrics)
+            self.recorder.flush()
 
     def _log_metrics(self, metrics: Mapping[str, float]) -> None:
         if metrics and self.rank == 0:

@@ -193,16 +193,22 @@ def train_population(
     for record in trials.records:
         if not record.changes:
             trials.change(record.changed(changes=first_changes(config, record)))
-    done = folder.path / "rounds.json"
-    marks: list[int] = json.loads(done.read_text("utf-8")) if done.exists() else []
+    path = folder.path / "rounds.json"
+    rounds: dict[str, Any] = {"done": [], "values": {}}
+    if path.exists():
+        rounds = json.loads(path.read_text("utf-8"))
     for mark in marks_of(total, pbt.rounds, evaluate_every):
-        if mark in marks:
+        if mark in rounds["done"]:
             continue
-        one = Round(trials, folder, trials.records, total=total, until=mark)
-        run_round(one)
-        going = [record for record in trials.records if record.state == "running"]
+        if str(mark) not in rounds["values"]:  # else a kill came into the exchange
+            one = Round(trials, folder, trials.records, total=total, until=mark)
+            run_round(one)
+            found = one.values(objective.metric)
+            rounds["values"][str(mark)] = {str(number): value for number, value in found.items()}
+            write_atomically(path, json.dumps(rounds))
+        values = {int(number): value for number, value in rounds["values"][str(mark)].items()}
+        going = [record for record in trials.records if record.number in values]
         if len(going) > 1:
-            values = one.values(objective.metric)
             for record in exchanged(going, values, step=mark, config=config, objective=objective):
                 step, donor, point = record.changes[-1]
                 if step == mark and donor is not None:
@@ -212,6 +218,6 @@ def train_population(
                         f"step {mark}: trial {record.number} goes on from trial {donor} with {shown}"
                     )
                     trials.change(record)
-        marks.append(mark)
-        write_atomically(done, json.dumps(marks))
+        rounds["done"].append(mark)
+        write_atomically(path, json.dumps(rounds))
     run_round(Round(trials, folder, trials.records, total=total, until=None))
