@@ -1,8 +1,14 @@
 """When members of a population are compared, and what keeps a search from being one."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from raydistill.config import DistillConfig
+from raydistill.config.space import label_of, trial_config
 from raydistill.config.tuning import LogUniformParameter, PbtSection, UniformParameter
 from raydistill.errors import Fault
+from raydistill.tuning.records import TrialRecord
+from raydistill.tuning.specs import written_values
 
 __all__ = ["marks_of", "population_faults"]
 
@@ -41,9 +47,30 @@ def population_faults(config: DistillConfig, total: int, evaluate_every: int) ->
         "training.early_stopping": (config.training.early_stopping is None, "must be null with kind pbt."),
     }  # fmt: skip
     faults += [Fault(path, why) for path, (holds, why) in rules.items() if not holds]
-    if not marks_of(total, pbt.rounds, evaluate_every):
+    marks = marks_of(total, pbt.rounds, evaluate_every)
+    if marks and not faults:
+        faults += _exchange_faults(config, total, marks[0])
+    if not marks:
         faults.append(Fault("training.evaluate_every_steps", f"must be less than the run's {total} steps with kind pbt, which compares members at evaluations, got {evaluate_every}."))  # fmt: skip
     return faults
+
+
+def _exchange_faults(config: DistillConfig, total: int, mark: int) -> Iterator[Fault]:
+    """What one exchange of each parameter would break on, tried on the configuration alone."""
+    assert config.tuning is not None
+    space: dict[str, Any] = dict(config.tuning.space)
+    for path, value in written_values(config, list(space)).items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            yield Fault(path, f"must be a plain number with kind pbt, which multiplies it, got {label_of(value)}.")  # fmt: skip
+            continue
+        if path.endswith(".weight") and value <= 0:
+            yield Fault(path, f"must be positive with kind pbt, which multiplies it, got {value:g}.")  # fmt: skip
+            continue
+        low, high = {path: space[path].low}, {path: space[path].high}
+        course = TrialRecord(1, {}, changes=((0, None, low), (mark, 0, high)))
+        _, found = trial_config(config, course.recipe(total))
+        if found:
+            yield Fault(f"tuning.space.{path}", f"cannot change while members train; as a schedule of kind step, {found[0]}")  # fmt: skip
 
 
 def _has_course(config: DistillConfig, index: int) -> bool:
