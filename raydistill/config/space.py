@@ -1,4 +1,4 @@
-"""A search space against the configuration: which values there are, where they go, and what is wrong with them.
+"""A search space against the configuration: which values there are, and where they go.
 
 A *point* gives values to the parameters that count, by path. The configuration of a trial is the
 one that was written, with the values of its point put in and validated as a whole.
@@ -30,21 +30,18 @@ __all__ = [
     "counts",
     "in_sequence",
     "label_of",
+    "options",
     "point_of",
     "settings_of",
     "trial_config",
     "values_of",
     "variants",
-    "written_faults",
 ]
 
 Point = Mapping[str, Any]
-_SHOWN = 60
 _WHOLE = 1e15  # larger ones have no exact places behind the point anyway
 _ROUNDING = 1e-8
-_TEACHER_FREE = ("label_map", "missing_labels")
-_DATA_FREE = ("train", "unlabelled", "shuffle_rows")
-_HELD = ("num_workers", "cpus_per_worker", "gpus_per_worker", "max_restarts")
+_WAYS = 64  # to meet a parameter's conditions, that are tried
 
 
 def settings_of(config: DistillConfig) -> dict[str, Any]:
@@ -79,15 +76,21 @@ def values_of(parameter: Parameter, teachers: Sequence[str]) -> list[Any]:
     return [parameter.low, parameter.high]
 
 
-def _holds(wanted: Any, value: Any) -> bool:
-    options = wanted if isinstance(wanted, list) else [wanted]
-    return any(label_of(option) == label_of(value) for option in options)
+def options(parameter: Parameter, wanted: Any) -> list[Any]:
+    """The values that a condition names of a parameter: one, or those of a list; a subset is a list itself."""
+    if not isinstance(wanted, list):
+        return [wanted]
+    if isinstance(parameter, SubsetsParameter) and not any(isinstance(o, list) for o in wanted):
+        return [wanted]
+    return wanted
 
 
-def counts(parameter: Parameter, point: Point) -> bool:
+def counts(tuning: TuningSection, path: str, point: Point) -> bool:
     """Whether a parameter's conditions hold, given the values of those before it."""
     return all(
-        path in point and _holds(wanted, point[path]) for path, wanted in parameter.when.items()
+        other in point
+        and any(label_of(o) == label_of(point[other]) for o in options(tuning.space[other], wanted))
+        for other, wanted in tuning.space[path].when.items()
     )
 
 
@@ -145,7 +148,7 @@ def point_of(config: DistillConfig, tuning: TuningSection) -> dict[str, Any] | N
     whole = config.model_dump(mode="json")
     for path in in_sequence(tuning):
         parameter = tuning.space[path]
-        if not counts(parameter, point):
+        if not counts(tuning, path, point):
             continue
         value = (
             list(config.teachers) if isinstance(parameter, SubsetsParameter) else _at(whole, path)
@@ -185,139 +188,19 @@ def _on_step(
     return abs(steps - round(steps)) < _ROUNDING
 
 
-def variants(config: DistillConfig) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Each value of each parameter by itself, ends of ranges too: path, value, and a point with it.
+def variants(config: DistillConfig) -> Iterator[tuple[str, Any, list[dict[str, Any]]]]:
+    """Each value of each parameter by itself, ends of ranges too: path, value, and points with it.
 
-    Its conditions are met in the point by their first values.
+    There is a point for each way to meet its conditions, and one at least.
     """
     assert config.tuning is not None
     tuning, names = config.tuning, list(config.teachers)
-    needed: dict[str, dict[str, Any]] = {}
+    needed: dict[str, list[dict[str, Any]]] = {}
     for path in in_sequence(tuning):
-        parameter = tuning.space[path]
-        before: dict[str, Any] = {}
-        for other, wanted in parameter.when.items():
-            before |= needed.get(other, {})
-            before[other] = wanted[0] if isinstance(wanted, list) and wanted else wanted
-        needed[path] = before
-        for value in values_of(parameter, names):
-            yield path, value, {**before, path: value}
-
-
-def written_faults(config: DistillConfig) -> list[Fault]:
-    """What is wrong with a space that needs nothing but the configuration itself."""
-    assert config.tuning is not None
-    faults = [
-        fault
-        for path, parameter in config.tuning.space.items()
-        for fault in (
-            *_place_faults(config, path, parameter),
-            *_value_faults(config, path, parameter),
-            *_condition_faults(config, path, parameter),
-        )
-    ]
-    lost = set(config.tuning.space) - set(in_sequence(config.tuning))
-    faults += [Fault(f"tuning.space.{path}.when", "must not depend on itself.") for path in lost]
-    return faults or _variant_faults(config)
-
-
-def _place_faults(config: DistillConfig, path: str, parameter: Parameter) -> list[Fault]:
-    """Settings that must be the same in all trials."""
-    section, *rest = path.split(".")
-    subject, why = f"tuning.space.{path}", ""
-    if section in ("run", "store", "tracking", "evaluation", "tuning", "pipeline"):
-        why = "decides where a run goes or what is measured, which must be the same in all trials."
-        if path == "run.seed":
-            why = "must not vary: a better seed is no better recipe. Use tuning.seeds_per_trial."
-    elif section == "task" or (section == "data" and rest[:1] and rest[0] not in _DATA_FREE) or path == "data":  # fmt: skip
-        why = "would have trials measured on other rows or another task, which cannot be compared."
-    elif section == "training" and (not rest or rest[0] in _HELD):
-        why = "must be the same in all trials: they share the machines."
-    elif path == "teachers" and not isinstance(parameter, SubsetsParameter):
-        why = "can only vary by kind: subsets; all trials share the teachers that are written."
-    elif section == "teachers" and rest and rest[0] not in config.teachers:
-        why = f"names no teacher. Known: {', '.join(config.teachers) or 'none'}."
-    elif section == "teachers" and rest and (len(rest) == 1 or rest[1] not in _TEACHER_FREE):
-        why = (
-            f"would change what teachers.{rest[0]} answers, or how, but all trials share its answers. Write "
-            "the other as a teacher of its own, and choose with teachers: {kind: subsets}."
-        )
-    elif path == "student.max_tokens" and any(
-        t.max_tokens is None for t in config.teachers.values()
-    ):
-        name = next(name for name, t in config.teachers.items() if t.max_tokens is None)
-        why = f"would change where teachers.{name} cuts texts. Write teachers.{name}.max_tokens."
-    elif isinstance(parameter, SubsetsParameter) and path != "teachers":
-        why = "must not be of kind subsets, which is for the path teachers."
-    return [Fault(subject, why)] if why else []
-
-
-def _value_faults(config: DistillConfig, path: str, parameter: Parameter) -> list[Fault]:
-    assert config.tuning is not None
-    subject, kind = f"tuning.space.{path}", config.tuning.search.kind
-    faults = []
-    if isinstance(parameter, ChoiceParameter | GridParameter):
-        least = 2 if isinstance(parameter, ChoiceParameter) else 1
-        labels = [label_of(value) for value in parameter.values]
-        if len(labels) < least:
-            what = "two values or more" if least > 1 else "a value"
-            faults.append(
-                Fault(f"{subject}.values", f"must hold {what}, got {len(labels) or 'none'}.")
-            )
-        twice = next((label for i, label in enumerate(labels) if label in labels[:i]), None)
-        if twice is not None:
-            faults.append(Fault(f"{subject}.values", f"hold {_short(twice)} twice."))
-    elif isinstance(parameter, SubsetsParameter):
-        if len(values_of(parameter, list(config.teachers))) < 2:  # noqa: PLR2004 - nothing to choose
-            faults.append(
-                Fault(subject, f"leaves nothing to choose among {len(config.teachers)} teachers.")
-            )
-    elif parameter.low >= parameter.high:
-        faults.append(Fault(f"{subject}.low", f"must be less than high = {parameter.high:g}, got {parameter.low:g}."))  # fmt: skip
-    elif isinstance(parameter, LogUniformParameter) and parameter.low <= 0:
-        faults.append(Fault(f"{subject}.low", f"must be positive for loguniform, got {parameter.low:g}."))  # fmt: skip
-    if kind == "grid" and parameter.kind not in ("choice", "grid", "subsets"):
-        faults.append(Fault(f"{subject}.kind", f"is {parameter.kind}, which has no end; a search of kind grid needs choice, grid or subsets."))  # fmt: skip
-    if kind == "tpe" and parameter.kind == "grid":
-        faults.append(Fault(f"{subject}.kind", "is grid, which tpe does not go through. Write choice, or search: {kind: random}."))  # fmt: skip
-    return faults
-
-
-def _condition_faults(config: DistillConfig, path: str, parameter: Parameter) -> list[Fault]:
-    assert config.tuning is not None
-    space, faults = config.tuning.space, []
-    for other, wanted in parameter.when.items():
-        subject = f"tuning.space.{path}.when.{other}"
-        if other not in space:
-            known = ", ".join(one for one in space if one != path)
-            faults.append(Fault(subject, f"names no parameter of the space. Known: {known}."))
-            continue
-        if space[other].kind not in ("choice", "grid", "subsets"):
-            faults.append(Fault(subject, f"names a parameter of kind {space[other].kind}; a condition needs choice, grid or subsets."))  # fmt: skip
-            continue
-        values = values_of(space[other], list(config.teachers))
-        options = (
-            wanted if isinstance(wanted, list) and space[other].kind != "subsets" else [wanted]
-        )
-        faults += [
-            Fault(subject, f"is {_short(label_of(option))}, which is none of its values.")
-            for option in options
-            if not any(label_of(option) == label_of(value) for value in values)
-        ]
-    return faults
-
-
-def _variant_faults(config: DistillConfig) -> list[Fault]:
-    """Each value put in by itself."""
-    faults: list[Fault] = []
-    for path, value, point in variants(config):
-        _, found = trial_config(config, point)
-        for fault in found:
-            unknown = fault.path == path and ("not known" in fault.message or "leads nowhere" in fault.message)  # fmt: skip
-            message = fault.message if unknown else f"with {_short(label_of(value))}: {fault}"
-            faults.append(Fault(f"tuning.space.{path}", message))
-    return list(dict.fromkeys(faults))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+        ways: list[dict[str, Any]] = [{}]
+        for other, wanted in tuning.space[path].when.items():
+            met = [{**way, other: o} for o in options(tuning.space[other], wanted) for way in needed[other]]  # fmt: skip
+            ways = [{**a, **b} for a in ways for b in met if all(label_of(a[p]) == label_of(b[p]) for p in a.keys() & b.keys())]  # fmt: skip
+        needed[path] = ways[:_WAYS]
+        for value in values_of(tuning.space[path], names):
+            yield path, value, [{**way, path: value} for way in needed[path]]

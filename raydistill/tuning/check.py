@@ -7,7 +7,8 @@ from raydistill import run
 from raydistill.cache import only_teachers
 from raydistill.config import DistillConfig
 from raydistill.config.faults import in_order, without_echoes
-from raydistill.config.space import label_of, trial_config, variants, written_faults
+from raydistill.config.space import label_of, trial_config, variants
+from raydistill.config.space_rules import written_faults
 from raydistill.config.tuning import PbtSection
 from raydistill.data import any_label
 from raydistill.errors import ConfigError, Fault
@@ -179,13 +180,13 @@ def _prepared_variants(config: DistillConfig, base: Prepared) -> tuple[list[Prep
     assert config.tuning is not None
     found, faults = [], []
     splits = load_data(config)
-    for path, value, point in variants(config):
+    for path, value, points in variants(config):
         parameter = config.tuning.space[path]
         numeric = parameter.kind in ("uniform", "loguniform", "randint")
         section = path.split(".")[0]
         if section == "training" or (numeric and section not in ("student", "data")):
             continue
-        variant, _ = trial_config(config, point)
+        variant, _ = trial_config(config, points[0])
         if variant is None:
             continue
         same = (variant.data, variant.task, variant.ensemble) == (config.data, config.task, config.ensemble)  # fmt: skip

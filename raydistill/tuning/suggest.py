@@ -26,6 +26,7 @@ from raydistill.config.tuning import (
     UniformParameter,
 )
 from raydistill.tuning.outcome import Objective
+from raydistill.tuning.points import combinations
 from raydistill.tuning.records import TrialRecord
 
 __all__ = ["Suggester", "grid_points", "importances"]
@@ -94,14 +95,17 @@ class Suggester:
         fixed = self._grid[(number - 1) % len(self._grid)] if self._grid else {}
         point: dict[str, Any] = {}
         for path in in_sequence(tuning):
-            parameter = tuning.space[path]
-            if not counts(parameter, point):
+            if not counts(tuning, path, point):
                 continue
             if path in fixed:
                 point[path] = fixed[path]
                 continue
-            point[path] = _drawn(asked, path, parameter, self._teachers)
+            point[path] = _drawn(asked, path, tuning.space[path], self._teachers)
         return point
+
+    def hold(self, record: TrialRecord) -> None:
+        """A trial of an earlier sitting that has not ended: its point is not drawn again."""
+        self._seen.add(_key(record.point))
 
     def tell(self, record: TrialRecord) -> None:
         """What a trial found, asked here or in an earlier sitting."""
@@ -119,17 +123,8 @@ def grid_points(
     tuning: TuningSection, teachers: Sequence[str], paths: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """All combinations of some parameters with so many values; the first varies slowest."""
-    points: list[dict[str, Any]] = [{}]
-    for path in paths:
-        parameter = tuning.space[path]
-        grown: list[dict[str, Any]] = []
-        for point in points:
-            if counts(parameter, point):
-                grown += [{**point, path: value} for value in values_of(parameter, teachers)]
-            else:
-                grown.append(point)
-        points = grown
-    yield from (point for point in points if paths)
+    points = combinations(tuning, paths, lambda parameter: values_of(parameter, teachers))
+    yield from (points or ()) if paths else ()
 
 
 def importances(

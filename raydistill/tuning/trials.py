@@ -108,6 +108,7 @@ class Trials:
         self._records[trial_name(record.number)] = record
         if record.state == "running":
             self._left.append(record)
+            self._suggester.hold(record)
         else:
             self._suggester.tell(record)
 

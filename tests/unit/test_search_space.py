@@ -12,8 +12,11 @@ from raydistill.config.space import (
     trial_config,
     values_of,
     variants,
-    written_faults,
 )
+from raydistill.config.space_rules import written_faults
+from raydistill.tuning.outcome import Objective
+from raydistill.tuning.records import TrialRecord
+from raydistill.tuning.suggest import Suggester
 
 TEMPERATURE = {"losses.1.temperature": {"kind": "uniform", "low": 1, "high": 8}}
 
@@ -111,6 +114,22 @@ def test_a_sound_space_has_no_faults():
             "answers. Write the other as a teacher of its own, and choose with teachers: {kind: subsets}.",
         ),
         (
+            {"teachers.a": {"kind": "choice", "values": [{"model": "x"}, {"model": "y"}]}},
+            {},
+            "tuning.space.teachers.a would change what teachers.a answers, or how, but all trials share its "
+            "answers. Write the other as a teacher of its own, and choose with teachers: {kind: subsets}.",
+        ),
+        (
+            {"teachers.new": {"kind": "choice", "values": [{"model": "x"}, {"model": "y"}]}},
+            {},
+            "tuning.space.teachers.new names no teacher. Known: a, b, c.",
+        ),
+        (
+            {"training": {"kind": "choice", "values": [{"num_workers": 1}, {"num_workers": 2}]}},
+            {},
+            "tuning.space.training must be the same in all trials: they share the machines.",
+        ),
+        (
             {"student.max_tokens": {"kind": "choice", "values": [32, 64]}},
             {},
             "tuning.space.student.max_tokens would change where teachers.a cuts texts. Write teachers.a.max_tokens.",
@@ -174,13 +193,46 @@ def test_conditions_order_parameters_and_decide_which_count():
         "losses.1.temperature": {**TEMPERATURE["losses.1.temperature"], "when": {"losses.1.kind": ["forward_kl", "reverse_kl"]}},
         "losses.1.kind": {"kind": "choice", "values": ["forward_kl", "reverse_kl", "dist"]},
     }  # fmt: skip
-    tuning = search(space).tuning
-    assert in_sequence(tuning) == ["losses.1.kind", "losses.1.temperature"]
-    parameter = tuning.space["losses.1.temperature"]
-    assert counts(parameter, {"losses.1.kind": "reverse_kl"})
-    assert not counts(parameter, {"losses.1.kind": "dist"})
-    points = [point for path, _, point in variants(search(space)) if path == "losses.1.temperature"]
-    assert points[0] == {"losses.1.kind": "forward_kl", "losses.1.temperature": 1.0}
+    tuning, path = search(space).tuning, "losses.1.temperature"
+    assert in_sequence(tuning) == ["losses.1.kind", path]
+    assert counts(tuning, path, {"losses.1.kind": "reverse_kl"})
+    assert not counts(tuning, path, {"losses.1.kind": "dist"})
+    assert not counts(tuning, path, {})
+    found = [points for one, _, points in variants(search(space)) if one == path]
+    assert found[0] == [
+        {"losses.1.kind": "forward_kl", path: 1.0},
+        {"losses.1.kind": "reverse_kl", path: 1.0},
+    ]
+
+
+def test_a_value_is_sound_if_one_of_its_conditions_allows_it():
+    """A search that is refused for a pair of values that the other pair makes good."""
+    hidden = {"kind": "hidden_mse", "layers": {"a": [[1, 1]]}}
+    space = {
+        "losses.2": {"kind": "choice", "values": [{"kind": "dist"}, hidden]},
+        "losses.2.positions": {"kind": "choice", "values": ["mean", "all"], "when": {"losses.2": [{"kind": "dist"}, hidden]}},
+    }  # fmt: skip
+    assert sentences(space) == []
+    space["losses.2.positions"]["when"] = {"losses.2": {"kind": "dist"}}
+    assert sentences(space)[0].startswith("tuning.space.losses.2.positions")
+
+
+def test_conditions_name_subsets_of_teachers():
+    """One subset is a list; taken for several values it would never hold."""
+    weight = {"kind": "uniform", "low": 1, "high": 2}
+    path, teachers = "losses.1.weight", {"kind": "subsets", "min": 2}
+    for wanted in (["a", "b"], [["a", "b"], ["b", "c"]]):
+        space = {"teachers": teachers, path: {**weight, "when": {"teachers": wanted}}}
+        assert sentences(space) == []
+        tuning = search(space).tuning
+        assert counts(tuning, path, {"teachers": ["a", "b"]})
+        assert not counts(tuning, path, {"teachers": ["a", "c"]})
+    found = next(points for one, _, points in variants(search(space)) if one == path)
+    assert [point["teachers"] for point in found] == [["a", "b"], ["b", "c"]]
+    space[path]["when"] = {"teachers": ["a", "z"]}
+    assert sentences(space) == [
+        f'tuning.space.{path}.when.teachers is ["a", "z"], which is none of its values.'
+    ]
 
 
 def test_a_subset_of_teachers_takes_what_is_said_of_the_others_with_it():
@@ -205,6 +257,29 @@ def test_the_written_configuration_is_a_point_where_the_space_holds_it():
     }
     outside = search({"losses.1.temperature": {"kind": "uniform", "low": 3, "high": 8}})
     assert point_of(outside, outside.tuning) is None
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "inside"),
+    [
+        ({"kind": "uniform", "low": 1, "high": 4, "step": 0.1}, 1.3, True),
+        ({"kind": "uniform", "low": 1, "high": 4, "step": 0.5}, 2.2, False),
+        ({"kind": "loguniform", "low": 1, "high": 4}, 2.2, True),
+        ({"kind": "randint", "low": 1, "high": 4}, 2.0, True),
+        ({"kind": "randint", "low": 1, "high": 4}, 2.5, False),
+    ],
+)
+def test_what_could_not_be_drawn_lies_outside(parameter, value, inside):
+    """Optuna refuses it, and with it the search, whenever trial 0 is told."""
+    config = search({"losses.1.temperature": parameter})
+    settings = config.model_dump(mode="json", exclude_unset=True)
+    settings["losses"][1]["temperature"] = value
+    config, _ = parse_config(settings)
+    point = point_of(config, config.tuning)
+    assert (point is not None) is inside
+    suggester = Suggester(config.tuning, [], [Objective("m", maximize=True)], point)
+    suggester.tell(TrialRecord(0, point or {}, state="finished", values={"m": 0.5}))
+    assert len(suggester._study.trials) == inside
 
 
 def test_whole_sections_are_put_in_before_what_is_inside_them():
