@@ -1,13 +1,11 @@
 """Everything of a search that can be checked before anything starts."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from raydistill import run
 from raydistill.cache import only_teachers
 from raydistill.config import DistillConfig
 from raydistill.config.faults import in_order, without_echoes
-from raydistill.config.space import label_of, trial_config, variants
 from raydistill.config.space_rules import written_faults
 from raydistill.config.tuning import PbtSection
 from raydistill.data import any_label
@@ -17,15 +15,18 @@ from raydistill.prepare import (
     Resources,
     changed_settings,
     flatten,
-    load_data,
     needed_resources,
-    prepare,
     resource_faults,
 )
 from raydistill.runtime import embedded
-from raydistill.signals import Ask
 from raydistill.storing import cached_faults
 from raydistill.tracking import server_faults
+from raydistill.tuning.asking import (
+    asking_points,
+    prepared_variants,
+    union_of,
+    unknown_answers,
+)
 from raydistill.tuning.outcome import objective_faults, objectives_of
 from raydistill.tuning.population_rules import population_faults
 from raydistill.tuning.records import SearchFolder
@@ -46,7 +47,7 @@ class Checked:
         union: The same run, whose teachers answer what any trial may ask.
         concurrent: How many trials at the same time.
         filled: Whether teachers answer before the first trial and leave; else they stay.
-        known: Whether no trial asks about other rows than the run as written.
+        known: Whether all that trials ask is known beforehand.
         notes: What should be known.
     """
 
@@ -91,23 +92,30 @@ def check_search(config: DistillConfig, have: Resources, *, resume: bool) -> Che
     split = base.splits.get("validation")
     validated = split is not None and any_label(split.table)
     faults += objective_faults(config, validated=validated)
-    if isinstance(tuning.stopper, PbtSection):
+    if isinstance(tuning.stopper, PbtSection) and not faults:
         faults += population_faults(config, base.steps.total, base.steps.evaluate_every)
+    points = asking_points(config) if not faults else []
+    unknown = ""
+    if not faults:
+        unknown = unknown_answers(config, stream=base.stream is not None, points=points)
+    if tuning.answers == "filled" and unknown:
+        faults.append(Fault("tuning.answers", f"is filled, but {unknown}. Set served."))
     faults += _setting_faults(config)
     folder = SearchFolder.of(config)
     faults += folder.faults(resume=resume)
     if faults:
         raise ConfigError(faults)
-    filled, known = _answers(config, base)
+    filled = _filled(config, unknown)
     concurrent, wrong = _room(config, have, filled=filled)
     faults += wrong
-    asked, wrong = _prepared_variants(config, base)
+    asked, wrong = prepared_variants(config, base)
     faults += wrong
-    union = _union(base, asked)
-    faults += cached_faults(union) if known else []
+    union = union_of(base, asked, points or ())
+    faults += [] if unknown else cached_faults(union)
     if config.tracking.enabled:  # records of many runs are not kept for later
         faults += server_faults(config.tracking.uri, required=True)
-    checked = Checked(config, base, union, concurrent, filled, known, _notes(config, concurrent))
+    notes = _notes(config, concurrent, unknown)
+    checked = Checked(config, base, union, concurrent, filled, not unknown, notes)
     before = folder.read_manifest() if resume else None
     if before is not None:
         faults += changed_settings(before, checked.manifest)
@@ -121,8 +129,6 @@ def _setting_faults(config: DistillConfig) -> list[Fault]:
     assert tuning is not None
     if config.teachers and not config.store.enabled:
         faults.append(Fault("store.enabled", "must be true for a search: its trials share the teachers' answers there."))  # fmt: skip
-    if tuning.answers == "filled" and config.data.streaming:
-        faults.append(Fault("tuning.answers", "is filled, but with data.streaming nobody knows beforehand what will be asked. Set served."))  # fmt: skip
     if tuning.final is not None and tuning.final.register_model:
         if config.tracking.registered_model is None:
             faults.append(Fault("tracking.registered_model", "is needed to register the winner. Name it, or set tuning.final.register_model: false."))  # fmt: skip
@@ -134,13 +140,11 @@ def _setting_faults(config: DistillConfig) -> list[Fault]:
     return faults
 
 
-def _answers(config: DistillConfig, base: Prepared) -> tuple[bool, bool]:
-    """Whether teachers answer beforehand, and whether all rows are known."""
+def _filled(config: DistillConfig, unknown: str) -> bool:
+    """Whether teachers answer beforehand."""
     assert config.tuning is not None
-    varied = any(path.split(".")[0] in ("data", "augmentation") for path in config.tuning.space)
-    known = base.stream is None and not varied
     wanted = config.tuning.answers
-    return wanted == "filled" or (wanted == "auto" and known and config.store.max_bytes is None), known  # fmt: skip
+    return wanted == "filled" or (wanted == "auto" and not unknown and config.store.max_bytes is None)  # fmt: skip
 
 
 def _room(config: DistillConfig, have: Resources, *, filled: bool) -> tuple[int, list[Fault]]:
@@ -175,53 +179,15 @@ def _room(config: DistillConfig, have: Resources, *, filled: bool) -> tuple[int,
     return fits, [Fault("tuning.concurrent", message)]
 
 
-def _prepared_variants(config: DistillConfig, base: Prepared) -> tuple[list[Prepared], list[Fault]]:
-    """Runs with one value changed each, as far as models and rows have a say in it."""
+def _notes(config: DistillConfig, concurrent: int, unknown: str) -> tuple[str, ...]:
     assert config.tuning is not None
-    found, faults = [], []
-    splits = load_data(config)
-    for path, value, points in variants(config):
-        parameter = config.tuning.space[path]
-        numeric = parameter.kind in ("uniform", "loguniform", "randint")
-        section = path.split(".")[0]
-        if section == "training" or (numeric and section not in ("student", "data")):
-            continue
-        variant, _ = trial_config(config, points[0])
-        if variant is None:
-            continue
-        same = (variant.data, variant.task, variant.ensemble) == (config.data, config.task, config.ensemble)  # fmt: skip
-        prepared, wrong = prepare(variant, splits=splits if same else None)
-        if prepared is not None:
-            found.append(prepared)
-        text = label_of(value)
-        text = text if len(text) < 60 else f"{text[:59]}…"  # noqa: PLR2004
-        faults += [Fault(f"tuning.space.{path}", f"with {text}: {fault}") for fault in wrong]
-    return [base, *found], list(dict.fromkeys(faults))
-
-
-def _union(base: Prepared, others: Sequence[Prepared]) -> Prepared:
-    """The run as written, whose teachers are asked all that any of some runs asks."""
-    asks = {}
-    for name, ask in base.objective.asks.items():
-        every = [one.objective.asks[name] for one in others if name in one.objective.asks]
-        asks[name] = Ask(
-            hidden=tuple(sorted({part for one in every for part in one.hidden})),
-            attention=tuple(sorted({part for one in every for part in one.attention})),
-            dtype=ask.dtype,
-            logits=ask.logits,
-        )
-    weighing = next((one.config.ensemble for one in others if one.config.measures_teachers), None)
-    config = base.config
-    if weighing is not None:
-        config = config.model_copy(update={"ensemble": weighing})
-    return replace(base, config=config, objective=replace(base.objective, asks=asks))
-
-
-def _notes(config: DistillConfig, concurrent: int) -> tuple[str, ...]:
+    notes = []
+    if config.tuning.answers == "auto" and unknown and config.teachers:
+        notes.append(f"the teachers stay and answer what is asked (tuning.answers: served): {unknown}")  # fmt: skip
     timed = [o.metric for o in objectives_of(config) if "latency" in o.metric]
     if timed and concurrent > 1:
-        return (
+        notes.append(
             f"{timed[0]} is measured while {concurrent - 1} other trials train, which disturbs it; "
-            "tuning.concurrent: 1 does not.",
+            "tuning.concurrent: 1 does not."
         )
-    return ()
+    return tuple(notes)
