@@ -162,18 +162,24 @@ def _room(config: DistillConfig, have: Resources, *, filled: bool) -> tuple[int,
     held = Resources(0.0, 0.0)
     if not filled:
         whole = needed_resources(config)
-        held = Resources(whole.cpus - per.cpus, whole.gpus - per.gpus)
+        custom = {name: amount - per.custom.get(name, 0.0) for name, amount in whole.custom.items()}
+        held = Resources(whole.cpus - per.cpus, whole.gpus - per.gpus, custom)
     fits = int((have.cpus - held.cpus) / per.cpus + 1e-9)
     if per.gpus:
         fits = min(fits, int((have.gpus - held.gpus) / per.gpus + 1e-9))
+    wanted = {name: amount for name, amount in per.custom.items() if amount and not inside}
+    for name, amount in wanted.items():  # a Ray that starts here has them as they are asked for
+        free = have.custom.get(name, 0.0) - held.custom.get(name, 0.0)
+        fits = min(fits, int(free / amount + 1e-9))
     fits = max(1, fits)
     if tuning.concurrent == "auto":
         return min(fits, tuning.trials), []
     if tuning.concurrent <= fits or config.run.autoscaling or (inside and not per.gpus):
         return min(tuning.concurrent, tuning.trials), []
     what = "this machine has" if inside else "the cluster has"
+    others = "".join(f", {amount:g} {name}" for name, amount in wanted.items())
     message = (
-        f"is {tuning.concurrent}, but {what} room for {fits}: a trial takes {per.cpus:g} CPUs and {per.gpus:g} GPUs. "
+        f"is {tuning.concurrent}, but {what} room for {fits}: a trial takes {per.cpus:g} CPUs and {per.gpus:g} GPUs{others}. "
         "Lower it, or set auto."
     )
     return fits, [Fault("tuning.concurrent", message)]

@@ -177,7 +177,7 @@ def _needed(checked: Checked) -> Resources:
     whole = needed_resources(config)
     held = whole.cpus - students.cpus
     trials = checked.concurrent * students.cpus
-    return Resources(max(trials, held + 1) if checked.filled else trials + held, whole.gpus)
+    return replace(whole, cpus=max(trials, held + 1) if checked.filled else trials + held)
 
 
 def _shared(teachers: SharedTeachers, objectives: list[Objective], folder: SearchFolder) -> Shared:
