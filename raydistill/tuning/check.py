@@ -134,10 +134,22 @@ def _setting_faults(config: DistillConfig) -> list[Fault]:
             faults.append(Fault("tracking.registered_model", "is needed to register the winner. Name it, or set tuning.final.register_model: false."))  # fmt: skip
         elif not config.tracking.enabled:
             faults.append(Fault("tracking.enabled", "must be true to register the winner. Or set tuning.final.register_model: false."))  # fmt: skip
+    if tuning.final is not None:
+        faults += _final_faults(config)
     prices = tuning.budget.cpu_hour, tuning.budget.gpu_hour
     if tuning.budget.cost is not None and not any(prices):
         faults.append(Fault("tuning.budget.cost", "has no effect: tuning.budget.cpu_hour and gpu_hour are 0."))  # fmt: skip
     return faults
+
+
+def _final_faults(config: DistillConfig) -> list[Fault]:
+    """What the last runs would not measure, but are compared and chosen by."""
+    metric = objectives_of(config)[0].metric
+    if metric.startswith("validation/") and "validation" not in config.evaluation.splits:
+        return [Fault("evaluation.splits", f"must hold validation with tuning.final, whose best run is chosen by {metric}.")]  # fmt: skip
+    if "latency" in metric and not config.evaluation.latency:
+        return [Fault("evaluation.latency", f"must be true with tuning.final, whose runs are compared by {metric}.")]  # fmt: skip
+    return []
 
 
 def _filled(config: DistillConfig, unknown: str) -> bool:

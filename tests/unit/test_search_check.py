@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from raydistill.config import DistillConfig
+from raydistill.config.augmentation import AugmentationSection
 from raydistill.errors import ConfigError
 from raydistill.prepare import Resources
-from raydistill.tuning.check import check_search
+from raydistill.tuning.asking import asking_points, unknown_answers
+from raydistill.tuning.check import _room, check_search
 from raydistill.tuning.records import SearchFolder
 from tests.conftest import two_teachers
+from tests.unit.test_search_space import search
 
 HAVE = Resources(2.0, 0.0)
 TEMPERATURE = {"losses.1.temperature": {"kind": "uniform", "low": 1, "high": 8}}
@@ -51,9 +54,103 @@ def test_teachers_are_asked_once_for_all_that_any_trial_asks(tiny, tmp_path):
     asks = found.union.objective.asks
     assert [part.layer for part in asks["wide"].hidden] == [1, 3]
     assert [part.layer for part in asks["deep"].hidden] == [4]
-    assert [part.layer for part in asks["deep"].attention] == [2]
+    assert [part.layer for part in asks["deep"].attention] == [2, 4], "4 by both values together"
     assert [part.layer for part in found.base.objective.asks["wide"].hidden] == [1]
     assert (found.filled, found.known, found.concurrent) == (True, True, 2)
+
+
+def test_teachers_are_asked_for_what_only_two_values_together_ask(tiny, tmp_path):
+    """A kind with layers that it has by no value alone: teachers that left could not answer that trial."""
+    hidden = {"kind": "hidden_mse", "layers": {"wide": [[1, 1]]}, "projection": "linear"}
+    space = {
+        "losses.2.positions": {"kind": "choice", "values": ["all", "first"]},
+        "losses.2.layers": {"kind": "choice", "values": [{"wide": [[1, 1]]}, {"wide": [[2, 3]]}]},
+    }
+    settings = search_of(tiny, tmp_path, space)
+    settings["losses"].append(hidden)
+    asks = checked(settings).union.objective.asks["wide"]
+    assert {(part.layer, part.pooling) for part in asks.hidden} == {
+        (1, "all"), (1, "first"), (3, "all"), (3, "first"),
+    }  # fmt: skip
+    many = {"kind": "choice", "values": [{"wide": [[1, 1]]}] + [{"wide": [[2, 3]] * n} for n in range(1, 130)]}  # fmt: skip
+    settings["tuning"]["space"]["losses.2.layers"] = many
+    points = asking_points(DistillConfig.model_validate(settings))
+    assert points is None
+
+
+def test_no_combinations_of_two_losses_are_looked_at():
+    """A run asks what each of its losses asks: their product says nothing more, and has no end."""
+    temperatures = {"kind": "choice", "values": [1.0, 2.0, 4.0]}
+    space = {f"losses.{n}.temperature": temperatures for n in (1, 2)}
+    space["losses.1.weight"] = {"kind": "uniform", "low": 1, "high": 2}
+    config = search(space)
+    assert len(asking_points(config)) == 6
+
+
+NEW_ROWS = {"operations": [{"kind": "delete"}]}
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "tuning", "unknown"),
+    [
+        ({}, {}, False),
+        ({}, {"seeds_per_trial": 2}, True),
+        ({}, {"final": {"seeds": 2, "register_model": False}}, True),
+        ({"seed": 1}, {"seeds_per_trial": 2}, False),
+        ({"when": "every_epoch"}, {}, False),
+        ({"when": "every_epoch"}, {"space": {"training.epochs": {"kind": "randint", "low": 1, "high": 2}}}, True),
+        ({"operations": [{"kind": "mask"}]}, {"space": {"student.tokenizer": {"kind": "choice", "values": ["a", "b"]}}}, True),
+    ],
+)  # fmt: skip
+def test_new_rows_that_differ_between_runs_are_not_known(augmentation, tuning, unknown):
+    """A second seed makes other texts: teachers that left after the first have no answers."""
+    config = search(tuning.pop("space", TEMPERATURE), **tuning)
+    section = AugmentationSection.model_validate({**NEW_ROWS, **augmentation})
+    config = config.model_copy(update={"augmentation": section})
+    assert bool(unknown_answers(config, stream=False, points=[])) is unknown
+
+
+def test_filled_is_refused_where_not_all_is_known(tiny, tmp_path):
+    """Teachers would leave, and trials fail that ask them more."""
+    settings = search_of(tiny, tmp_path, answers="filled", seeds_per_trial=2)
+    settings["augmentation"] = NEW_ROWS
+    assert faults_of(settings) == [
+        "tuning.answers is filled, but augmentation.seed is that of the run, and runs of other seeds make rows of "
+        "their own. Set served."
+    ]
+    settings["tuning"]["answers"] = "auto"
+    found = checked(settings)
+    assert (found.filled, found.known) == (False, False)
+    assert "tuning.answers: served" in found.notes[0]
+
+
+def test_custom_resources_bound_how_many_trials_run(tiny, tmp_path):
+    """Trials that wait for a node's resource hold what others could use."""
+    settings = search_of(tiny, tmp_path)
+    settings["training"] = {"worker_resources": {"student_node": 0.5}}
+    settings["run"]["ray_address"] = "auto"
+    config = DistillConfig.model_validate(settings)
+    have = Resources(8.0, 0.0, {"student_node": 1.0})
+    assert _room(config, have, filled=True) == (2, [])
+    settings["tuning"]["concurrent"] = 4
+    _, faults = _room(DistillConfig.model_validate(settings), have, filled=True)
+    assert str(faults[0]) == (
+        "tuning.concurrent is 4, but the cluster has room for 2: a trial takes 1 CPUs and 0 GPUs, 0.5 student_node. "
+        "Lower it, or set auto."
+    )
+
+
+def test_the_last_runs_measure_what_they_are_chosen_by(tiny, tmp_path):
+    """All of them would be trained before somebody misses the figure."""
+    final = {"seeds": 1, "register_model": False}
+    settings = search_of(tiny, tmp_path, final=final) | {"evaluation": {"splits": ["test"]}}
+    assert faults_of(settings) == [
+        "evaluation.splits must hold validation with tuning.final, whose best run is chosen by validation/accuracy."
+    ]
+    timed = search_of(tiny, tmp_path, final=final, objectives=[{"metric": "student/latency_ms"}])
+    assert faults_of(timed | {"evaluation": {"latency": False}}) == [
+        "evaluation.latency must be true with tuning.final, whose runs are compared by student/latency_ms."
+    ]
 
 
 def test_a_layer_that_a_model_has_not_is_refused_by_its_value(tiny, tmp_path):
