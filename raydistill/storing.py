@@ -25,6 +25,7 @@ __all__ = [
     "cached_faults",
     "known_shelf",
     "missing_rows",
+    "missing_texts",
     "needed_answers",
     "store_faults",
     "store_line",
@@ -149,12 +150,22 @@ def _needed_embeddings(prepared: Prepared, dtype: SignalDtype) -> Iterator[tuple
 
 def missing_rows(prepared: Prepared, name: str, line: StoreLine) -> int:
     """How many answers a run needs that are not in the store."""
-    store, missing = line.open(name), 0
+    return sum(1 for _ in _missing_keys(prepared, name, line))
+
+
+def missing_texts(prepared: Prepared, name: str, line: StoreLine) -> int:
+    """The same, rows of one text counted once; all, if nothing was stored yet."""
+    return len(set(_missing_keys(prepared, name, line)))
+
+
+def _missing_keys(prepared: Prepared, name: str, line: StoreLine) -> Iterator[bytes]:
+    store = line.open(name) if Place(line.uri).exists(line.shelf.name) else None
     for task, ask in needed_answers(prepared, name):
         for begin in range(0, task.num_rows, _LOOK):
             _, texts = task.texts(range(begin, min(begin + _LOOK, task.num_rows)))
-            missing += store.find(row_keys(texts), ask).count(None)
-    return missing
+            keys = row_keys(texts)
+            picks = store.find(keys, ask) if store is not None else [None] * len(keys)
+            yield from (keys[i].tobytes() for i, pick in enumerate(picks) if pick is None)
 
 
 def known_shelf(prepared: Prepared, name: str) -> tuple[StoreLine, TeacherDescription] | None:

@@ -24,7 +24,7 @@ from raydistill.config import DistillConfig
 from raydistill.errors import ConfigError
 from raydistill.output import OutputFolder, write_atomically
 
-__all__ = ["SearchFolder", "SeedResult", "State", "TrialRecord", "stop_file"]
+__all__ = ["SearchFolder", "SeedResult", "Spent", "State", "TrialRecord", "stop_file"]
 
 State = Literal["running", "finished", "stopped", "failed"]
 
@@ -107,6 +107,43 @@ class TrialRecord:
         return replace(self, **fields)
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What a search took so far, all sittings together.
+
+    Attributes:
+        seconds: From the start of each sitting.
+        served: Rows that each teacher computed while trials trained.
+        filled: Rows that each answered before the first trial.
+        missing: Rows that each had to answer then; None: nobody is at it. What of them is in the store
+            was answered, whoever was killed meanwhile.
+    """
+
+    seconds: float = 0.0
+    served: Mapping[str, int] = field(default_factory=dict)
+    filled: Mapping[str, int] = field(default_factory=dict)
+    missing: Mapping[str, int] | None = None
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """By teacher."""
+        names = dict.fromkeys((*self.filled, *self.served))
+        return {name: self.filled.get(name, 0) + self.served.get(name, 0) for name in names}
+
+    def filling(self, lacking: Mapping[str, int]) -> "Spent":
+        """Before teachers answer what the store lacks, for the first time or where a kill ended it."""
+        if self.missing is not None:
+            return self
+        missing = {name: self.filled.get(name, 0) + rows for name, rows in lacking.items()}
+        return replace(self, missing=missing)
+
+    def full(self, lacking: Mapping[str, int]) -> "Spent":
+        """After that, by what the store still lacks."""
+        missing = self.missing or {}
+        filled = {name: max(0, rows - lacking.get(name, 0)) for name, rows in missing.items()}
+        return replace(self, filled=filled, missing=None)
+
+
 class SearchFolder(OutputFolder):
     """The folder of a search.
 
@@ -147,13 +184,13 @@ class SearchFolder(OutputFolder):
         lines = [json.dumps(asdict(record), ensure_ascii=False) for record in self.records()]
         write_atomically(self.lines, "".join(f"{line}\n" for line in lines))
 
-    def spent(self) -> dict[str, Any]:
-        """Seconds of earlier sittings, and rows that teachers computed in them."""
-        return _object(self._spent) if self._spent.exists() else {"seconds": 0.0, "teachers": {}}
+    def spent(self) -> Spent:
+        """What was spent so far, as it was kept last."""
+        return Spent(**_object(self._spent)) if self._spent.exists() else Spent()
 
-    def spend(self, content: Mapping[str, Any]) -> None:
+    def spend(self, spent: Spent) -> None:
         """Keep what was spent."""
-        write_atomically(self._spent, json.dumps(content, indent=1))
+        write_atomically(self._spent, json.dumps(asdict(spent), indent=1))
 
 
 def stop_file(folder: Path, name: str) -> Path:

@@ -14,6 +14,7 @@ was killed goes on: finished trials are told again, unfinished ones continue fro
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -105,6 +106,7 @@ def _run(checked: Checked, folder: SearchFolder, *, resume: bool, ui: Ui) -> Sea
     config = checked.config
     tuning = config.tuning
     assert tuning is not None
+    begin = time.monotonic()
     folder.begin(to_yaml(config), checked.manifest)
     objectives = objectives_of(config)
     if not embedded(config.run):
@@ -114,8 +116,10 @@ def _run(checked: Checked, folder: SearchFolder, *, resume: bool, ui: Ui) -> Sea
         if embedded(config.run):
             with ui.doing("starting Ray"):
                 stack.enter_context(connect_ray(config.run, _needed(checked), state=True))
-        teachers = stack.enter_context(share_teachers(checked, ui))
-        trials = Trials(checked, folder, record, objectives, ui, computed=teachers.computed)
+        teachers = stack.enter_context(share_teachers(checked, folder, ui))
+        trials = Trials(
+            checked, folder, record, objectives, ui, computed=teachers.computed, begin=begin
+        )
         trials.spend()
         shared = _shared(teachers, objectives, folder)
         try:
@@ -135,6 +139,7 @@ def _run(checked: Checked, folder: SearchFolder, *, resume: bool, ui: Ui) -> Sea
                 max_failures=tuning.max_failures,
                 storage=folder.tune,
             )
+            result = replace(result, computed=trials.spend())
             finale.check()
         result = _concluded(checked, result, finale, teachers, ui)
         result = replace(result, run_id=record.run_id)
@@ -286,7 +291,7 @@ def _write(
         "winner": None if winner is None else winner.number,
         "front": [record.number for record in front_of(result.records, objectives)],
         "importance": importances(result.records, config.tuning, names, objectives[0]),
-        "seconds": folder.spent()["seconds"],
+        "seconds": folder.spent().seconds,
         "concurrent": checked.concurrent,
         "rows_computed": dict(result.computed),
         "final": {

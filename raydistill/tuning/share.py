@@ -5,10 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from raydistill.cache import fill_answers, only_teachers
-from raydistill.prepare import Resources
+from raydistill.making import make_rows
+from raydistill.prepare import Prepared, Resources
 from raydistill.runtime import cluster_resources, object_store_bytes
 from raydistill.serve import Served, serve_teachers
+from raydistill.storing import missing_texts, store_line
 from raydistill.tuning.check import Checked
+from raydistill.tuning.records import SearchFolder
 from raydistill.ui import Ui
 
 __all__ = ["SharedTeachers", "share_teachers"]
@@ -20,34 +23,27 @@ class SharedTeachers:
 
     Attributes:
         handles: By teacher, without what only this process can use.
-        filled: Rows computed before the first trial.
         serving: Those that stay.
     """
 
     handles: Mapping[str, Served]
-    filled: Mapping[str, int]
     serving: Mapping[str, Served] = field(default_factory=dict)
 
     def computed(self) -> dict[str, int]:
-        """Rows computed so far, in this sitting."""
-        found = dict(self.filled)
-        for name, served in self.serving.items():
-            found[name] = found.get(name, 0) + int(served.stats().get("rows_computed", 0))
-        return found
+        """Rows that those that stay have computed, in this sitting, as their replicas say."""
+        return {n: int(one.stats().get("rows_computed", 0)) for n, one in self.serving.items()}
 
 
 @contextmanager
-def share_teachers(checked: Checked, ui: Ui) -> Iterator[SharedTeachers]:
+def share_teachers(checked: Checked, folder: SearchFolder, ui: Ui) -> Iterator[SharedTeachers]:
     """The teachers, as long as trials need them.
 
     Those that answer beforehand are stopped before the first trial starts: then all their answers are
     in the store, and their CPUs and GPUs are the students'.
     """
     union = checked.union
-    filled: dict[str, int] = {}
-    if checked.filled and union.config.teachers:
-        with ui.doing("teachers answer all rows"):
-            filled = fill_answers(replace(union, config=only_teachers(union.config)), ui)
+    if union.config.teachers and (checked.filled or folder.spent().missing is not None):
+        _fill(checked, folder, ui)
     have = cluster_resources()
     with serve_teachers(
         union,
@@ -59,4 +55,25 @@ def share_teachers(checked: Checked, ui: Ui) -> Iterator[SharedTeachers]:
         handles = {
             name: Served(served.line_now(), served.description) for name, served in teachers.items()
         }
-        yield SharedTeachers(handles, filled, {} if checked.filled else teachers)
+        yield SharedTeachers(handles, {} if checked.filled else teachers)
+
+
+def _fill(checked: Checked, folder: SearchFolder, ui: Ui) -> None:
+    """All answers into the store, counted by what it lacks before and after: that no kill forgets."""
+    filling = replace(checked.union, config=only_teachers(checked.union.config))
+    make_rows(filling, ui)
+
+    def lacking() -> dict[str, int]:
+        return {name: _lacking(filling, name) for name in filling.config.teachers}
+
+    folder.spend(folder.spent().filling(lacking()))
+    if checked.filled:
+        with ui.doing("teachers answer all rows"):
+            fill_answers(filling, ui)
+    folder.spend(folder.spent().full(lacking()))
+
+
+def _lacking(filling: Prepared, name: str) -> int:
+    line = store_line(filling, name, inline=False)
+    assert line is not None, "a search has a store"
+    return missing_texts(filling, name, line)

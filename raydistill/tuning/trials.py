@@ -4,6 +4,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from raydistill.config.space import Point, label_of, point_of, trial_config
@@ -42,7 +43,8 @@ class Trials:
         record: What MLflow is told.
         objectives: What trials are judged by.
         ui: Where sentences go.
-        computed: Rows that each teacher computed in this sitting, so far.
+        computed: Rows that each teacher computed in this sitting while trials trained, so far.
+        begin: When the sitting began; None: now.
     """
 
     def __init__(
@@ -54,15 +56,15 @@ class Trials:
         ui: Ui,
         *,
         computed: Callable[[], Mapping[str, int]] = dict,
+        begin: float | None = None,
     ) -> None:
         config = checked.config
         assert config.tuning is not None
         self._checked, self._config, self._tuning = checked, config, config.tuning
         self._folder, self._record, self._ui = folder, record, ui
-        self._objectives, self._begin = objectives, time.monotonic()
-        before = folder.spent()
-        self._spent, self._rows = float(before["seconds"]), dict(before["teachers"])
-        self._computed = computed
+        self._objectives, self._begin = objectives, time.monotonic() if begin is None else begin
+        self._spent, self._computed = folder.spent(), computed
+        self._rows: dict[str, int] = {}
         self._default = point_of(config, config.tuning)
         self._suggester = Suggester(config.tuning, list(config.teachers), objectives, self._default)
         self._records: dict[str, TrialRecord] = {}
@@ -78,14 +80,17 @@ class Trials:
     @property
     def seconds(self) -> float:
         """Of all sittings."""
-        return self._spent + time.monotonic() - self._begin
+        return self._spent.seconds + time.monotonic() - self._begin
 
     def spend(self) -> dict[str, int]:
         """Write down what was spent so far, which a kill would forget; rows by teacher, of all sittings."""
-        rows = Counter(self._rows)
-        rows.update(self._computed())
-        self._folder.spend({"seconds": self.seconds, "teachers": dict(rows)})
-        return dict(rows)
+        for name, rows in self._computed().items():  # a replica that dies takes its count with it
+            self._rows[name] = max(rows, self._rows.get(name, 0))
+        served = Counter(self._spent.served)
+        served.update(self._rows)
+        spent = replace(self._spent, seconds=self.seconds, served=dict(served))
+        self._folder.spend(spent)
+        return spent.rows
 
     def cost(self) -> float:
         """Of the trials so far."""
@@ -204,7 +209,7 @@ class Trials:
         return TrialSpec(trial_name(record.number), runs, pause_at, free)
 
     def reported(self, name: str, step: int, steps: int, value: float, seconds: float) -> None:
-        """What the validation rows say of one that trains: it goes on when this returns, or finds it is to stop.
+        """What the validation rows say of one that trains: when this returns, it looks whether it is to stop.
 
         A step that was told before, by a process that died since, changes nothing: what others have told
         in the meantime must not decide a second time.
@@ -216,6 +221,7 @@ class Trials:
                 record.changed(reports=(*record.reports, (step, steps, value))), step
             )
         self.change(record)
+        self.spend()
         if record.stopped_at is not None:
             stop_file(self._folder.trials, name).touch()
 

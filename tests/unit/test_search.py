@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from raydistill.config import DistillConfig
+from raydistill.config import DistillConfig, parse_config
 from raydistill.config.space import point_of
 from raydistill.errors import ConfigError
 from raydistill.evaluation.search_report import write_search_report
@@ -20,7 +20,7 @@ from raydistill.tuning.outcome import (
 )
 from raydistill.tuning.population import exchanged
 from raydistill.tuning.population_rules import marks_of, population_faults
-from raydistill.tuning.records import SearchFolder, SeedResult, TrialRecord
+from raydistill.tuning.records import SearchFolder, SeedResult, Spent, TrialRecord
 from raydistill.tuning.suggest import Suggester, importances
 from tests.unit.test_search_space import TEMPERATURE, search
 
@@ -124,6 +124,17 @@ def test_a_stopped_trial_teaches_and_a_failed_one_does_not():
     suggester.tell(TrialRecord(2, suggester.ask(2), state="failed"))
     states = [trial.state.name for trial in suggester._study.trials]
     assert states == ["FAIL", "PRUNED", "FAIL"]
+
+
+def test_a_point_that_is_still_tried_is_not_drawn_again():
+    """A resumed search of a small space would try it twice, and end before it has tried all."""
+    space = {"losses.1.temperature": {"kind": "choice", "values": [1.0, 3.0, 4.0]}}
+    config = search(space, search={"kind": "random"})
+    suggester = Suggester(config.tuning, list(config.teachers), [ACCURACY], None)
+    suggester.hold(TrialRecord(1, {"losses.1.temperature": 3.0}))
+    found = [suggester.ask(number) for number in (2, 3, 4)]
+    assert sorted(point["losses.1.temperature"] for point in found[:2]) == [1.0, 4.0]
+    assert found[2] is None
 
 
 def test_importance_names_what_matters():
@@ -231,6 +242,31 @@ def test_records_survive_a_round_trip_and_a_torn_one_is_named(tmp_path):
         folder.records()
 
 
+def test_rows_are_counted_by_what_the_store_lacks():
+    """What was answered before a kill, or by a replica that died, was answered too."""
+    first = Spent(seconds=5.0).filling({"a": 100, "b": 50})
+    assert first.missing == {"a": 100, "b": 50}
+    killed = first.filling({"a": 40, "b": 50})
+    assert killed == first, "what was missing at first counts"
+    done = killed.full({"a": 0, "b": 0})
+    assert (done.filled, done.missing, done.seconds) == ({"a": 100, "b": 50}, None, 5.0)
+    assert done.filling({"a": 0, "b": 0}).full({"a": 0, "b": 0}) == done
+    again = done.filling({"a": 10, "b": 0}).full({"a": 0, "b": 0})
+    assert again.filled == {"a": 110, "b": 50}, "answers that were thrown away in between"
+    served = Spent(served={"a": 3}, filled={"a": 100})
+    assert served.rows == {"a": 103}
+
+
+def test_what_was_spent_survives_a_round_trip(tmp_path):
+    """A resumed search that forgets what it had to answer counts it as nothing."""
+    folder = SearchFolder(tmp_path / "s")
+    folder.begin("run: {}", {})
+    assert folder.spent() == Spent()
+    spent = Spent(7.5, {"a": 1}, {"a": 2}, {"a": 3})
+    folder.spend(spent)
+    assert folder.spent() == spent
+
+
 PBT = {
     "losses.1.temperature": {"kind": "uniform", "low": 1, "high": 8},
     "losses.1.weight": {"kind": "loguniform", "low": 0.1, "high": 10},
@@ -264,6 +300,17 @@ def test_the_worst_go_on_from_the_best_with_changed_settings():
     assert before[1].recipe(40) == before[1].point
 
 
+def test_nobody_goes_on_from_a_worse_one():
+    """Trial 0, which never loses, is left among the donors however bad it is."""
+    config = search(PBT, stopper={"kind": "pbt", "exchange": 0.5}, trials=4)
+    point = {"losses.1.temperature": 2.0, "losses.1.weight": 1.0}
+    before = members(*[point] * 4)
+    values = {0: 0.1, 1: 0.9, 2: 0.5, 3: 0.6}
+    after = exchanged(before, values, step=10, config=config, objective=ACCURACY)
+    assert after[2].changes[-1][1] == 1, "the worst from the best"
+    assert after[3] == before[3], "not from trial 0"
+
+
 def test_members_are_compared_at_evaluations():
     """Elsewhere there is nothing to compare them by."""
     assert marks_of(400, 4, 100) == [100, 200, 300]
@@ -287,6 +334,29 @@ def test_what_cannot_change_on_the_way_is_refused():
     assert [f.path for f in population_faults(search(PBT, stopper={"kind": "pbt"}), 90, 100)] == [
         "training.evaluate_every_steps"
     ]
+
+
+@pytest.mark.parametrize(
+    ("index", "loss", "sentence"),
+    [
+        (1, {"temperature": {"kind": "linear", "start": 4.0, "end": 1.0}}, "losses.1.temperature must be a plain number with kind pbt, which multiplies it, got {"),
+        (1, {"weight": 0}, "losses.1.weight must be positive with kind pbt, which multiplies it, got 0."),
+        (2, {"kind": "contrastive", "layers": {"a": [[1, 1]]}, "temperature": 2.0}, "tuning.space.losses.2.temperature cannot change while members train; as a schedule of kind step, losses.2.temperature"),
+    ],
+)  # fmt: skip
+def test_an_exchange_is_tried_before_anything_starts(index, loss, sentence):
+    """It would fail after the first round, with all that was trained by then."""
+    config = search(PBT, stopper={"kind": "pbt"})
+    assert population_faults(config, 400, 100) == []
+    settings = config.model_dump(mode="json", exclude_unset=True)
+    settings["losses"][index] = loss if "kind" in loss else {**settings["losses"][index], **loss}
+    if index == 2:
+        settings["tuning"]["space"] = {"losses.2.temperature": PBT["losses.1.temperature"]}
+    config, faults = parse_config(settings)
+    assert faults == []
+    found = [str(fault) for fault in population_faults(config, 400, 100)]
+    assert len(found) == 1
+    assert found[0].startswith(sentence)
 
 
 def test_report_shows_all_and_runs_no_script(tmp_path):

@@ -1,7 +1,6 @@
 """Trials without a cluster: what is chosen, kept, told again, and what happens to those that are stopped or lost."""
 
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +11,15 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from raydistill.config import DistillConfig, parse_config
 from raydistill.output import OutputFolder
 from raydistill.prepare import Resources
-from raydistill.tuning import specs
+from raydistill.training.checkpoint import Progress
+from raydistill.training.worker import Worker
+from raydistill.tuning import population, share, specs
 from raydistill.tuning import trial as trial_process
 from raydistill.tuning.check import Checked, check_search
 from raydistill.tuning.execute import End, _Searcher
 from raydistill.tuning.outcome import objectives_of, winner_of
 from raydistill.tuning.population import train_population
-from raydistill.tuning.records import SearchFolder, SeedResult, stop_file
+from raydistill.tuning.records import SearchFolder, SeedResult, Spent, stop_file
 from raydistill.tuning.track import SearchRecord
 from raydistill.tuning.trial import Shared, TrialSpec, run_trial
 from raydistill.tuning.trials import Trials
@@ -171,7 +172,7 @@ def test_budgets_end_the_search_between_trials(tiny, tmp_path):
     cost = Sitting(tiny, tmp_path / "a", trials=9, budget={"cost": 5.0, "cpu_hour": 1.0})
     assert len(to_the_end(cost)) == 3, "each takes two hours of one CPU"
     time_up = Sitting(tiny, tmp_path / "b", trials=9, budget={"seconds": 100})
-    time_up.folder.spend({"seconds": 99.999, "teachers": {}})
+    time_up.folder.spend(Spent(seconds=99.999))
     again = Sitting(tiny, tmp_path / "b", resume=True, trials=9, budget={"seconds": 100})
     assert to_the_end(again) == ["trial-0000"], "the recipe as it was written always runs"
 
@@ -293,44 +294,71 @@ def test_a_trial_stops_when_it_finds_the_word(tiny, tmp_path, monkeypatch):
     assert [one["end"] for one in said] == ["stopped"]
 
 
+def test_rows_are_counted_though_the_search_is_killed_while_teachers_answer(
+    tiny, tmp_path, monkeypatch
+):
+    """What they had written by then stayed in the store, and in no count."""
+    sitting = Sitting(tiny, tmp_path, trials=1)
+    lacking = {"wide": 168, "deep": 168}
+    monkeypatch.setattr(share, "_lacking", lambda _, name: lacking[name])
+
+    def killed(*_: Any) -> None:
+        lacking["wide"] = 60
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(share, "fill_answers", killed)
+    with pytest.raises(KeyboardInterrupt):
+        share._fill(sitting.checked, sitting.folder, QUIET)
+    monkeypatch.setattr(share, "fill_answers", lambda *_: lacking.update(wide=0, deep=0))
+    share._fill(sitting.checked, sitting.folder, QUIET)
+    again = Sitting(tiny, tmp_path, resume=True, trials=1)
+    assert again.trials.spend() == {"wide": 168, "deep": 168}
+    share._fill(again.checked, again.folder, QUIET)
+    assert again.folder.spent().rows == {"wide": 168, "deep": 168}, "nothing is counted twice"
+
+
+POPULATION = {
+    "space": {"losses.1.temperature": {"kind": "uniform", "low": 1, "high": 8}},
+    "trials": 4,
+    "stopper": {"kind": "pbt", "rounds": 3},
+}
+
+
+def train_members(sitting: Sitting, killed_after: int | None = None) -> list[str]:
+    """Which ran, and to which step."""
+    ran: list[str] = []
+
+    def run_round(source: Any) -> None:
+        while (spec := source.next()) is not None:
+            config, faults = parse_config(spec.runs[0].settings)
+            assert faults == []
+            folder = OutputFolder.of(config)
+            if folder.read_manifest() is None:
+                folder.begin("", {})
+            if spec.pause_at is None:
+                source.ended(spec.name, run(spec))
+                continue
+            ran.append(f"{spec.name} to {spec.pause_at}")
+            with folder.history.open("a") as history:
+                line = {"step": spec.pause_at, "validation/accuracy": accuracy(config)}
+                history.write(json.dumps(line) + "\n")
+            (folder.checkpoints / "owner").write_text(spec.name)
+            source.ended(spec.name, End("paused", (), 1.0, ""))
+            if len(ran) == killed_after:
+                raise KeyboardInterrupt
+
+    steps = sitting.checked.base.steps
+    train_population(
+        sitting.trials, sitting.folder, sitting.checked.config, total=steps.total, evaluate_every=steps.evaluate_every,
+        objective=sitting.objectives[0], run_round=run_round, say=lambda _: None,
+    )  # fmt: skip
+    return ran
+
+
 def test_a_population_exchanges_and_goes_on_after_a_kill(tiny, tmp_path):
     """Members that go on from the wrong checkpoint, or an exchange that happens twice."""
-    space = {"losses.1.temperature": {"kind": "uniform", "low": 1, "high": 8}}
-    options = {"space": space, "trials": 4, "stopper": {"kind": "pbt", "rounds": 3}}
-    killed_at = [2]
-
-    def train(sitting: Sitting) -> list[str]:
-        ran: list[str] = []
-
-        def run_round(source: Any) -> None:
-            while (spec := source.next()) is not None:
-                config, faults = parse_config(spec.runs[0].settings)
-                assert faults == []
-                folder = OutputFolder.of(config)
-                if folder.read_manifest() is None:
-                    folder.begin("", {})
-                if spec.pause_at is None:
-                    source.ended(spec.name, run(spec))
-                    continue
-                ran.append(f"{spec.name} to {spec.pause_at}")
-                with folder.history.open("a") as history:
-                    line = {"step": spec.pause_at, "validation/accuracy": accuracy(config)}
-                    history.write(json.dumps(line) + "\n")
-                (folder.checkpoints / "owner").write_text(spec.name)
-                source.ended(spec.name, End("paused", (), 1.0, ""))
-                if len(ran) == killed_at[0] and sitting is cut:
-                    raise KeyboardInterrupt
-
-        steps = sitting.checked.base.steps
-        train_population(
-            sitting.trials, sitting.folder, sitting.checked.config, total=steps.total, evaluate_every=steps.evaluate_every,
-            objective=sitting.objectives[0], run_round=run_round, say=lambda _: None,
-        )  # fmt: skip
-        return ran
-
-    cut = None
-    whole = Sitting(tiny, tmp_path / "whole", **options)
-    train(whole)
+    whole = Sitting(tiny, tmp_path / "whole", **POPULATION)
+    train_members(whole)
     records = whole.trials.records
     assert {record.state for record in records} == {"finished"}
     assert len(records[0].changes) == 1, "the recipe as it was written stays as it is"
@@ -343,12 +371,48 @@ def test_a_population_exchanges_and_goes_on_after_a_kill(tiny, tmp_path):
         0,
         *(round(a * whole.checked.base.steps.total) for a in recipe["at"]),
     ]
-    cut = Sitting(tiny, tmp_path / "cut", **options)
+    cut = Sitting(tiny, tmp_path / "cut", **POPULATION)
     with pytest.raises(KeyboardInterrupt):
-        train(cut)
-    again = Sitting(tiny, tmp_path / "cut", resume=True, **options)
-    train(again)
+        train_members(cut, killed_after=2)
+    again = Sitting(tiny, tmp_path / "cut", resume=True, **POPULATION)
+    train_members(again)
     assert [record.changes for record in again.trials.records] == [
         record.changes for record in records
     ]
-    shutil.rmtree(tmp_path / "cut")
+
+
+def test_a_kill_within_an_exchange_changes_nothing(tiny, tmp_path, monkeypatch):
+    """Who took over a checkpoint would be measured by it, and another member lose."""
+    whole = Sitting(tiny, tmp_path / "whole", **POPULATION)
+    ran = train_members(whole)
+    cut = Sitting(tiny, tmp_path / "cut", **POPULATION)
+    take_over = population.take_over
+
+    def killed(*words: Any) -> None:
+        take_over(*words)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(population, "take_over", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_members(cut)
+    again = Sitting(tiny, tmp_path / "cut", resume=True, **POPULATION)
+    assert train_members(again) == ran[4:], "nobody runs to the first mark again"
+    assert [record.changes for record in again.trials.records] == [
+        record.changes for record in whole.trials.records
+    ]
+
+
+def test_a_paused_run_tells_again_what_its_checkpoint_was_measured_with():
+    """Killed after the checkpoint and before anybody heard, the search could never go on."""
+    sent: list[Any] = []
+    recorder = SimpleNamespace(
+        metrics=lambda *words: sent.append(words), flush=lambda: sent.append("flush")
+    )
+    steps = SimpleNamespace(evaluate_at=lambda step: step == 10)
+    worker = object.__new__(Worker)
+    worker.job, worker.recorder = SimpleNamespace(pause_at=10, steps=steps), recorder
+    metrics = {"validation/accuracy": 0.5}
+    worker.rank, worker.progress = 0, Progress(step=10, last_metrics=metrics)
+    worker.run()
+    assert sent == [(10, metrics), "flush"]

@@ -1,5 +1,6 @@
 """Which shelf a run reads, and which one `cache` fills for it."""
 
+import shutil
 from typing import Any
 
 import pytest
@@ -7,7 +8,13 @@ import pytest
 from raydistill.cache import only_teachers
 from raydistill.config import DistillConfig
 from raydistill.prepare import Prepared, Resources, needed_resources, prepare
-from raydistill.storing import known_shelf, missing_rows, needed_answers, store_line
+from raydistill.storing import (
+    known_shelf,
+    missing_rows,
+    missing_texts,
+    needed_answers,
+    store_line,
+)
 from tests.conftest import two_teachers
 
 
@@ -72,3 +79,18 @@ def test_an_empty_store_misses_every_row_and_knows_no_shelf(settings):
     assert line is not None
     assert missing_rows(run, "deep", line) == rows
     assert known_shelf(run, "deep") is None
+
+
+def test_rows_of_one_text_are_missed_once(settings, tmp_path):
+    """A teacher computes a text once, so a count of rows would be more than it ever computes."""
+    data = tmp_path / "data"
+    shutil.copytree(settings["data"]["folder"], data)
+    train = data / "train.jsonl"
+    train.write_text(train.read_text() * 2)
+    settings["data"]["folder"] = str(data)
+    run = prepared(DistillConfig.model_validate(settings))
+    line = store_line(run, "deep", inline=False)
+    assert line is not None
+    tasks = [task for task, _ in needed_answers(run, "deep")]
+    texts = {text for task in tasks for text in zip(*task.texts(range(task.num_rows))[1])}  # noqa: B905
+    assert missing_texts(run, "deep", line) == len(texts) < missing_rows(run, "deep", line)
