@@ -31,7 +31,7 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",
-    "TUNE_RESULT_BUFFER_LENGTH": "1",  # a trial goes on when what it told was heard
+    "TUNE_RESULT_BUFFER_LENGTH": "1",  # what a trial tells waits until it was heard
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints whatever `verbose` says
 }

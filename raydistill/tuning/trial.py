@@ -1,7 +1,7 @@
 """A trial, in its own process: one run after another, each the same `distill` as anywhere else.
 
-It tells the search what the validation rows say while it trains, and goes on when that was heard. If it
-is to stop, there is a file by then, which whoever is started again finds too. Every end is told, a
+It tells the search what the validation rows say while it trains, and waits until that was heard. If it is
+to stop, there is a file by then, which whoever is started again finds too. Every end is told, a
 failure too; only a process that dies, or loses one that it needs, says nothing, and is started again by
 Ray Tune.
 """
