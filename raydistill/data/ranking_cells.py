@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
 from itertools import islice
-from typing import TextIO
+from typing import Any, TextIO
 
 import pyarrow.parquet as pq
 
@@ -65,11 +65,12 @@ def file_columns(file: DataFile) -> list[str]:
                 mark = "," if file.suffix == ".csv" else "\t"
                 return next((row for row in csv.reader(lines, delimiter=mark) if row), [])
             return _json_columns(lines)
-    except (*PLACE_ERRORS, ValueError, csv.Error):
+    except (*PLACE_ERRORS, ValueError, RecursionError, csv.Error):
         return []
 
 
 def _json_columns(lines: TextIO) -> list[str]:
+    """Keys of the first objects; what else stands there is named where rows are read."""
     found: dict[str, None] = {}
     text = lines.readline()
     while text and not text.strip():
@@ -77,11 +78,17 @@ def _json_columns(lines: TextIO) -> list[str]:
     if text.lstrip().startswith("["):
         rows = json.loads(text + lines.read())[:_PEEK_ROWS]
     else:
-        first = [text, *islice(lines, _PEEK_ROWS)]
-        rows = [json.loads(line) for line in first if line.strip()]
+        rows = [_json_or_none(line) for line in (text, *islice(lines, _PEEK_ROWS))]
     for row in rows:
-        found.update(dict.fromkeys(row))
+        found.update(dict.fromkeys(row) if isinstance(row, dict) else {})
     return list(found)
+
+
+def _json_or_none(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def ranking_rows(

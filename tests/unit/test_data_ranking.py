@@ -260,3 +260,31 @@ def test_all_queries_without_a_relevant_passage_are_counted(tmp_path: Path) -> N
     """One a run takes as many runs as there are."""
     rows = [{"query": f"q{i}", "positives": [], "negatives": ["x"]} for i in range(5)]
     assert "got none in train.jsonl, row 1, train.jsonl, row 2, train.jsonl, row 3 and 2 more." in faults_of(tmp_path, rows)  # fmt: skip
+
+
+NOT_ROWS = {
+    "number.jsonl": ('{"query": "q", "positives": ["a"]}\n5\n', "one JSON object a row, got a number in number.jsonl, line 2."),
+    "null.jsonl": ("null\n", "one JSON object a row, got null in null.jsonl, line 1."),
+    "array.json": ("[1, 2]", "one JSON object a row, got a number in array.json, row 1, row 2."),
+    "deep.jsonl": ('{"query": "q", "positives": ["a"]}\n{"query": "r", "positives": ' + "[" * 50_000 + "]" * 50_000 + "}\n", "nested too deeply in deep.jsonl, line 2."),
+    "deep.json": ('[{"query": "r", "positives": ' + "[" * 50_000 + "]" * 50_000 + "}]", "nested too deeply in deep.json, line 1."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(NOT_ROWS))
+@pytest.mark.parametrize("place", ["train", "corpus"])
+def test_what_is_no_row_is_named_alone(tmp_path: Path, name: str, place: str) -> None:
+    """A traceback says nothing of the line, and a fault about columns sends to the wrong place."""
+    content, expected = NOT_ROWS[name]
+    if place == "corpus":
+        content = content.replace('"query"', '"doc_id"').replace('"positives": ["a"]', '"text": "a"')
+        content = content.replace('"positives"', '"text"')
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    sound = write(tmp_path / "sound.jsonl", BY_TEXTS)
+    files = {"splits": {"train": [sound]}, place: [tmp_path / name]}
+    files = {"splits": {"train": [tmp_path / name]}} if place == "train" else files
+    with pytest.raises(ConfigError) as caught:
+        load_groups(RankingFiles(columns=COLUMNS, **files))
+    (fault,) = caught.value.faults
+    assert fault.path == f"data.{place}"
+    assert expected in str(fault)

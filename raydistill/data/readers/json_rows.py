@@ -31,6 +31,7 @@ __all__ = ["PEEK_ROWS", "json_careful", "json_fast", "json_lines"]
 
 PEEK_ROWS = 1000
 _MALFORMED = object()
+_TOO_DEEP = "lists or objects that are nested too deeply"
 _HOLD: Mapping[Cells, str] = {
     "class": "a name or a number",
     "list": "a list of names or numbers, or text",
@@ -95,7 +96,7 @@ def _json_peek(reading: Reading) -> tuple[set[str], dict[str, pa.DataType]]:
                 continue
             try:
                 row = json.loads(line.removeprefix(BOM))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise NotPlainError from error
             if not isinstance(row, dict):
                 raise NotPlainError
@@ -181,7 +182,10 @@ def _json_cell(reading: Reading, role: str, value: Any, where: str) -> str | Non
         rule = f"hold text {named}"
         reading.problems.add(rule, HALF_PAIR, where)
     elif is_name(role) and kind in _KINDS[cells]:
-        return spelled(value, cells)
+        try:
+            return spelled(value, cells)
+        except RecursionError:
+            reading.problems.add(f"hold {_HOLD[cells]} {named}", _TOO_DEEP, where)
     else:
         rule = f"hold {_HOLD[cells] if is_name(role) else 'text'} {named}"
         reading.problems.add(rule, _kind(value), where)
@@ -208,7 +212,7 @@ def _json_rows(reading: Reading, skip: Skip | None = None) -> Iterator[tuple[str
             except (ValueError, RecursionError) as error:
                 reading.problems.add(
                     "hold one JSON object a line, or one array of objects",
-                    "malformed JSON",
+                    _TOO_DEEP if isinstance(error, RecursionError) else "malformed JSON",
                     _at(number, error),
                 )
                 row = _MALFORMED
@@ -245,6 +249,9 @@ def _json_array(reading: Reading) -> Iterator[tuple[str, Any]]:
         reading.problems.add(
             "hold a JSON array of objects", "malformed JSON", _at(error.lineno, error)
         )
+    except RecursionError:
+        line = text.count("\n", 0, at) + 1
+        reading.problems.add("hold a JSON array of objects", _TOO_DEEP, f"line {line}")
 
 
 def _skip_space(text: str, at: int) -> int:
