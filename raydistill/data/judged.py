@@ -10,6 +10,7 @@ from raydistill.data.ranking_cells import (
     grade_of,
     named_columns,
     ranking_rows,
+    titled,
 )
 from raydistill.errors import ConfigError, Fault
 
@@ -94,15 +95,15 @@ def _texts(
         problems = RowFaults("data.corpus", file.name)
         for where, row in reading.rows(file, ("doc_id", "text"), ("title",)):
             key = row["doc_id"]
-            text = " ".join(part.strip() for part in (row.get("title"), row["text"]) if part)
+            text = titled(row.get("title"), row["text"])
             if not key:
                 problems.add("have an id in every row", "none", where)
             elif key in found:
                 problems.add("have every id once", "an id twice", f"{where} ({key})")
-            elif not text.strip():
+            elif not text:
                 problems.add("have text in every row", "none", where)
             else:
-                found[key] = text.strip()
+                found[key] = text
         reading.faults += problems.faults()
     return found if files else None, reading.faults
 

@@ -16,7 +16,15 @@ from raydistill.data.readers import read_columns
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import PLACE_ERRORS
 
-__all__ = ["file_columns", "grade_of", "list_of", "named_columns", "ranking_rows"]
+__all__ = [
+    "file_columns",
+    "grade_of",
+    "ids_of",
+    "named_columns",
+    "passages_of",
+    "ranking_rows",
+    "titled",
+]
 
 _PEEK_ROWS = 1000
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
@@ -30,7 +38,8 @@ _BEIR = {
     "relevance": ("score",),
 }
 """What the files of BEIR's data sets have in place of the names that are usual here."""
-_LISTS = frozenset({"positives", "negatives", "positive_ids", "negative_ids", "candidates"})
+_OF_TEXTS = frozenset({"positives", "negatives"})
+_OF_IDS = frozenset({"positive_ids", "negative_ids", "candidates"})
 
 
 def named_columns(
@@ -107,8 +116,9 @@ def ranking_rows(
     found: dict[str, list[str | None]] = {}
     faults: list[Fault] = []
     for cells, names in (
-        ("class", [name for name in columns if name not in _LISTS]),
-        ("list", [name for name in columns if name in _LISTS]),
+        ("class", [name for name in columns if name not in _OF_TEXTS | _OF_IDS]),
+        ("list", [name for name in columns if name in _OF_IDS]),
+        ("texts", [name for name in columns if name in _OF_TEXTS]),
     ):
         roles = {n: f"{'text' if n in _TEXTS else 'label'}:columns.{n}" for n in names}
         if not roles:
@@ -130,23 +140,80 @@ def ranking_rows(
     return [dict(zip(columns, row, strict=True)) for row in each]
 
 
-def list_of(cell: str | None) -> list[str]:
-    """Items of a cell; a text that is no list is one item.
+def ids_of(cell: str | None) -> tuple[list[str], str | None]:
+    """Ids in a cell, and what else stands among them; a text that is no list is one id.
 
     Example:
-        >>> list_of('["a", 2]'), list_of("a"), list_of(None)
-        (['a', '2'], ['a'], [])
+        >>> ids_of('["a", 2]'), ids_of("a"), ids_of("[null]")
+        ((['a', '2'], None), (['a'], None), ([], 'null'))
     """
+    items = _items(cell)
+    sound = [str(i) for i in items if isinstance(i, str | int | float) and not isinstance(i, bool)]
+    odd = [item for item in items if isinstance(item, bool | list | dict) or item is None]
+    return sound, _named(odd[0]) if odd else None
+
+
+def passages_of(
+    cell: str | None, *, title: str = "title", text: str = "text"
+) -> tuple[list[str], str | None]:
+    """Texts in a cell, and what else stands among them; a text that is no list of JSON is one passage.
+
+    Args:
+        cell: A list of texts, or of objects; or a text.
+        title: In an object: stands before the text, where there is one.
+        text: In an object: the text.
+
+    Example:
+        >>> (
+        ...     passages_of('["a", {"title": "b", "text": "c"}]'),
+        ...     passages_of("[1] a"),
+        ...     passages_of("[1]"),
+        ... )
+        ((['a', 'b c'], None), (['[1] a'], None), ([], 'a number'))
+    """
+    sound: list[str] = []
+    for item in _items(cell):
+        parts = [item]
+        if isinstance(item, dict):
+            if not isinstance(item.get(text), str):
+                return sound, f"an object without a text {text!r}"
+            parts = [item.get(title) or "", item[text]]
+        for part in parts:
+            if not isinstance(part, str):
+                return sound, _named(part)
+            if any("\ud800" <= character <= "\udfff" for character in part):
+                return sound, "half of a surrogate pair (\\ud800 … \\udfff)"
+        sound.append(parts[0] if len(parts) == 1 else titled(*parts))
+    return sound, None
+
+
+def titled(title: str | None, text: str | None) -> str:
+    """A passage as it is read: its title, where there is one, before its text."""
+    return " ".join(part.strip() for part in (title, text) if part).strip()
+
+
+def _items(cell: str | None) -> list[Any]:
     if cell is None or not cell.strip():
         return []
     if cell.lstrip().startswith("["):
         try:
-            items = json.loads(cell)
+            items: list[Any] = json.loads(cell)
         except ValueError:
             return [cell]
-        if isinstance(items, list) and all(isinstance(i, str | int | float) for i in items):
-            return [str(item) for item in items]
+        except RecursionError:
+            return [[]]
+        return items
     return [cell]
+
+
+def _named(item: object) -> str:
+    kinds: dict[type, str] = {
+        type(None): "null",
+        bool: "a truth value",
+        list: "a list",
+        dict: "an object",
+    }
+    return kinds.get(type(item), "a number")
 
 
 def grade_of(cell: str | None) -> float | None:

@@ -10,8 +10,9 @@ from raydistill.data.judged import Judged
 from raydistill.data.ranking_cells import (
     file_columns,
     grade_of,
-    list_of,
+    ids_of,
     named_columns,
+    passages_of,
     ranking_rows,
 )
 from raydistill.errors import ConfigError, Fault
@@ -227,21 +228,18 @@ class GroupReader:
         if query is None:
             return
         group = Group(query, f"{file}, {where}", ordered=form == "candidates")
-        cells = {"positives": "negatives", "positive_ids": "negative_ids"}
-        if not any(list_of(row.get(name)) for name in (form, cells.get(form, ""))):
-            problems.add("have at least one passage for every query", "none", where)
+        first, second = self._lists(row, form, where, problems) or ([], [])
+        if not first and not second:
             return
         if form == "positives":
-            parts = [(list_of(row["positives"]), 1.0), (list_of(row.get("negatives")), 0.0)]
-            for texts, grade in parts:
+            for texts, grade in ((first, 1.0), (second, 0.0)):
                 for text in texts:
                     if not text.strip():
                         problems.add("have text in every passage", "an empty one", where)
                     else:
                         self._add(group, text.strip(), grade, where, problems)
         elif form == "positive_ids":
-            ids = [(one, 1.0) for one in list_of(row["positive_ids"])]
-            ids += [(one, 0.0) for one in list_of(row.get("negative_ids"))]
+            ids = [(one, 1.0) for one in first] + [(one, 0.0) for one in second]
             self._add_ids(group, ids, where, problems)
             of_query = (self._judged.grades or {}).get(row.get("query_id") or "", {})
             group.relevant = (group.relevant or {}) | {k: g for k, g in of_query.items() if g > 0}
@@ -250,15 +248,37 @@ class GroupReader:
             if self._judged.grades is None and self._labelled and "qrels" not in self._broken:
                 problems.add("be judged by data.qrels", "no such files", where)
                 return
-            listed = list_of(row["candidates"])
             known = graded if self._labelled else {}
             unknown = 0.0 if self._labelled else math.nan
-            self._add_ids(
-                group, [(one, known.get(one, unknown)) for one in listed], where, problems
-            )
-            group.missed = [g for one, g in known.items() if g > 0 and one not in set(listed)]
+            ids = [(one, known.get(one, unknown)) for one in first]
+            self._add_ids(group, ids, where, problems)
+            listed = set(first)
+            group.missed = [g for one, g in known.items() if g > 0 and one not in listed]
             group.relevant = {one: grade for one, grade in known.items() if grade > 0}
         self.groups.append(group)
+
+    def _lists(
+        self, row: Mapping[str, str | None], form: str, where: str, problems: RowFaults
+    ) -> tuple[list[str], list[str]] | None:
+        """What a row lists, first and second; None if that is at fault."""
+        beside = {"positives": "negatives", "positive_ids": "negative_ids"}.get(form)
+        found: list[list[str]] = [[], []]
+        sound = True
+        for place, name in enumerate((form, beside) if beside else (form,)):
+            if form == "positives":
+                title, text = self._columns["title"], self._columns["text"]
+                found[place], odd = passages_of(row.get(name), title=title, text=text)
+                rule = "hold a text, a list of texts, or of objects with a text,"
+            else:
+                found[place], odd = ids_of(row.get(name))
+                rule = "hold a list of ids"
+            if odd is not None:
+                rule = f"{rule} in column {self._columns[name]!r} (task.columns.{name})"
+                problems.add(rule, odd, where)
+                sound = False
+        if sound and not any(found):
+            problems.add("have at least one passage for every query", "none", where)
+        return (found[0], found[1]) if sound else None
 
     def _query(self, row: Mapping[str, str | None], where: str, problems: RowFaults) -> str | None:
         """Its text."""

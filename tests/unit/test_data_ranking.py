@@ -106,6 +106,24 @@ def test_groups_are_the_same_from_ids_texts_and_pairs(tmp_path: Path, form: str)
     assert found[0]["train"].table["row_id"].to_pylist() == list(range(5))
 
 
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_passages_with_titles_are_read_as_those_of_the_corpus(tmp_path: Path, form: str) -> None:
+    """A passage that is JSON teaches brackets; one without its title is another than the corpus has."""
+    titles = {f"{row['title']} {row['text']}".strip(): row for row in CORPUS}
+    rows = [
+        {"query": row["query"], **{name: [titles[text] for text in np.atleast_1d(row[name])] for name in ("positives", "negatives")}}
+        for row in BY_TEXTS
+    ]  # fmt: skip
+    assert rows_of(load(tmp_path, rows, form)["train"]) == EXPECTED
+
+
+def test_a_text_in_brackets_is_a_text(tmp_path: Path) -> None:
+    """Abstracts begin with numbers of footnotes."""
+    rows = [{"query": "q", "positives": "[1] See [2].", "negatives": '["a", "b"]'}]
+    split = load(tmp_path, rows)["train"]
+    assert split.table["text_pair"].to_pylist() == ["[1] See [2].", "a", "b"]
+
+
 def test_pairs_of_csv_are_groups(tmp_path: Path) -> None:
     """Spreadsheets have a pair a row, in any order."""
     assert rows_of(load(tmp_path, BY_PAIRS, "csv")["train"]) == EXPECTED
@@ -182,6 +200,15 @@ BAD = {
     "half a grade": (BY_IDS, {"corpus": CORPUS, "qrels": [{**QRELS[0], "relevance": 0.5}]}, "whole numbers of 0 or more"),
     "no judgements": (BY_IDS, {"corpus": CORPUS, "queries": QUERIES, "test": CANDIDATES}, "be judged by data.qrels"),
     "half a label": (BY_TEXTS, {"validation": [{**BY_PAIRS[0], "label": 0.5}]}, "data.validation must hold whole numbers in column 'label'"),
+    "null among texts": ([{"query": "q", "positives": ["Paris", None]}], {}, "column 'positives' (task.columns.positives), got null in train.jsonl, row 1."),
+    "numbers for texts": ([{"query": "q", "positives": ["a"], "negatives": [1, 2]}], {}, "column 'negatives' (task.columns.negatives), got a number"),
+    "a number in brackets": ([{"query": "q", "positives": "[1]"}], {}, "got a number in train.jsonl, row 1."),
+    "lists for texts": ([{"query": "q", "positives": [["a"]]}], {}, "got a list in train.jsonl, row 1."),
+    "objects without text": ([{"query": "q", "positives": [{"title": "a"}]}], {}, "got an object without a text 'text'"),
+    "title that is a number": ([{"query": "q", "positives": [{"title": 1, "text": "a"}]}], {}, "got a number"),
+    "half a character": ([{"query": "q", "positives": ["Pa\ud83d"]}], {}, "got half of a surrogate pair"),
+    "null among ids": ([{**BY_IDS[0], "negative_ids": ["c", None]}], {"corpus": CORPUS}, "a list of ids in column 'negative_ids' (task.columns.negative_ids), got null"),
+    "objects for ids": ([{**BY_IDS[0], "positive_ids": [{"id": "a"}]}], {"corpus": CORPUS}, "got an object"),
     "no column of ids": (BY_IDS, {"corpus": [{"id": "a", "text": "x"}]}, "a column 'doc_id' (task.columns.doc_id)"),
 }  # fmt: skip
 
@@ -277,7 +304,9 @@ def test_what_is_no_row_is_named_alone(tmp_path: Path, name: str, place: str) ->
     """A traceback says nothing of the line, and a fault about columns sends to the wrong place."""
     content, expected = NOT_ROWS[name]
     if place == "corpus":
-        content = content.replace('"query"', '"doc_id"').replace('"positives": ["a"]', '"text": "a"')
+        content = content.replace('"query"', '"doc_id"').replace(
+            '"positives": ["a"]', '"text": "a"'
+        )
         content = content.replace('"positives"', '"text"')
     (tmp_path / name).write_text(content, encoding="utf-8")
     sound = write(tmp_path / "sound.jsonl", BY_TEXTS)

@@ -79,6 +79,7 @@ def _many(role: str, cells: Cells) -> str:
     named = {
         "class": "names or numbers",
         "list": "lists of names or numbers, or text",
+        "texts": "lists of texts, or text",
         "record": "objects with lists, or text",
     }
     return named.get(cells, "numbers") if is_name(role) else "text"
@@ -96,6 +97,8 @@ def _readable(kind: pa.DataType, role: str, cells: Cells) -> bool:
         return bool(pa.types.is_struct(kind) or _is_list(kind))
     if cells == "list":
         return _is_list(kind) and _readable(kind.value_type, role, "class")
+    if cells == "texts":  # objects with a text, too, and what else there is is named row by row
+        return _is_list(kind)
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
     other = pa.types.is_decimal if cells == "number" else pa.types.is_boolean
     return bool(number or other(kind))
@@ -128,7 +131,7 @@ def as_text(column: pa.ChunkedArray, cells: Cells) -> pa.ChunkedArray:
 def spelled(value: Any, cells: Cells) -> str | None:
     """A label as text, as :func:`as_text` spells it."""
     if isinstance(value, list | dict):
-        return json.dumps(value)
+        return json.dumps(value, default=lambda _: None)  # of Parquet: bytes, dates
     if isinstance(value, int):
         return str(int(value))
     if cells == "number":

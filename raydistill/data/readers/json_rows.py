@@ -35,18 +35,21 @@ _TOO_DEEP = "lists or objects that are nested too deeply"
 _HOLD: Mapping[Cells, str] = {
     "class": "a name or a number",
     "list": "a list of names or numbers, or text",
+    "texts": "a list of texts, or text",
     "number": "a number",
     "record": "an object or a list of objects, or text",
 }
 _KINDS: Mapping[Cells, tuple[type, ...]] = {
     "class": (bool, int, float),
     "list": (list,),
+    "texts": (list,),
     "number": (int, float),
     "record": (dict, list),
 }
 _REFUSED: Mapping[Cells, set[type]] = {
     "class": set(),
     "list": {int, bool, float},
+    "texts": {int, bool, float},
     "number": {bool},
     "record": {int, bool, float},
 }
@@ -110,7 +113,7 @@ def _json_type(values: Sequence[Any], cells: Cells) -> pa.DataType:
     """Of a column's first values; raises when they are of several kinds, or of one not expected."""
     kinds = {type(value) for value in values} - {type(None)}
     types = {str: TEXT, int: pa.int64(), bool: pa.bool_(), float: pa.float64()}
-    if cells == "list" and kinds == {list}:
+    if cells in ("list", "texts") and kinds == {list}:
         items = {type(item) for value in values for item in value or ()}
         if len(items) <= 1 and items <= {str, int}:
             return pa.list_(types[items.pop()] if items else TEXT)

@@ -29,8 +29,9 @@ _NAMES = (*_SINGLE, "words", "tags", "answers")
 Wanted = dict[
     str, str
 ]  # role (text, text_pair, label, labels.0, route, words, tags, answers) -> name of its column
-Cells = Literal["class", "list", "number", "record"]
-"""What a column of labels holds: one class (or a yes or no), a list of classes, a number; or, of answers, an object."""
+Cells = Literal["class", "list", "texts", "number", "record"]
+"""What a column of labels holds: one class (or a yes or no), a list of classes, a list of texts, a number; or, of answers,
+an object."""
 
 
 class NotPlainError(Exception):
