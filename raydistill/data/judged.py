@@ -8,6 +8,7 @@ from raydistill.data.files import DataFile
 from raydistill.data.ranking_cells import (
     file_columns,
     grade_of,
+    is_below_zero,
     named_columns,
     ranking_rows,
     titled,
@@ -25,11 +26,13 @@ class Judged:
         passages: Text of each passage, by id; None: no corpus is named.
         queries: Text of each query, by id; None: none are named.
         grades: Of each query the relevance of passages, by their ids; None: no judgements are named.
+        notes: What may be meant but should be known.
     """
 
     passages: Mapping[str, str] | None = None
     queries: Mapping[str, str] | None = None
     grades: Mapping[str, Mapping[str, float]] | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass
@@ -37,6 +40,7 @@ class _Reading:
     columns: Mapping[str, str]
     path_in_config: str
     faults: list[Fault] = field(default_factory=list)
+    named: Mapping[str, str] = field(default_factory=dict)  # columns of the file that is read
 
     def rows(
         self, file: DataFile, needed: Sequence[str], optional: Sequence[str] = ()
@@ -44,6 +48,7 @@ class _Reading:
         """Where, and the cells; none of a file that is at fault."""
         there = file_columns(file)
         columns = named_columns(self.columns, there, [*needed, *optional])
+        self.named = columns
         missing = [name for name in needed if there and columns[name] not in there]
         if missing:
             name = columns[missing[0]]
@@ -82,8 +87,9 @@ def read_judged(
     """
     passages, faults = _texts(corpus, columns)
     texts, more = _queries(queries, columns)
-    grades, wrong = _grades(qrels, columns)
-    return Judged(passages, texts, grades), [*faults, *more, *wrong]
+    grades, below, wrong = _grades(qrels, columns)
+    notes = [f"{below} judgements of data.qrels are below 0; they count as 0."] if below else []
+    return Judged(passages, texts, grades, notes), [*faults, *more, *wrong]
 
 
 def _texts(
@@ -129,22 +135,24 @@ def _queries(
 
 def _grades(
     files: Sequence[DataFile], columns: Mapping[str, str]
-) -> tuple[dict[str, dict[str, float]] | None, list[Fault]]:
+) -> tuple[dict[str, dict[str, float]] | None, int, list[Fault]]:
+    """Grades, how many of them are below 0, and faults."""
     reading = _Reading(columns, "data.qrels")
     found: dict[str, dict[str, float]] = {}
+    below = 0
     for file in files:
         problems = RowFaults("data.qrels", file.name)
         for where, row in reading.rows(file, ("query_id", "doc_id", "relevance")):
-            query, passage, grade = row["query_id"], row["doc_id"], grade_of(row["relevance"])
+            query, passage, cell = row["query_id"], row["doc_id"], row["relevance"]
+            less = is_below_zero(cell)
+            below += less
+            grade = 0.0 if less else grade_of(cell)
             if not query or not passage:
                 problems.add("have two ids in every row", "fewer", where)
             elif grade is None or not grade.is_integer():
-                problems.add(
-                    f"hold whole numbers of 0 or more in column {columns['relevance']!r}",
-                    repr(row["relevance"]),
-                    where,
-                )
+                column = f"{reading.named['relevance']!r} (task.columns.relevance)"
+                problems.add(f"hold whole numbers in column {column}", repr(cell), where)
             elif found.setdefault(query, {}).setdefault(passage, grade) != grade:
                 problems.add("judge a pair once", "two judgements that differ", where)
         reading.faults += problems.faults()
-    return found if files else None, reading.faults
+    return found if files else None, below, reading.faults

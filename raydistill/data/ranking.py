@@ -83,6 +83,7 @@ def load_groups(files: RankingFiles) -> dict[str, Split]:
         groups[name], notes[name] = reader.groups, reader.notes
     if faults:
         raise ConfigError(faults)
+    notes["train"] += judged.notes
     if files.mined is not None:
         notes["train"] += _mine(groups["train"], files.mined, judged)
     corpus = _Corpus(judged.passages or {}) if files.whole_corpus else None

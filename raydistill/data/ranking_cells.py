@@ -20,6 +20,7 @@ __all__ = [
     "file_columns",
     "grade_of",
     "ids_of",
+    "is_below_zero",
     "named_columns",
     "passages_of",
     "ranking_rows",
@@ -28,6 +29,7 @@ __all__ = [
 
 _PEEK_ROWS = 1000
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_BELOW_ZERO = re.compile(r"-0*[1-9]\d*(\.0*)?")
 _MOST = 1e6
 _TEXTS = frozenset({"query", "passage", "title", "text"})
 """Columns that hold text; the others may hold numbers, too."""
@@ -230,3 +232,13 @@ def grade_of(cell: str | None) -> float | None:
         return None
     value = float(text)
     return value if 0 <= value <= _MOST else None
+
+
+def is_below_zero(cell: str | None) -> bool:
+    """Whether a judgement is a whole number below 0, which TREC has for spam and for what nobody looked at.
+
+    Example:
+        >>> is_below_zero("-2"), is_below_zero("-0.5"), is_below_zero("0")
+        (True, False, False)
+    """
+    return bool(_BELOW_ZERO.fullmatch((cell or "").strip()))

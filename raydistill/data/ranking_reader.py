@@ -11,6 +11,7 @@ from raydistill.data.ranking_cells import (
     file_columns,
     grade_of,
     ids_of,
+    is_below_zero,
     named_columns,
     passages_of,
     ranking_rows,
@@ -74,7 +75,8 @@ class GroupReader:
         self._by_id: set[str] = set()
         self._by_query: dict[str, Group] = {}
         self._pairs: set[tuple[str, str]] = set()
-        self._doubled = 0
+        self._doubled = self._below = 0
+        self._named = columns  # as one file has them
         self._blank: list[str] = []
 
     def done(self) -> list[Fault]:
@@ -92,6 +94,8 @@ class GroupReader:
             self.notes.append(
                 f"{self._doubled} passages stood twice with a query; they count once."
             )
+        if self._below:
+            self.notes.append(f"{self._below} judgements are below 0; they count as 0.")
         if self._blank:
             rows = named_few(self._blank, len(self._blank))
             self.notes.append(f"{len(self._blank)} queries have no text ({rows}) and are left out.")
@@ -125,6 +129,7 @@ class GroupReader:
         columns = {name: self._columns[name] for name in wanted}
         if form == "doc_id":
             columns = named_columns(self._columns, there, needed)
+        self._named = columns
         try:
             rows = ranking_rows(file, columns, path_in_config=self._path)
         except ConfigError as error:
@@ -205,7 +210,10 @@ class GroupReader:
         """How relevant, NaN where it is not known; None if that is at fault."""
         if not self._labelled:
             return math.nan
-        grade, column = grade_of(row[name]), f"{self._columns[name]!r} (task.columns.{name})"
+        if name == "relevance" and is_below_zero(row[name]):
+            self._below += 1
+            return 0.0
+        grade, column = grade_of(row[name]), f"{self._named[name]!r} (task.columns.{name})"
         if grade is None or (self._split == "train" and math.isnan(grade)):
             got = repr(row[name]) if row[name] else "none"
             problems.add(f"hold numbers of 0 or more in column {column}", got, where)

@@ -148,6 +148,26 @@ def test_files_of_beir_are_read_as_they_are(tmp_path: Path) -> None:
         assert what in said
 
 
+def test_judgements_below_zero_are_not_relevant(tmp_path: Path) -> None:
+    """TREC has -1 and -2; who removes them by hand changes a published file."""
+    qrels = [*QRELS, {"query_id": "2", "doc_id": "c", "relevance": -2}]
+    train = [{**row, "relevance": row["relevance"] or -1} for row in (*QRELS, {"query_id": "2", "doc_id": "c", "relevance": 0})]  # fmt: skip
+    beside = {"corpus": CORPUS, "queries": QUERIES, "qrels": qrels, "validation": CANDIDATES}
+    found = load(tmp_path, train, **beside)
+    assert rows_of(found["validation"])[0] == ("pears", "blue stones", 0.0, 0)
+    assert rows_of(found["train"])[2] == ("pears", "blue stones", 0.0, 0)
+    assert "1 judgements of data.qrels are below 0; they count as 0." in found["train"].notes
+    assert "1 judgements are below 0; they count as 0." in found["train"].notes
+
+
+def test_faults_name_columns_as_the_file_has_them(tmp_path: Path) -> None:
+    """A column 'relevance' is not to be found in BEIR's files."""
+    beir = [{"query-id": "2", "corpus-id": "b", "score": "high"}]
+    beside = {"corpus": CORPUS, "queries": QUERIES}
+    said = faults_of(tmp_path, beir, qrels=beir, **beside)
+    assert said.count("in column 'score' (task.columns.relevance), got 'high'") == 2
+
+
 def test_candidates_are_judged_and_cut(tmp_path: Path) -> None:
     """A relevant passage that nobody can find belongs into the ideal order all the same."""
     beside = {"corpus": CORPUS, "queries": QUERIES, "qrels": QRELS, "validation": CANDIDATES}
@@ -197,7 +217,8 @@ BAD = {
     "none of the columns": ([{"q": "x", "p": "y"}], {}, "one of the columns 'doc_ids'"),
     "no queries": ([{"query_id": "1", "positive_ids": ["a"]}], {"corpus": CORPUS}, "or name data.queries"),
     "unknown query": ([{"query_id": "7", "positive_ids": ["a"]}], {"corpus": CORPUS, "queries": QUERIES}, "the id '7'"),
-    "half a grade": (BY_IDS, {"corpus": CORPUS, "qrels": [{**QRELS[0], "relevance": 0.5}]}, "whole numbers of 0 or more"),
+    "half a grade": (BY_IDS, {"corpus": CORPUS, "qrels": [{**QRELS[0], "relevance": 0.5}]}, "whole numbers in column 'relevance' (task.columns.relevance), got '0.5'"),
+    "half a grade below 0": (BY_IDS, {"corpus": CORPUS, "qrels": [{**QRELS[0], "relevance": -0.5}]}, "got '-0.5'"),
     "no judgements": (BY_IDS, {"corpus": CORPUS, "queries": QUERIES, "test": CANDIDATES}, "be judged by data.qrels"),
     "half a label": (BY_TEXTS, {"validation": [{**BY_PAIRS[0], "label": 0.5}]}, "data.validation must hold whole numbers in column 'label'"),
     "null among texts": ([{"query": "q", "positives": ["Paris", None]}], {}, "column 'positives' (task.columns.positives), got null in train.jsonl, row 1."),
@@ -226,7 +247,7 @@ def test_all_bad_rows_are_named_at_once(tmp_path: Path) -> None:
         tmp_path,
         [BY_IDS[0], {**BY_IDS[1], "positive_ids": []}],
         corpus=CORPUS,
-        qrels=[{**QRELS[0], "relevance": -1}],
+        qrels=[{**QRELS[0], "relevance": "yes"}],
         test=[{"query_id": "9", "doc_ids": []}],
     )
     assert [line.split()[0] for line in said.splitlines()] == ["data.qrels", "data.train", "data.test"]  # fmt: skip
