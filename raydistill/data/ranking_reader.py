@@ -38,6 +38,7 @@ class Group:
         missed: Grades of relevant passages that are no candidates.
         ordered: Whether the candidates stand in the order of a first stage.
         relevant: Grades of all that is known to be relevant, by id; None: passages have no ids.
+        places: Where a text stands among the candidates, of those that came as texts.
     """
 
     query: str
@@ -47,6 +48,7 @@ class Group:
     missed: list[float] = field(default_factory=list)
     ordered: bool = False
     relevant: dict[str, float] | None = None
+    places: dict[str, int] = field(default_factory=dict, repr=False)
 
 
 class GroupReader:
@@ -344,15 +346,17 @@ class GroupReader:
                 group.passages.append(passages[one])
                 group.grades.append(grade if self._labelled else math.nan)
                 if self._labelled and grade > 0:
-                    group.relevant = {**(group.relevant or {}), one: grade}
+                    group.relevant = {} if group.relevant is None else group.relevant
+                    group.relevant[one] = grade
             seen.add(one)
 
     def _add(
         self, group: Group, passage: str, grade: float, where: str, problems: RowFaults
     ) -> None:
         grade = grade if self._labelled else math.nan
-        if passage in group.passages:
-            before = group.grades[group.passages.index(passage)]
+        place = group.places.setdefault(passage, len(group.passages))
+        if place < len(group.passages):
+            before = group.grades[place]
             if before != grade and not (math.isnan(before) and math.isnan(grade)):
                 problems.add("judge a passage of a query once", "two judgements that differ", where)
             self._doubled += 1

@@ -72,8 +72,10 @@ def find_passages(
         depth: K, or P if that is less.
     """
     most = min(depth, len(passages))
+    among = scorer.as_compared(passages)
     best = [
-        scorer.matrix(some, passages).topk(most, dim=1) for some in torch.split(queries, _QUERIES)
+        scorer.products(scorer.as_compared(some), among).topk(most, dim=1)
+        for some in torch.split(queries, _QUERIES)
     ]
     return torch.cat([one.values for one in best]), torch.cat([one.indices for one in best])
 

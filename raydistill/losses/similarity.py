@@ -114,8 +114,14 @@ class PairScorer:
 
     def matrix(self, queries: Tensor, passages: Tensor) -> Tensor:
         """Each query with each passage, ``[Q, D]`` and ``[P, D]`` to ``[Q, P]``."""
-        own, others = at_least_float32(queries), at_least_float32(passages)
-        if self.similarity == "cosine":
-            own, others = normalize(own, dim=-1), normalize(others, dim=-1)
-        scores: Tensor = self.scale * (own @ others.T)
+        return self.products(self.as_compared(queries), self.as_compared(passages))
+
+    def as_compared(self, embeddings: Tensor) -> Tensor:
+        """Embeddings as products take them, ``[N, D]``: of length 1 for a cosine."""
+        wide = at_least_float32(embeddings)
+        return normalize(wide, dim=-1) if self.similarity == "cosine" else wide
+
+    def products(self, queries: Tensor, passages: Tensor) -> Tensor:
+        """As :meth:`matrix`, of what :meth:`as_compared` gave: many queries share its work on passages."""
+        scores: Tensor = self.scale * (queries @ passages.T)
         return scores
