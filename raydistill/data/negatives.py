@@ -1,7 +1,7 @@
 """Passages that share words with a query and are not its own: BM25, by bm25s."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,7 @@ class Mined:
 
 
 def mine_negatives(
-    queries: Sequence[str], own: Sequence[Sequence[str]], corpus: Sequence[str], mined: Mined
+    queries: Sequence[str], own: Sequence[Collection[str]], corpus: Sequence[str], mined: Mined
 ) -> list[list[str]]:
     """Of each query the passages that BM25 puts first and that are none of its own.
 
@@ -49,14 +49,15 @@ def mine_negatives(
     known = index.vocab_dict
     found: list[list[str]] = []
     for query, passages in zip(queries, own, strict=True):
+        not_taken = set(passages)
         words = [word for word in _words(query) if word in known]
         if not words:
             found.append([])
             continue
         scores = np.asarray(index.get_scores(words))
-        most = mined.count + mined.skip + len(passages)
+        most = mined.count + mined.skip + len(not_taken)
         best = (corpus[place] for place in _best(scores, most))
-        others = [text for text in best if text not in set(passages)]
+        others = [text for text in best if text not in not_taken]
         found.append(others[mined.skip : mined.skip + mined.count])
     return found
 

@@ -160,9 +160,9 @@ def _mine(groups: Sequence[Group], mined: Mined, judged: Judged) -> list[str]:
         corpus = list(dict.fromkeys(judged.passages.values()))
     else:
         corpus = list(dict.fromkeys(text for group in groups for text in group.passages))
-    found = mine_negatives(
-        [group.query for group in groups], [group.passages for group in groups], corpus, mined
-    )
+    known = _known_to_be_relevant(groups, judged)
+    own = [{*group.passages, *known.get(group.query, ())} for group in groups]
+    found = mine_negatives([group.query for group in groups], own, corpus, mined)
     for group, texts in zip(groups, found, strict=True):
         group.passages += texts
         group.grades += [0.0] * len(texts)
@@ -171,6 +171,25 @@ def _mine(groups: Sequence[Group], mined: Mined, judged: Judged) -> list[str]:
     if short:
         notes.append(f"BM25 finds fewer than {mined.count} passages for {short} queries.")
     return notes
+
+
+def _known_to_be_relevant(groups: Sequence[Group], judged: Judged) -> dict[str, set[str]]:
+    """Of each query, by its text, the passages that no group of it takes for negatives: relevant ones, and itself."""
+    passages, asked = judged.passages or {}, dict(judged.queries or {})
+    found: dict[str, set[str]] = {}
+    for group in groups:
+        there = zip(group.passages, group.grades, strict=True)
+        ids = (*(group.relevant or ()), *(() if group.key is None else (group.key,)))
+        of_query = found.setdefault(group.query, set())
+        of_query |= {text for text, grade in there if grade > 0}
+        of_query |= {passages[one] for one in ids if one in passages}
+        if group.key is not None:
+            asked[group.key] = group.query
+    for key, grades in (judged.grades or {}).items():
+        if key in asked and asked[key] in found:
+            relevant = (one for one, grade in grades.items() if grade > 0 and one in passages)
+            found[asked[key]] |= {passages[one] for one in relevant}
+    return found
 
 
 def _table(

@@ -38,6 +38,7 @@ class Group:
         missed: Grades of relevant passages that are no candidates.
         ordered: Whether the candidates stand in the order of a first stage.
         relevant: Grades of all that is known to be relevant, by id; None: passages have no ids.
+        key: Id of the query; None: it has none.
         places: Where a text stands among the candidates, of those that came as texts.
     """
 
@@ -48,6 +49,7 @@ class Group:
     missed: list[float] = field(default_factory=list)
     ordered: bool = False
     relevant: dict[str, float] | None = None
+    key: str | None = None
     places: dict[str, int] = field(default_factory=dict, repr=False)
 
 
@@ -198,7 +200,7 @@ class GroupReader:
                 if query is not None:
                     problems.add("have a query in every row", "an empty one", where)
                 return
-            self._by_query[key] = Group(query, f"{file}, {where}")
+            self._by_query[key] = Group(query, f"{file}, {where}", key=key)
             self.groups.append(self._by_query[key])
         if (key, passage) in self._pairs:
             problems.add("name every passage of a query once", f"{passage!r} twice", where)
@@ -237,7 +239,8 @@ class GroupReader:
         query = self._query(row, where, problems)
         if query is None:
             return
-        group = Group(query, f"{file}, {where}", ordered=form == "candidates")
+        key = row.get("query_id")
+        group = Group(query, f"{file}, {where}", ordered=form == "candidates", key=key)
         first, second = self._lists(row, form, where, problems) or ([], [])
         if not first and not second:
             return
@@ -251,10 +254,10 @@ class GroupReader:
         elif form == "positive_ids":
             ids = [(one, 1.0) for one in first] + [(one, 0.0) for one in second]
             self._add_ids(group, ids, where, problems)
-            of_query = (self._judged.grades or {}).get(row.get("query_id") or "", {})
+            of_query = (self._judged.grades or {}).get(key or "", {})
             group.relevant = (group.relevant or {}) | {k: g for k, g in of_query.items() if g > 0}
         else:
-            graded = (self._judged.grades or {}).get(row["query_id"] or "", {})
+            graded = (self._judged.grades or {}).get(key or "", {})
             if self._judged.grades is None and self._labelled and "qrels" not in self._broken:
                 problems.add("be judged by data.qrels", "no such files", where)
                 return

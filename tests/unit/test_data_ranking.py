@@ -268,6 +268,28 @@ def test_mined_negatives_share_words_and_are_nobodys_own(tmp_path: Path) -> None
     assert "BM25 finds fewer than 1 passages for 1 queries." in split.notes
 
 
+def test_nothing_that_is_known_to_be_relevant_is_mined(tmp_path: Path) -> None:
+    """Of a query in several rows the other rows' passages are no negatives, nor what only qrels know, nor itself."""
+    corpus = [{"doc_id": f"d{i}", "text": f"apples {i}"} for i in range(4)]
+    corpus += [
+        {"doc_id": "q", "text": "apples apples"},
+        {"doc_id": "n", "text": "apples and pears"},
+    ]
+    rows = [{"query_id": None, "query": "apples", "positive_ids": [f"d{i}"]} for i in range(2)]
+    rows += [{"query_id": "q", "query": "apples", "positive_ids": ["d3"]}]
+    qrels = [{"query_id": "q", "doc_id": "d2", "relevance": 1}]
+    split = load(tmp_path, rows, corpus=corpus, qrels=qrels, mined=Mined(5))["train"]
+    expected = [("d0", "n"), ("d1", "n"), ("d3", "n")]
+    texts = {row["doc_id"]: row["text"] for row in corpus}
+    assert [passage for _, passage, _, _ in rows_of(split)] == [texts[one] for pair in expected for one in pair]  # fmt: skip
+    queries = [{"query_id": "7", "query": "apples"}]
+    by_text = [{"query": "apples", "positives": ["apples 0"]}]
+    qrels = [{"query_id": "7", "doc_id": f"d{i}", "relevance": 1} for i in range(1, 4)]
+    beside = {"corpus": corpus, "queries": queries, "qrels": qrels, "mined": Mined(1)}
+    split = load(tmp_path, by_text, **beside)["train"]
+    assert rows_of(split)[1][1] == "apples apples"
+
+
 def test_drawn_groups_hold_one_relevant_candidate_first() -> None:
     """A loss that takes the first for the relevant one would learn the wrong order."""
     grades = np.array([0.0, 1.0, 0.0, 3.0, 0.0, np.nan, 0.0])
