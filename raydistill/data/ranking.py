@@ -78,9 +78,13 @@ def load_groups(files: RankingFiles) -> dict[str, Split]:
         found = _found(files.splits[name], f"data.{name}", absent)
         for file in found if not absent else ():
             reader.read(file)
-        faults += absent or reader.done()
+        wrong = absent or reader.done()
         origins[name] = tuple(file.shown for file in found)
         groups[name], notes[name] = reader.groups, reader.notes
+        measured = name not in TRAINED and not (wrong or broken)
+        if measured and _without_choice(reader.groups, files.max_candidates):
+            wrong += _constant_figures(name, notes[name], files.max_candidates)
+        faults += wrong
     if faults:
         raise ConfigError(faults)
     notes["train"] += judged.notes
@@ -109,6 +113,32 @@ def load_groups(files: RankingFiles) -> dict[str, Split]:
             corpus=None if corpus is None or trained else corpus.texts,
         )
     return splits
+
+
+def _without_choice(groups: Sequence[Group], max_candidates: int | None) -> bool:
+    """Whether any order of the candidates has the same figures, 1 or 0, of every query."""
+    there = [[g if g > 0 else 0.0 for g in group.grades[:max_candidates]] for group in groups]
+    relevant = any(g > 0 for group in groups for g in (*group.grades, *group.missed))
+    return relevant and all(len(set(grades)) <= 1 for grades in there)
+
+
+def _constant_figures(name: str, notes: list[str], max_candidates: int | None) -> list[Fault]:
+    """Of a split that tells no order from another: a fault where it chooses the student, else a note."""
+    if name != "validation":
+        notes.append(
+            "No query has candidates that are relevant and others that are not: figures of candidates are the "
+            "same for every model."
+        )
+        return []
+    first = f" among the first {max_candidates} (task.max_candidates)" if max_candidates else ""
+    message = (
+        "must have a query with a relevant candidate and one that is not"
+        f"{first}, got none: every student has the same "
+        "figures, and the first would be kept as the best. Name a file of candidates (query_id and doc_ids, judged by "
+        "data.qrels) or of negatives, or leave data.validation out, and the last student is kept."
+    )
+    basis = ("data.validation", "data.folder", *(("task.max_candidates",) if first else ()))
+    return [Fault("data.validation", message, rests_on=basis)]
 
 
 class _Corpus:

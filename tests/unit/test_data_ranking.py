@@ -175,11 +175,40 @@ def test_candidates_are_judged_and_cut(tmp_path: Path) -> None:
     assert rows_of(split) == [("pears", "blue stones", 0.0, 0), ("pears", "Fruit green pears", 2.0, 0)]  # fmt: skip
     assert split.table["missed"].to_pylist() == [[1.0], []]
     assert split.table["ordered"].to_pylist() == [True, True]
-    cut = load(tmp_path, BY_IDS, max_candidates=1, **beside)["validation"]
+    beside["test"] = beside.pop("validation")
+    cut = load(tmp_path, BY_IDS, max_candidates=1, **beside)["test"]
     assert cut.num_rows == 1
     assert sorted(cut.table["missed"].to_pylist()[0]) == [1.0, 2.0]
     assert cut.fingerprint != split.fingerprint
     assert "1 of 1 queries are trained on" in " ".join(split.notes)
+
+
+ALIKE = {
+    "relevant alone": [{"query_id": "2", "doc_id": "b", "relevance": 1}],
+    "of one grade": [{"query": "q", "passage": text, "label": 1} for text in "ab"],
+    "relevant ones missed": [{"query_id": "2", "doc_ids": ["c"]}],
+}
+
+
+@pytest.mark.parametrize("rows", list(ALIKE.values()), ids=list(ALIKE))
+def test_rows_that_tell_no_order_from_another_choose_no_student(
+    tmp_path: Path, rows: list[dict[str, Any]]
+) -> None:
+    """nDCG is 1 whatever a student says, and the first one measured is kept as the best."""
+    beside = {"corpus": CORPUS, "queries": QUERIES, "qrels": QRELS}
+    said = faults_of(tmp_path, BY_TEXTS, validation=rows, **beside)
+    assert "a relevant candidate and one that is not, got none" in said
+    notes = load(tmp_path, BY_TEXTS, test=rows, **beside)["test"].notes
+    assert any("the same for every model" in note for note in notes)
+
+
+def test_one_query_with_an_order_is_enough(tmp_path: Path) -> None:
+    """Of grades 2 and 1 there is a better order; where nothing is relevant nothing is chosen by."""
+    beside = {"corpus": CORPUS, "queries": QUERIES}
+    graded = [{**row} for row in QRELS]
+    assert "validation" in load(tmp_path, BY_TEXTS, validation=graded, **beside)
+    none = [{"query": "q", "passage": text, "label": 0} for text in "ab"]
+    assert "validation" in load(tmp_path, BY_TEXTS, validation=none, **beside)
 
 
 def test_measured_queries_without_text_are_left_out(tmp_path: Path) -> None:
