@@ -56,7 +56,8 @@ def load_groups(files: RankingFiles) -> dict[str, Split]:
     Returns:
         Splits by name, with the columns ``text`` (query), ``text_pair`` (passage), ``label`` (a list of one
         number), ``row_id`` and ``group`` (int32, number of the query); of the measured splits ``missed`` (a
-        list in the first row of a group) and ``ordered`` too.
+        list in the first row of a group) and ``ordered`` too, and with a whole corpus ``relevant``,
+        ``relevant_grades`` and ``itself``.
 
     Raises:
         ConfigError: Every fault of every file.
@@ -101,6 +102,7 @@ def load_groups(files: RankingFiles) -> dict[str, Split]:
             first_row, first_group = first_row + table.num_rows, first_group + len(read)
         if corpus is not None and not trained:
             table = corpus.with_relevant(table, read)
+            notes[name] += corpus.notes(read)
         sizes = [len(group.passages[: None if trained else files.max_candidates]) for group in read]
         said = f"{len(read):,} queries with {min(sizes)} to {max(sizes)} candidates."
         splits[name] = Split(
@@ -154,9 +156,19 @@ class _Corpus:
         self._by_text = {text: place for place, text in reversed(list(enumerate(passages.values())))}  # fmt: skip
 
     def with_relevant(self, table: pa.Table, groups: Sequence[Group]) -> pa.Table:
-        """In the first row of each group the places of its relevant passages, -1 if not in the corpus, and grades."""
+        """In the first row of each group what is relevant for it in the corpus, and where it stands there itself.
+
+        Args:
+            table: Rows of all groups.
+            groups: In order.
+
+        Returns:
+            The table with ``relevant`` (places, -1 if not in the corpus), ``relevant_grades``, and ``itself``
+            (the place of the query's own document, -1 if it is none, and in other rows).
+        """
         places: list[list[int]] = [[] for _ in range(table.num_rows)]
         grades: list[list[float]] = [[] for _ in range(table.num_rows)]
+        itself = [-1] * table.num_rows
         starts = np.flatnonzero(np.diff(table["group"].to_numpy(), prepend=-1))
         for row, group in zip(starts, groups, strict=True):
             if group.relevant is not None:
@@ -166,8 +178,25 @@ class _Corpus:
                 found = [(self._by_text.get(text, -1), grade) for text, grade in there if grade > 0]
             places[row] = [place for place, _ in found]
             grades[row] = [grade for _, grade in found]
+            itself[row] = self._itself(group)
         table = table.append_column("relevant", pa.array(places, pa.list_(pa.int32())))
-        return table.append_column("relevant_grades", pa.array(grades, pa.list_(pa.float64())))
+        table = table.append_column("relevant_grades", pa.array(grades, pa.list_(pa.float64())))
+        return table.append_column("itself", pa.array(itself, pa.int32()))
+
+    def notes(self, groups: Sequence[Group]) -> list[str]:
+        """What should be known of their ids."""
+        number = sum(self._itself(group) >= 0 for group in groups)
+        if not number:
+            return []
+        return [
+            f"{number} queries have the id of a document of data.corpus, which is left out of what is found for them."
+        ]
+
+    def _itself(self, group: Group) -> int:
+        """Where the document stands that the query is, by its id; -1: there is none, or it is judged relevant."""
+        if group.key is None or group.key in (group.relevant or ()):
+            return -1
+        return self._by_id.get(group.key, -1)
 
 
 def _found(

@@ -49,8 +49,8 @@ class Split:
         origins: Files or splits of data sets, in the order of the rows.
         notes: What may be meant but should be known.
         stream: All its rows, if they are read while they are used.
-        corpus: Of a split that is measured by what is found among all passages, these; ``relevant`` and
-            ``relevant_grades`` of the table then say which.
+        corpus: Of a split that is measured by what is found among all passages, these; ``relevant``,
+            ``relevant_grades`` and ``itself`` of the table then say which.
     """
 
     name: str

@@ -61,7 +61,12 @@ def _embedding(source: Source, pending: Any, side: Side) -> Tensor:
 
 
 def find_passages(
-    queries: Tensor, passages: Tensor, scorer: PairScorer, depth: int
+    queries: Tensor,
+    passages: Tensor,
+    scorer: PairScorer,
+    depth: int,
+    *,
+    themselves: Sequence[int] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The passages with the largest scores of each query, the best first: scores and places, ``[Q, K]`` each.
 
@@ -70,13 +75,19 @@ def find_passages(
         passages: ``[P, D]``.
         scorer: What makes scores of them.
         depth: K, or P if that is less.
+        themselves: Of each query the place of a passage that comes last, with the score -infinity; -1: none.
     """
     most = min(depth, len(passages))
     among = scorer.as_compared(passages)
-    best = [
-        scorer.products(scorer.as_compared(some), among).topk(most, dim=1)
-        for some in torch.split(queries, _QUERIES)
-    ]
+    own = torch.tensor([-1] * len(queries) if themselves is None else themselves)
+    best = []
+    for some, places in zip(
+        torch.split(queries, _QUERIES), torch.split(own, _QUERIES), strict=True
+    ):
+        scores = scorer.products(scorer.as_compared(some), among)
+        rows = torch.nonzero(places >= 0).squeeze(1)
+        scores[rows, places[rows]] = -torch.inf
+        best.append(scores.topk(most, dim=1))
     return torch.cat([one.values for one in best]), torch.cat([one.indices for one in best])
 
 
@@ -91,7 +102,9 @@ def corpus_metrics(
 ) -> dict[str, float]:
     """Figures of what is found in a corpus, under ``prefix/corpus/``.
 
-    Those of candidates, by the same names, and ``recall_at_100``; ``map`` is of the first hundred.
+    Those of candidates, by the same names, and ``recall_at_100``; ``map`` is of the first hundred. A query that
+    is a document of the corpus, by its id, does not find itself, as BEIR has it (``ignore_identical_ids``); a
+    document of that id which is judged relevant stays, as ids may be the same by chance.
 
     Args:
         source: A model that embeds texts.
@@ -104,7 +117,9 @@ def corpus_metrics(
     judged = task.judged()
     queries = embed_texts(source, [query for query, _ in judged], "query", dtype)
     passages = embed_texts(source, corpus, "passage", dtype)
-    scores, places = find_passages(queries, passages, scorer, CORPUS_DEPTH)
+    themselves = task.themselves()
+    scores, places = find_passages(queries, passages, scorer, CORPUS_DEPTH, themselves=themselves)
+    others = places != torch.tensor(themselves).unsqueeze(1)  # [Q, K]
     grades, missed = torch.zeros_like(scores), []
     for number, (_, relevant) in enumerate(judged):
         found = {place: at for at, place in enumerate(places[number].tolist())}
@@ -112,7 +127,6 @@ def corpus_metrics(
             if place in found:
                 grades[number, found[place]] = grade
         missed.append([grade for place, grade in relevant if place not in found])
-    starts = np.arange(len(judged) + 1, dtype=np.int64) * scores.shape[1]
-    groups = QueryGroups(starts, missed)
-    values = ranking_metrics(scores.flatten(), grades.flatten(), groups, recall=(CORPUS_DEPTH,))
+    groups = QueryGroups(np.concatenate([[0], others.sum(1).cumsum(0).numpy()]), missed)
+    values = ranking_metrics(scores[others], grades[others], groups, recall=(CORPUS_DEPTH,))
     return {f"{prefix}/corpus/{name}": value for name, value in values.items()}

@@ -60,6 +60,11 @@ class Retrieval(Reranking):
             for query, places, grades in zip(*columns, strict=True)
         ]
 
+    def themselves(self) -> list[int]:
+        """Of each query the place of the document in the corpus that it is itself, -1 where there is none."""
+        places: list[int] = self._table["itself"].take(pa.array(self._starts[:-1])).to_pylist()
+        return places
+
     def batch(
         self, rows: Sequence[int], tokenizer: Any, max_tokens: int, *, filler: bool = False
     ) -> Batch:

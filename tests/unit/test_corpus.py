@@ -47,6 +47,12 @@ def test_what_is_found_is_what_is_nearest() -> None:
         assert torch.equal(places, expected)
         torch.testing.assert_close(scores, everything.gather(1, expected))
     assert find_passages(queries, passages, scorer, 100)[1].shape == (130, 50)
+    best = find_passages(queries, passages, scorer, 8)[1]
+    own = best[:, 2].clone()
+    own[::2] = -1
+    found = find_passages(queries, passages, scorer, 7, themselves=own.tolist())[1]
+    assert torch.equal(found[::2], best[::2, :7])
+    assert torch.equal(found[1::2], best[1::2][:, [0, 1, 3, 4, 5, 6, 7]])
 
 
 def test_texts_come_back_in_their_order() -> None:
@@ -97,6 +103,23 @@ def test_what_is_relevant_is_known_by_id_or_text(settings: dict[str, Any]) -> No
     found = tasks(settings)
     assert found["test"].judged() == [("qa", [(0, 1.0), (3, 2.0)]), ("qb", [(2, 1.0), (-1, 1.0)])]
     assert found["validation"].judged() == [("qv", [(1, 1.0), (-1, 1.0)])]
+
+
+def test_a_query_that_is_a_document_does_not_find_itself(settings: dict[str, Any]) -> None:
+    """ArguAna's queries are documents: each stands first in its own ranking, and its answer second at best."""
+    folder = Path(settings["data"]["folder"])
+    write_rows(folder / "queries.jsonl", [{"query_id": "d0", "query": "p0"}, {"query_id": "d4", "query": "p4"}])  # fmt: skip
+    qrels = [("d0", "d2", 1), ("d4", "d4", 1)]
+    write_rows(folder / "qrels.jsonl", [{"query_id": q, "doc_id": d, "relevance": g} for q, d, g in qrels])  # fmt: skip
+    write_rows(folder / "test_candidates.jsonl", [{"query_id": q, "doc_ids": ["d1", "d2", "d4"]} for q in ("d0", "d4")])  # fmt: skip
+    found, _ = prepare(DistillConfig.model_validate(settings))
+    assert found is not None
+    task = Retrieval(found.splits["test"].table, ("score",))
+    assert task.themselves() == [0, -1], "who is judged relevant has its id by chance"
+    assert any(note.startswith("data.test: 1 queries have the id of a document") for note in found.notes)  # fmt: skip
+    table = {"p0": [3.0, 0.0], "p1": [1.0, 0.0], "p2": [2.0, 0.0], "p4": [0.0, 1.0]}
+    metrics = corpus_metrics(Vectors(table), task, CORPUS, PairScorer("dot"), prefix="test")
+    assert metrics["test/corpus/ndcg_at_10"] == metrics["test/corpus/mrr_at_10"] == 1.0
 
 
 def test_figures_of_a_corpus_are_not_those_of_candidates(settings: dict[str, Any]) -> None:
