@@ -35,7 +35,7 @@ class DataSection(Section):
     "train[90%:]"}. Empty: those named train, validation, test and unlabelled or the like."""
     folder: str | None = None
     """A folder whose files named train, validation, test and unlabelled (with a known suffix) are
-    the splits; a split named below takes precedence."""
+    the splits; a split named below takes precedence. Of queries and passages a folder `qrels` in it is read, too."""
     streaming: bool = False
     """Rows to train on are read while they are used, and never held as a whole: nobody counts them, and
     `training.max_steps` says where to end. After their end they begin again."""

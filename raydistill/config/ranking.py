@@ -41,9 +41,9 @@ class RankingColumns(Section):
     label: str = "label"
     """How relevant it is: 0 not at all, larger more. Empty: not known."""
     positives: str = "positives"
-    """List of the texts of relevant passages."""
+    """List of the texts of relevant passages, or of objects with `title` and `text`."""
     negatives: str = "negatives"
-    """List of the texts of passages that are not relevant."""
+    """Likewise of passages that are not relevant."""
     positive_ids: str = "positive_ids"
     """List of the ids of relevant passages."""
     negative_ids: str = "negative_ids"
@@ -53,11 +53,11 @@ class RankingColumns(Section):
     doc_id: str = "doc_id"
     """Id of a passage, in `data.corpus` and `data.qrels`."""
     title: str = "title"
-    """In `data.corpus`: stands before the text, where there is one."""
+    """In `data.corpus`, and in objects: stands before the text, where there is one."""
     text: str = "text"
-    """In `data.corpus`: text of a passage."""
+    """In `data.corpus`, and in objects: text of a passage."""
     relevance: str = "relevance"
-    """In `data.qrels`: how relevant a passage is for a query; what is not there is not relevant."""
+    """In `data.qrels`: how relevant a passage is for a query; what is not there, or below 0, is not relevant."""
 
 
 class ListedNegatives(Section):
@@ -70,7 +70,7 @@ class ListedNegatives(Section):
 class BM25Negatives(Section):
     """Beside those that files name, passages that BM25 finds for a query and that are not its own.
 
-    They are looked for among `data.corpus`, or among all passages of the training rows, whenever the data is
+    Its own are those of the row, and what any row of the query or `data.qrels` calls relevant. They are looked for among `data.corpus`, or among all passages of the training rows, whenever the data is
     read.
     """
 

@@ -71,11 +71,17 @@ def find_splits(
     return {name: matching[0] for name, matching in found.items() if matching}
 
 
-def listed_files(uri: str, path_in_config: str) -> Sequence[DataFile]:
-    """What lies in a folder, by name."""
+def listed_files(uri: str, path_in_config: str, below: str = "") -> Sequence[DataFile]:
+    """What lies in a folder, by name; or in the folder ``below`` it, nothing if there is none.
+
+    Raises:
+        ConfigError: No such folder, or it cannot be reached.
+    """
     address, _, query = uri.partition("?") if is_uri(uri) else (uri, "", "")
     try:
         filesystem, base = find_folder(uri)
+        if below:
+            base, address = f"{base.rstrip('/')}/{below}", join_uri(address, below, "")
         if filesystem.get_file_info(base).type == fs.FileType.Directory:
             infos = filesystem.get_file_info(fs.FileSelector(base))
             return [
@@ -84,5 +90,7 @@ def listed_files(uri: str, path_in_config: str) -> Sequence[DataFile]:
             ]
     except PLACE_ERRORS as error:
         raise ConfigError([unreachable(path_in_config, uri, error)]) from error
+    if below:
+        return []
     near = "" if is_uri(uri) else nearest_name(Path(uri))
     raise ConfigError.of(path_in_config, f"must be an existing folder, got {shown_uri(uri)}.{near}")

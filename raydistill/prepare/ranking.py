@@ -1,7 +1,7 @@
 """The queries and passages that a configuration names."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from raydistill.config import DistillConfig
 from raydistill.config.losses import on_labels
 from raydistill.config.ranking import SCORE, BM25Negatives, RankedTask
 from raydistill.data import Split
-from raydistill.data.files import SPLIT_NAMES, SUFFIXES, local_path
+from raydistill.data.files import SPLIT_NAMES, SUFFIXES, DataFile, local_path
 from raydistill.data.folder import listed_files
 from raydistill.data.negatives import Mined
 from raydistill.data.ranking import RankingFiles, load_groups
@@ -20,6 +20,8 @@ __all__ = ["load_ranking"]
 
 _COLUMN = re.compile(r"\(task\.columns\.([a-z_]+)\)")
 _BESIDE = ("corpus", "queries", "qrels")
+_JUDGED_BY = "qrels"
+"""The folder in which BEIR's data sets have the judgements of each split."""
 _STEMS = {
     "train": ("train", "train_rerank"),
     "unlabelled": ("unlabelled", "unlabeled"),
@@ -37,7 +39,8 @@ def load_ranking(config: DistillConfig, task: RankedTask) -> dict[str, Split]:
     faults: list[Fault] = []
     files: dict[str, list[str]] = {}
     if config.data.folder is not None:
-        files, faults = _in_folder(config.data.folder)
+        named = {name for name in SPLIT_NAMES if getattr(config.data, name) is not None}
+        files, faults = _in_folder(config.data.folder, named)
         if all(on_labels(loss) for loss in config.losses):
             files.pop("unlabelled", None)  # nothing would be learnt from it
     for name in (*SPLIT_NAMES, *_BESIDE):
@@ -77,18 +80,29 @@ def load_ranking(config: DistillConfig, task: RankedTask) -> dict[str, Split]:
     return splits
 
 
-def _in_folder(folder: str) -> tuple[dict[str, list[str]], list[Fault]]:
-    """Files by the names that they go by."""
+def _in_folder(folder: str, named: Collection[str]) -> tuple[dict[str, list[str]], list[Fault]]:
+    """Files by the names that they go by.
+
+    Args:
+        folder: Path or URI.
+        named: Splits that have files elsewhere.
+    """
     path = "data.folder"
     try:
-        listed = listed_files(local_path(folder), path)
+        there = _stems(listed_files(local_path(folder), path))
+        judged = _stems(listed_files(local_path(folder), path, _JUDGED_BY))
     except ConfigError as error:
         return {}, [*error.faults]
-    there = {f.uri: Path(f.name).stem.lower() for f in listed if f.suffix in SUFFIXES}
     found: dict[str, list[str]] = {}
+    judging: list[str] = []
     faults = []
     for name, stems in _STEMS.items():
         files = [uri for uri, stem in there.items() if stem in stems]
+        pairs = [uri for uri, stem in judged.items() if stem in stems]
+        if files or name in named:  # what is to be judged stands elsewhere
+            judging += pairs
+        else:
+            files = pairs
         if len(files) > 1:
             names = ", ".join(shown_uri(uri).rpartition("/")[2] for uri in files)
             message = f"must have one file for {name} in {shown_uri(folder)}, got {names}. Name data.{name}."
@@ -98,7 +112,14 @@ def _in_folder(folder: str) -> tuple[dict[str, list[str]], list[Fault]]:
     for name in _BESIDE:
         if files := [u for u, stem in there.items() if stem == name or stem.endswith(f"_{name}")]:
             found[name] = files
+    if judging:
+        found["qrels"] = [*found.get("qrels", ()), *judging]
     return found, faults
+
+
+def _stems(files: Sequence[DataFile]) -> dict[str, str]:
+    """Names without suffix, by URI, of those that can be read."""
+    return {f.uri: Path(f.name).stem.lower() for f in files if f.suffix in SUFFIXES}
 
 
 def _label_faults(config: DistillConfig, splits: Mapping[str, Split]) -> list[Fault]:

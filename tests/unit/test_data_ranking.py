@@ -9,12 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raydistill.config.ranking import RankingColumns
+from raydistill.config import DistillConfig
+from raydistill.config.ranking import RankingColumns, RetrievalTask
 from raydistill.data import Split, label_matrix
 from raydistill.data.drawing import draw_group
 from raydistill.data.negatives import Mined, mine_negatives
 from raydistill.data.ranking import RankingFiles, load_groups
 from raydistill.errors import ConfigError
+from raydistill.prepare.ranking import load_ranking
 
 COLUMNS = RankingColumns().model_dump()
 CORPUS = [
@@ -166,6 +168,55 @@ def test_faults_name_columns_as_the_file_has_them(tmp_path: Path) -> None:
     beside = {"corpus": CORPUS, "queries": QUERIES}
     said = faults_of(tmp_path, beir, qrels=beir, **beside)
     assert said.count("in column 'score' (task.columns.relevance), got 'high'") == 2
+
+
+def configured(out: Path, **more: Any) -> dict[str, Split]:
+    """What a configuration reads; ``more`` of its data and its task."""
+    task: dict[str, Any] = {"kind": "retrieval", **more.pop("task", {})}
+    config = DistillConfig.model_validate(
+        {
+            "run": {"name": "x", "output_dir": str(out)},
+            "data": more,
+            "task": task,
+            "student": {"model": "none"},
+            "losses": [{"kind": "in_batch_cross_entropy"}],
+            "evaluation": {"retrieval": "corpus"} if "folder" in more else {},
+        }
+    )
+    assert isinstance(config.task, RetrievalTask)
+    return load_ranking(config, config.task)
+
+
+def test_a_folder_of_beir_is_read_as_it_is(tmp_path: Path) -> None:
+    """Its judgements lie in a folder of their own, and are the rows where no candidates are listed."""
+    write(tmp_path / "corpus.jsonl", [{"_id": row["doc_id"], **{k: row[k] for k in ("title", "text")}} for row in CORPUS])  # fmt: skip
+    write(tmp_path / "queries.jsonl", [{"_id": "1", "text": "apples"}, {"_id": "2", "text": "pears"}])  # fmt: skip
+    (tmp_path / "qrels").mkdir()
+    for name, rows in (("train", ["1\ta\t1"]), ("dev", ["2\tb\t1"]), ("test", ["2\tb\t2", "2\ta\t1"])):  # fmt: skip
+        lines = ["query-id\tcorpus-id\tscore", *rows]
+        (tmp_path / "qrels" / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"^data.validation must have a query with a relevant"):
+        configured(tmp_path, folder=str(tmp_path))
+    write(tmp_path / "dev_candidates.jsonl", [{"query_id": "2", "doc_ids": ["a", "b"]}])
+    found = configured(tmp_path, folder=str(tmp_path))
+    assert rows_of(found["train"]) == EXPECTED[:1]
+    assert [row[1:3] for row in rows_of(found["validation"])] == [("red apples", 0.0), ("Fruit green pears", 1.0)]  # fmt: skip
+    assert [row[1:3] for row in rows_of(found["test"])] == [("Fruit green pears", 2.0), ("red apples", 1.0)]  # fmt: skip
+    (tmp_path / "dev_candidates.jsonl").rename(tmp_path / "elsewhere.jsonl")
+    named = configured(tmp_path, folder=str(tmp_path), validation=str(tmp_path / "elsewhere.jsonl"))
+    assert rows_of(named["validation"]) == rows_of(found["validation"])
+
+
+def test_triplets_are_rows_of_one_passage_each(tmp_path: Path) -> None:
+    """Most public training data of embedders has these three columns."""
+    rows = [{"anchor": "apples", "positive": "red apples", "negative": text} for text in ("blue stones", "pears")]  # fmt: skip
+    columns = {"query": "anchor", "positives": "positive", "negatives": "negative"}
+    for form in ("jsonl", "csv", "parquet"):
+        path = write(tmp_path / f"triplets.{form}", rows)
+        split = configured(tmp_path, train=str(path), task={"columns": columns})["train"]
+        assert [row[1:] for row in rows_of(split)] == [
+            ("red apples", 1.0, 0), ("blue stones", 0.0, 0), ("red apples", 1.0, 1), ("pears", 0.0, 1)
+        ]  # fmt: skip
 
 
 def test_candidates_are_judged_and_cut(tmp_path: Path) -> None:
