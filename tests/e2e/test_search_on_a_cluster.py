@@ -1,6 +1,6 @@
 """A search as its users have it: the demo's reviews, jobs on a cluster of three nodes with a token, an MLflow server.
 
-    pytest tests/e2e/test_search_on_a_cluster.py [--basetemp FOLDER]
+    pytest -m slow tests/e2e/test_search_on_a_cluster.py [--basetemp FOLDER]
 
 takes about half an hour and what the demo fetches. Where there is a chromium, it takes pictures of the pages.
 """
