@@ -1,5 +1,6 @@
 """What a model costs: floating-point operations of a row, and how long batches take. No Ray here."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -70,12 +71,16 @@ def latency_of(
 def count_flops(run: Callable[[], Any]) -> int:
     """Floating-point operations of what is run: of products of matrices, a multiplication and an addition each.
 
-    Attention is computed step by step for it, since the fused kernels of CPUs are not counted.
+    Attention is computed step by step for it, since the fused kernels of CPUs are not counted; those of recurrent
+    layers are counted here by the shapes of their weights.
 
     Args:
         run: A pass of a torch module.
     """
-    fused_cells = {torch.ops.aten.mkldnn_rnn_layer: _of_cells}
+    fused_cells = {
+        torch.ops.aten.mkldnn_rnn_layer: _of_cells,  # an LSTM on a CPU
+        torch.ops.aten._cudnn_rnn: _of_layers,  # an LSTM or GRU on a GPU
+    }
     counter = FlopCounterMode(display=False, custom_mapping=fused_cells)
     with sdpa_kernel(SDPBackend.MATH), counter:
         run()
@@ -88,3 +93,11 @@ def _of_cells(
     """Of one direction of an LSTM: the shapes of tokens ``[S, B, E]`` and of its two matrices of weights."""
     tokens = inputs[0] * inputs[1]
     return 2 * tokens * (first[0] * first[1] + second[0] * second[1])
+
+
+def _of_layers(inputs: Sequence[int], weights: Sequence[Sequence[int]], *_: Any, **__: Any) -> int:
+    """Of all layers and directions at once: the shapes of tokens ``[..., E]`` and of all weights, biases too.
+
+    Every matrix meets every token once, whatever cell it is of.
+    """
+    return 2 * math.prod(inputs[:-1]) * sum(math.prod(w) for w in weights if len(w) > 1)

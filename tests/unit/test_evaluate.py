@@ -127,6 +127,28 @@ def test_operations_of_a_row_are_those_of_its_matrices(config: Path, tiny: dict[
         assert count_flops(lambda: cells(inputs)) == 2 * 10 * 2 * (first + second)
 
 
+@pytest.mark.parametrize(("cell", "mode"), [(nn.LSTM, 2), (nn.GRU, 3)])
+def test_a_recurrent_student_costs_on_a_gpu_what_it_costs_on_a_cpu(
+    cell: type[nn.RNNBase], mode: int
+) -> None:
+    """There all layers are one kernel, and a BiLSTM would cost no more than its head."""
+    cells = cell(8, 16, num_layers=2, bidirectional=True, batch_first=True).eval()
+    with torch.inference_mode():
+        expected = count_flops(lambda: cells(torch.randn(3, 10, 8)))
+    weights = [parameter.to("meta") for parameter in cells.parameters()]
+    state = torch.empty(4, 3, 16, device="meta")
+
+    def on_a_gpu(tokens: torch.Tensor, batch_sizes: list[int]) -> None:
+        torch.ops.aten._cudnn_rnn(
+            tokens, weights, 4, None, state, state if mode == 2 else None, mode, 16, 0, 2,
+            not batch_sizes, 0.0, False, True, batch_sizes, None,
+        )  # fmt: skip
+
+    assert count_flops(lambda: on_a_gpu(torch.empty(3, 10, 8, device="meta"), [])) == expected
+    packed = torch.empty(30, 8, device="meta")
+    assert count_flops(lambda: on_a_gpu(packed, [3] * 10)) == expected
+
+
 def test_latency_ends_with_its_budget_but_not_before_ten_passes() -> None:
     taken: list[Any] = []
     requests: Any = range(100)
