@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from raydistill.alignment import in_outputs, output_columns
+from raydistill.alignment import in_outputs, known_labels, output_columns
 from raydistill.config import DistillConfig
 from raydistill.config.ranking import SCORE, RetrievalTask
 from raydistill.config.task import EXCLUSIVE, HEADS, QuestionAnsweringTask, TaskKind
@@ -20,7 +20,7 @@ from raydistill.evaluation.cost import Latency, count_flops, latency_of
 from raydistill.evaluation.evaluator import LATENCY_ROWS, metrics_of, predict, timing_requests
 from raydistill.evaluation.tagging import seen_words
 from raydistill.final import as_teacher, found_in
-from raydistill.losses import PairScorer
+from raydistill.losses import IGNORED_LABEL, PairScorer
 from raydistill.models import EmbedderSpec, ModelSource, load_tokenizer, read_traits
 from raydistill.models.embedding_files import read_embedder
 from raydistill.models.exported import is_exported, read_export
@@ -346,6 +346,8 @@ def metrics_on(
         if partial and labels.dim() > 1:
             known = [place for place, column in enumerate(partial) if column >= 0]
             logits, labels = logits[:, known], labels[:, known]
+        elif partial:
+            labels = labels.where(known_labels(labels, partial), IGNORED_LABEL)
         error = calibration_error(rows.kind, logits, labels)
         named |= {} if error is None else {"ece": error}
     return named

@@ -11,13 +11,15 @@ from raydistill.config import DistillConfig
 from raydistill.config.task import METRICS, TaskKind
 from raydistill.errors import ConfigError
 from raydistill.evaluate import Wanted, evaluate
+from raydistill.evaluation.calibration import calibration_error
 from raydistill.evaluation.statistics import RESAMPLED
 from raydistill.onnx_export import export_model
+from raydistill.subjects import ask, find_teacher, open_subject, rows_of
 from raydistill.ui import Ui
 from tests.conftest import make_model, make_rows, write_rows
 from tests.unit.embedders import ROWS, make_embedder
 from tests.unit.windows import answering_settings, make_answering
-from tests.unit.words import make_tagging, tagging_settings
+from tests.unit.words import TAGS, make_tagger, make_tagging, tagging_settings, word_piece
 
 QUIET = Ui(quiet=True)
 PAIRS: list[dict[str, Any]] = [
@@ -140,6 +142,27 @@ def test_labels_that_one_does_not_know_are_left_out_of_a_comparison(tmp_path: Pa
         metric="macro_f1", split="test", resamples=200, seed=0, ui=QUIET,
     )  # fmt: skip
     assert verdict.found.first == pytest.approx(found.figures[0].metrics["macro_f1"])
+
+
+def test_calibration_is_of_the_tags_that_a_teacher_knows(tmp_path: Path) -> None:
+    """A teacher that abstains would be called unsure of words that no figure beside it counts."""
+    folders = make_tagging(tmp_path)
+    settings = tagging_settings(folders, tmp_path / "out")
+    part = make_tagger(tmp_path / "part", word_piece(), seed=5, tags=TAGS[:3])
+    settings["teachers"] = {"part": {"model": str(part), "missing_labels": "abstain"}}
+    settings["ensemble"] = {}
+    config = DistillConfig.model_validate(settings)
+    wanted = Wanted((str(tmp_path / "student"),), teachers=True, latency=False)
+    own = evaluate(config, wanted, QUIET).figures[1]
+    rows = rows_of(config, "test")
+    teacher = find_teacher(rows, "part")
+    logits, labels = ask(teacher, open_subject(teacher), rows), rows.task().hard_labels()
+    known = torch.tensor([rows.labels.index(tag) for tag in TAGS[:3]])
+    counted = torch.isin(labels, known)
+    assert 0 < counted.sum() < (labels >= 0).sum()
+    expected = calibration_error("tagging", logits[counted], labels[counted])
+    assert own.metrics["ece"] == pytest.approx(expected)
+    assert own.metrics["ece"] != pytest.approx(calibration_error("tagging", logits, labels))
 
 
 def test_a_recurrent_student_is_exported_and_counted(tmp_path: Path, tiny: dict[str, Path]) -> None:
