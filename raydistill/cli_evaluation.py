@@ -79,7 +79,11 @@ def compare(
     *,
     metric: Annotated[
         str | None,
-        typer.Option("--metric", help="Of the task; by default the first one.", show_default=False),
+        typer.Option(
+            "--metric",
+            help="Of the task, but not ece; by default the first one.",
+            show_default=False,
+        ),
     ] = None,
     split: Split = "test",
     resamples: Annotated[

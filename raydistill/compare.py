@@ -1,15 +1,16 @@
 """Two models on the same rows: how far apart they are, and whether by more than chance."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from raydistill.config import DistillConfig
-from raydistill.config.task import EXCLUSIVE, METRICS
+from raydistill.config.task import EXCLUSIVE
 from raydistill.data import any_label
 from raydistill.errors import ConfigError, Fault
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.evaluation.resampling import Paired, Resampled, paired_bootstrap
-from raydistill.evaluation.statistics import RESAMPLED, Measured, resampled
+from raydistill.evaluation.statistics import RESAMPLED, Measured, comparable_metrics, resampled
 from raydistill.evaluation.table import format_amount
 from raydistill.subjects import Rows, Subject, ask, find_model, fitted, open_subject, rows_of
 from raydistill.ui import Ui
@@ -109,13 +110,14 @@ def compare(
         ConfigError: Every fault, before a model is loaded.
     """
     kind = config.task.kind
-    metrics = METRICS[kind]
+    metrics = comparable_metrics(kind)
     metric = metric or metrics[0]
     faults = []
     if kind not in RESAMPLED:
         faults.append(Fault("task.kind", f"is {kind}, whose rows compare cannot draw yet."))
     if metric not in metrics:
-        faults.append(Fault("--metric", f"must be one of {', '.join(metrics)}, got '{metric}'."))
+        message = f"must be one of {', '.join(metrics)}, got '{metric}'."
+        faults.append(Fault("--metric", message + _why_not(metric, metrics)))
     if not _FEWEST <= resamples <= _MOST:
         faults.append(
             Fault("--resamples", f"must be from {_FEWEST} to {_MOST:,}, got {resamples}.")
@@ -146,6 +148,17 @@ def compare(
         unit=_UNITS.get(kind, "rows"),
         fingerprint=rows.split.fingerprint,
         found=found,
+    )
+
+
+def _why_not(metric: str, metrics: Sequence[str]) -> str:
+    """Why a figure that evaluate shows is not tested."""
+    if metric != "ece":
+        return ""
+    instead = " nll counts calibration too." if "nll" in metrics else ""
+    return (
+        " Chance makes a calibration error larger, the more the farther confidences are spread, so that models which are "
+        f"equally well calibrated would seem to differ.{instead}"
     )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from raydistill.config.task import TaskKind
 from raydistill.evaluation.tagging import seen_words
 
-__all__ = ["calibration_error", "ece_bins"]
+__all__ = ["calibration_error"]
 
 _BINS = 15
 _BELOW_ONE = 1.0 - 2.0**-24  # the last bin is closed
@@ -48,11 +48,11 @@ def calibration_error(kind: TaskKind, logits: Tensor, labels: Tensor) -> float |
         return None
     if not len(right):
         return None
-    gaps = ece_bins(p, right.double().numpy()).sum(0)
+    gaps = _gaps(p, right.double().numpy()).sum(0)
     return float(np.abs(gaps).sum() / len(right))
 
 
-def ece_bins(p: Tensor, right: NDArray[np.float64]) -> NDArray[np.float64]:
+def _gaps(p: Tensor, right: NDArray[np.float64]) -> NDArray[np.float64]:
     """Right minus confidence of each row, in the column of its bin, ``[N, 15]``.
 
     Args:

@@ -1,4 +1,8 @@
-"""Every figure of every kind of task as one that can be resampled. Pure.
+"""The figures of every kind of task as ones that can be resampled. Pure.
+
+All but the calibration error: chance makes it larger, the more the farther a model's confidences are spread over
+its bins, and the more on resamples, which hold rows twice. Of two models that are equally well calibrated, the one
+with spread confidences was found to be significantly worse more often than not.
 
 On all units once, each is what :func:`raydistill.evaluation.measures.measure` finds. Units without a label
 are left out: they say nothing about either model.
@@ -13,16 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raydistill.config.task import TaskKind
-from raydistill.evaluation.calibration import ece_bins
+from raydistill.config.task import METRICS, TaskKind
 from raydistill.evaluation.ranking import each_query
 from raydistill.evaluation.resampling import Array, Resampled, Sums, mean_of
 from raydistill.evaluation.spans import each_answer
 from raydistill.evaluation.tagging import each_sentence
 from raydistill.tasks import QueryGroups, Questions
 
-__all__ = ["RESAMPLED", "Measured", "resampled"]
+__all__ = ["RESAMPLED", "Measured", "comparable_metrics", "resampled"]
 
+_BIASED = frozenset({"ece"})
 _NO_SPREAD = 1e-12  # of a variance, relative to that of all units: rounding
 
 
@@ -47,14 +51,25 @@ class Measured:
     questions: Questions | None = None
 
 
+def comparable_metrics(kind: TaskKind) -> tuple[str, ...]:
+    """Figures by which models can be compared.
+
+    Example:
+        >>> comparable_metrics("text_classification")
+        ('accuracy', 'macro_f1', 'nll')
+    """
+    return tuple(metric for metric in METRICS[kind] if metric not in _BIASED)
+
+
 def resampled(kind: TaskKind, metric: str, found: Measured) -> Resampled:
     """A figure of a model, ready to be computed on any resample.
 
     Args:
         kind: Of the task, one of ``RESAMPLED``.
-        metric: One of :data:`raydistill.config.task.METRICS` of that kind.
+        metric: One of :func:`comparable_metrics`.
         found: The model.
     """
+    assert metric in comparable_metrics(kind), "whoever compares looks what can be tested"
     return RESAMPLED[kind](metric, found)
 
 
@@ -69,13 +84,6 @@ def _classes(metric: str, found: Measured) -> Resampled:
         return mean_of(right)
     if metric == "nll":
         return mean_of(-log_q.numpy()[np.arange(len(labels)), labels])
-    if metric == "ece":
-        # A bin's accuracy and confidence are means over the same rows: only the gap of sums counts.
-        gaps = ece_bins(log_q.exp(), right)
-        return Sums(
-            np.column_stack([gaps, np.ones(len(gaps))]),
-            lambda sums: np.abs(sums[:, :-1]).sum(1) / sums[:, -1],
-        )
     number = len(found.label_names)
     there, given = np.eye(number)[labels], np.eye(number)[answers]
     return _f1_of_labels(there * given, given, there, of_all=False)

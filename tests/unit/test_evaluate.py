@@ -214,6 +214,7 @@ def test_two_models_are_compared_on_the_same_rows(
     ("options", "path"),
     [
         (["--metric", "f1"], "--metric"),
+        (["--metric", "ece"], "--metric"),
         (["--resamples", "5"], "--resamples"),
         (["--seed", "-1"], "--seed"),
         (["--split", "tset"], "--split"),
@@ -225,6 +226,7 @@ def test_what_cannot_be_compared_is_said_in_a_line(
 ) -> None:  # fmt: skip
     code, out, err = said(capsys, "compare", config, tiny["wide"], tiny["deep"], *options)
     assert (code, out, [line.split()[0] for line in err.splitlines()]) == (2, "", [path])
+    assert ("nll counts calibration too" in err) == ("ece" in options)
     code, _, err = said(capsys, "compare", config, "./gone", tiny["data"])
     assert (code, [line.split()[0] for line in err.splitlines()]) == (2, ["A", "B"])
 

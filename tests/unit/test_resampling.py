@@ -6,16 +6,15 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from raydistill.config.task import METRICS
 from raydistill.evaluation.calibration import calibration_error
 from raydistill.evaluation.measures import measure
 from raydistill.evaluation.resampling import Sums, mean_of, paired_bootstrap
-from raydistill.evaluation.statistics import RESAMPLED, Measured, resampled
+from raydistill.evaluation.statistics import RESAMPLED, Measured, comparable_metrics, resampled
 from raydistill.tasks import QueryGroups, Questions
 from raydistill.tasks.questions import Answering
 
 NAMES = ["O", "B-x", "I-x", "B-y"]
-ALL = [(kind, metric) for kind in RESAMPLED for metric in METRICS[kind]]
+ALL = [(kind, metric) for kind in RESAMPLED for metric in comparable_metrics(kind)]
 
 
 def made(kind: str, seed: int = 0, units: int = 30) -> Measured:
@@ -194,6 +193,21 @@ def test_resamples_without_the_figure_are_left_out_and_other_units_refused() -> 
     assert 250 < found.resamples < 400  # a unit of four is not drawn in 32 % of resamples
     with pytest.raises(ValueError, match="same units"):
         paired_bootstrap(rare, mean_of(np.ones(3)), resamples=100, seed=0)
+
+
+def test_chance_makes_a_calibration_error_larger_and_nothing_is_tested_by_it() -> None:
+    """Two models that are equally well calibrated would be called significantly different."""
+    assert all("ece" not in comparable_metrics(kind) for kind in RESAMPLED)
+    draw = np.random.default_rng(0)
+    found = []
+    for spread in (0.01, 0.3):
+        sure = torch.from_numpy(0.7 + spread * (2 * draw.random((40, 250)) - 1))
+        right = torch.from_numpy(draw.random(sure.shape)) < sure
+        labels = torch.where(right, 0, 1)
+        logits = torch.stack([sure.log(), (1 - sure).log()], dim=-1)
+        pairs = zip(logits, labels, strict=True)
+        found.append(np.mean([calibration_error("text_classification", z, y) for z, y in pairs]))
+    assert found[1] > 2 * found[0]
 
 
 def test_calibration_is_of_what_is_answered() -> None:
