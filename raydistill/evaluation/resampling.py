@@ -105,8 +105,12 @@ class Paired:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval leaves 0 out, and the p-value is as small as the level wants it.
+
+        The latter nearly follows from the former, but ends of the interval lie between two resamples, and the
+        p-value counts whole ones, and one more.
+        """
+        return (self.low > 0 or self.high < 0) and self.p_value + self.level <= 1
 
 
 def paired_bootstrap(
@@ -118,8 +122,9 @@ def paired_bootstrap(
         p = \min\Big(1, \; 2 \, \frac{1 + \min(\#\{d^*_r \le 0\}, \#\{d^*_r \ge 0\})}{1 + R}\Big)
 
     Units are drawn with replacement, as many as there are; both models are measured on the same draws, so
-    what is hard for both does not count as a difference. The p-value is the one at which the percentile
-    interval begins to hold 0; it is never below :math:`2 / (R + 1)`.
+    what is hard for both does not count as a difference. The p-value is near the one at which the percentile
+    interval begins to hold 0, and not below it: with the drawn resamples the difference that was measured counts as
+    one more, so that it is never below :math:`2 / (R + 1)`.
 
     Args:
         first: Of one model.

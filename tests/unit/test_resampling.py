@@ -163,8 +163,24 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
         other = (right[:, 0] & right[:, 2]).astype(float)
         found = paired_bootstrap(mean_of(one), mean_of(other), resamples=400, seed=trial)
         held += not found.significant
-        assert found.significant == (found.p_value < 0.05) or abs(found.p_value - 0.05) < 0.02
+        assert found.significant == (found.p_value <= 0.05)
     assert 0.91 < held / trials < 0.985
+
+
+@pytest.mark.parametrize(("level", "resamples"), [(0.95, 100), (0.95, 199), (0.95, 999), (0.9, 99), (0.99, 399)])  # fmt: skip
+def test_what_is_significant_has_a_small_p_value_and_an_interval_without_0(
+    level: float, resamples: int
+) -> None:
+    """A verdict that one of the two numbers beside it contradicts is no verdict."""
+    doubtful = 0
+    for seed in range(200):
+        each = np.random.default_rng(seed).normal(0.28, 1.0, 40)
+        found = paired_bootstrap(mean_of(np.zeros(40)), mean_of(each), resamples=resamples, seed=seed, level=level)  # fmt: skip
+        apart = found.low > 0 or found.high < 0
+        small = round(found.p_value, 9) <= round(1 - level, 9)
+        assert found.significant == (apart and small) == small
+        doubtful += apart and not small
+    assert doubtful or resamples > 200  # they do differ
 
 
 def test_a_difference_that_is_there_is_found_and_equals_are_equal() -> None:
