@@ -1,11 +1,12 @@
 """README.md of a student's folder: a model card as Hugging Face reads it, written from the run.
 
-It tells what is known and nothing else: no dates and no times, so that equal runs leave equal cards, and
-no path of this machine beyond a folder's and a file's name.
+It tells what is known and nothing else: no dates and no times, so that equal runs leave equal cards, as far as the
+hub answers alike about terms of use; and no path of this machine beyond a folder's and a file's name.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from raydistill.config.task import HEADS, METRICS, Head, TaskKind
 from raydistill.evaluation.table import format_bytes, format_count, format_ms, format_score, number
 from raydistill.models import ModelSource
 from raydistill.models.exported import ExportRecord
+from raydistill.models.licences import Licences
 from raydistill.output import OutputFolder, write_atomically
 from raydistill.prepare import Prepared
 from raydistill.subjects import Figures
 from raydistill.teachers.teacher import TeacherDescription
 from raydistill.version import __version__
 
-__all__ = ["export_card", "stated_license", "write_card"]
+__all__ = ["export_card", "write_card"]
 
 NOT_STATED = "not stated"
 _CARD = "README.md"
@@ -40,6 +42,35 @@ _CLASSES: Mapping[Head, str] = {
 }
 
 
+@dataclass(frozen=True)
+class _Terms:
+    """What is stated; None: nothing.
+
+    Attributes:
+        start: Of the weights that the student began with.
+        teachers: Of each.
+        data: Of the rows.
+    """
+
+    start: str | None
+    teachers: Mapping[str, str | None]
+    data: str | None
+
+    @classmethod
+    def of(cls, prepared: Prepared, start: ModelSource | None, teachers: Iterable[str]) -> "_Terms":
+        licences, data = Licences(), prepared.config.data
+        of_rows = None
+        if data.dataset is not None:
+            of_rows = licences.of_data(data.dataset, data.revision)
+        elif data.folder is not None and Path(data.folder).is_dir():
+            of_rows = licences.of_model(Path(data.folder))
+        return cls(
+            None if start is None else licences.of_model(start),
+            {name: licences.of_model(prepared.sources[name]) for name in teachers},
+            of_rows,
+        )
+
+
 def write_card(
     folder: OutputFolder,
     prepared: Prepared,
@@ -58,7 +89,7 @@ def write_card(
 
     config, kind = prepared.config, prepared.config.task.kind
     start = prepared.student.source if prepared.student.random_config is None else None
-    license_ = None if start is None else stated_license(start)
+    terms = _Terms.of(prepared, start, descriptions)
     data_name = config.data.dataset or _last(config.data.folder) or _last(_first_origin(prepared))
     splits = [name for name in config.evaluation.splits if name in prepared.splits]
     results = [
@@ -78,7 +109,7 @@ def write_card(
         model_name=config.run.name,
         library_name="transformers",
         pipeline_tag=_PIPELINES.get(kind),
-        license=license_,
+        license=terms.start,
         base_model=_hub_id(start),
         datasets=_hub_data(config.data.dataset),
         metrics=list(METRICS[kind]) if results else None,
@@ -98,9 +129,9 @@ def write_card(
         _figures(prepared, metrics, descriptions, splits),
         "## Data",
         _data(prepared),
-        *(["## Teachers", _teachers(prepared, descriptions)] if descriptions else []),
+        *(["## Teachers", _teachers(prepared, descriptions, terms)] if descriptions else []),
         "## Licence",
-        _licences(prepared, descriptions, start, license_),
+        _licences(start, terms),
         "Nothing here was checked: these are the terms that configurations and cards beside models and data state.",
     ]
     _write(folder.student, data, parts)
@@ -156,36 +187,6 @@ def export_card(
         'logits = session.run(["logits"], {k: v for k, v in inputs.items() if k in wanted})[0]\n```',
     ]
     _write(folder, data, parts)
-
-
-def stated_license(source: ModelSource | Path) -> str | None:
-    """What the card beside a model, or its configuration, says; of an id of the hub, its cached card.
-
-    Args:
-        source: A model, or a folder of data.
-    """
-    from huggingface_hub import try_to_load_from_cache
-
-    folder = source if isinstance(source, Path) else Path(source.location)
-    files = [folder / _CARD, folder / "config.json"]
-    if not folder.is_dir():
-        cached = [try_to_load_from_cache(str(folder), file.name) for file in files]
-        files = [Path(found) for found in cached if isinstance(found, str)]
-    return next((found for file in files if (found := _license_in(file))), None)
-
-
-def _license_in(file: Path) -> str | None:
-    from huggingface_hub import ModelCard
-
-    try:
-        text = file.read_text(encoding="utf-8")
-        if file.suffix == ".json":
-            found = json.loads(text).get("license")
-        else:
-            found = getattr(ModelCard(text, ignore_metadata_errors=True).data, "license", None)
-    except Exception:  # written by anybody: what cannot be read states nothing
-        return None
-    return str(found) if found else None
 
 
 def _write(folder: Path, data: Any, parts: Sequence[str]) -> None:
@@ -246,10 +247,12 @@ def _data(prepared: Prepared) -> str:
     return _table(["split", "from", "rows", "fingerprint"], rows)
 
 
-def _teachers(prepared: Prepared, descriptions: Mapping[str, TeacherDescription]) -> str:
+def _teachers(
+    prepared: Prepared, descriptions: Mapping[str, TeacherDescription], terms: _Terms
+) -> str:
     rows = []
     for name, said in descriptions.items():
-        section, source = prepared.config.teachers[name], prepared.sources[name]
+        section = prepared.config.teachers[name]
         revision = f" at {section.revision}" if section.revision else ""
         rows.append(
             [
@@ -257,32 +260,19 @@ def _teachers(prepared: Prepared, descriptions: Mapping[str, TeacherDescription]
                 f"`{_named(section.model)}`{revision}",
                 format_count(said.num_parameters),
                 f"`{said.fingerprint[:16]}`",
-                stated_license(source) or NOT_STATED,
+                terms.teachers[name] or NOT_STATED,
             ]
         )
     return _table(["name", "model", "parameters", "fingerprint", "licence"], rows)
 
 
-def _licences(
-    prepared: Prepared,
-    descriptions: Mapping[str, TeacherDescription],
-    start: ModelSource | None,
-    stated: str | None,
-) -> str:
+def _licences(start: ModelSource | None, terms: _Terms) -> str:
     began = "none, they were random"
     if start is not None:
-        began = f"`{_named(start.name)}`, {stated or NOT_STATED}"
+        began = f"`{_named(start.name)}`, {terms.start or NOT_STATED}"
     lines = [f"- The weights the student began with: {began}."]
-    lines += [
-        f"- Teacher {name}: {stated_license(prepared.sources[name]) or NOT_STATED}."
-        for name in descriptions
-    ]
-    return "\n".join([*lines, f"- Data: {_data_license(prepared.config.data.folder)}."])
-
-
-def _data_license(folder: str | None) -> str:
-    found = stated_license(Path(folder)) if folder and Path(folder).is_dir() else None
-    return found or NOT_STATED
+    lines += [f"- Teacher {name}: {one or NOT_STATED}." for name, one in terms.teachers.items()]
+    return "\n".join([*lines, f"- Data: {terms.data or NOT_STATED}."])
 
 
 def _named(model: str) -> str:

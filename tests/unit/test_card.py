@@ -1,14 +1,17 @@
 """README.md of a student's folder: what Hugging Face reads, and nothing that the run does not know."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
 
-from raydistill.card import stated_license, write_card
+from raydistill.card import write_card
 from raydistill.config import DistillConfig
+from raydistill.config.data import DataSection
 from raydistill.models import ModelSource
+from raydistill.models.licences import Licences
 from raydistill.output import OutputFolder
 from raydistill.prepare import Prepared, prepare
 from raydistill.teachers import LocalTeacher, TeacherDescription, TeacherSettings
@@ -86,6 +89,33 @@ def test_the_recipe_for_loading_works(card: ModelCard, tmp_path: Path) -> None:
     assert names["logits"].shape == (1, 2)
 
 
+def test_terms_of_models_and_data_of_the_hub_are_told(
+    tiny: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gets the folder must keep to terms that a folder on the disk does not hold."""
+    asked: list[tuple[str, str | None]] = []
+
+    def of_data(_: Licences, dataset: str, revision: str | None) -> str:
+        asked.append((dataset, revision))
+        return "cc-by-4.0"
+
+    monkeypatch.setattr(Licences, "of_data", of_data)
+    monkeypatch.setattr(Licences, "of_model", lambda _, source: "mit")
+    folder, prepared = prepared_run(two_teachers(tiny, tmp_path))
+    make_model(folder.student)
+    data = DataSection(dataset="someone/reviews", revision="v2")
+    prepared = replace(prepared, config=prepared.config.model_copy(update={"data": data}))
+    write_card(folder, prepared, {}, {"wide": description(tiny["wide"])})
+    card = ModelCard.load(folder.student / "README.md")
+    assert asked == [("someone/reviews", "v2")]
+    assert card.data.license == "mit"
+    assert card.text.split("## Licence\n\n")[1].splitlines()[:3] == [
+        "- The weights the student began with: `student`, mit.",
+        "- Teacher wide: mit.",
+        "- Data: cc-by-4.0.",
+    ]
+
+
 def test_a_model_trained_alone_from_nothing_says_so(tiny: dict[str, Path], tmp_path: Path) -> None:
     settings = two_teachers(tiny, tmp_path)
     settings |= {"teachers": {}, "losses": [{"kind": "cross_entropy"}]}
@@ -99,14 +129,3 @@ def test_a_model_trained_alone_from_nothing_says_so(tiny: dict[str, Path], tmp_p
     assert "none, they were random" in text
     assert "Teachers" not in text
     assert "Nothing was measured" in text
-
-
-def test_licences_are_only_what_somebody_wrote(tmp_path: Path) -> None:
-    assert stated_license(tmp_path) is None
-    (tmp_path / "config.json").write_text('{"license": "apache-2.0"}', encoding="utf-8")
-    assert stated_license(tmp_path) == "apache-2.0"
-    (tmp_path / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n", encoding="utf-8")
-    assert stated_license(tmp_path) == "cc-by-4.0"
-    for broken in ("no front matter", "---\nlicense: [\n---\n", "---\n- a\n---\n"):
-        (tmp_path / "README.md").write_text(broken, encoding="utf-8")
-        assert stated_license(tmp_path) == "apache-2.0"
