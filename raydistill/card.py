@@ -5,20 +5,24 @@ hub answers alike about terms of use; and no path of this machine beyond a folde
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raydistill.config.task import HEADS, METRICS, Head, TaskKind
+import pyarrow as pa
+
+from raydistill.config.task import HEADS, METRICS, RANKED, Head, TaskKind
 from raydistill.evaluation.table import format_bytes, format_count, format_ms, format_score, number
 from raydistill.models import ModelSource
 from raydistill.models.exported import ExportRecord
 from raydistill.models.licences import Licences
+from raydistill.models.pieces import word_prefix
 from raydistill.output import OutputFolder, write_atomically
 from raydistill.prepare import Prepared
-from raydistill.subjects import Figures
+from raydistill.subjects import Figures, Rows
 from raydistill.teachers.teacher import TeacherDescription
+from raydistill.training.student import make_tokenizer
 from raydistill.version import __version__
 
 __all__ = ["export_card", "write_card"]
@@ -38,7 +42,12 @@ _CLASSES: Mapping[Head, str] = {
     "texts": "AutoModelForSequenceClassification",
     "words": "AutoModelForTokenClassification",
     "spans": "AutoModelForQuestionAnswering",
-    "embeddings": "AutoModel",
+}
+_OF_WORDS = "  # of pieces: a word's tag is that of its first one, see inputs.word_ids()"
+_ANSWERS: Mapping[Head, str] = {
+    "texts": "logits = model(**inputs).logits",
+    "words": f"logits = model(**inputs).logits{_OF_WORDS}",
+    "spans": "outputs = model(**inputs)\nstart_logits, end_logits = outputs.start_logits, outputs.end_logits",
 }
 
 
@@ -88,6 +97,7 @@ def write_card(
     from huggingface_hub import EvalResult, ModelCardData
 
     config, kind = prepared.config, prepared.config.task.kind
+    head = HEADS[kind]
     start = prepared.student.source if prepared.student.random_config is None else None
     terms = _Terms.of(prepared, start, descriptions)
     data_name = config.data.dataset or _last(config.data.folder) or _last(_first_origin(prepared))
@@ -107,7 +117,7 @@ def write_card(
     ]
     data = ModelCardData(
         model_name=config.run.name,
-        library_name="transformers",
+        library_name="transformers" if head != "embeddings" else "sentence-transformers",
         pipeline_tag=_PIPELINES.get(kind),
         license=terms.start,
         base_model=_hub_id(start),
@@ -124,7 +134,11 @@ def write_card(
         else f"A model for {kind.replace('_', ' ')}, trained by raydistill {__version__} on labels.",
         *_about_labels(prepared.labels),
         "## How to load",
-        _how_to_load(folder.student, HEADS[kind]),
+        _how_to_load(
+            folder.student,
+            head,
+            _row(kind, prepared.splits["train"].table, lambda: make_tokenizer(prepared.student)),
+        ),
         "## Figures",
         _figures(prepared, metrics, descriptions, splits),
         "## Data",
@@ -140,28 +154,36 @@ def write_card(
 def export_card(
     folder: Path,
     record: ExportRecord,
-    kind: TaskKind,
-    split: str,
+    rows: Rows,
     figures: Sequence[Figures],
+    tokenizer: Any,
 ) -> None:
     """Write the card of an export.
 
     Args:
         folder: Of the export.
         record: What it says about itself.
-        kind: Of the task.
-        split: That figures are of.
+        rows: That figures are of.
         figures: Of the model in torch first, then of its exports.
+        tokenizer: Of the model.
     """
     from huggingface_hub import ModelCardData
 
+    kind = rows.kind
+    if kind == "retrieval":  # models that embed texts are not exported
+        kind = "reranking"
+    answers = ""
+    if kind == "tagging":
+        answers = _OF_WORDS
+    elif kind == "question_answering":
+        answers = "\nstart_logits, end_logits = logits[..., 0], logits[..., 1]"
     data = ModelCardData(
         library_name="onnx",
         pipeline_tag=_PIPELINES.get(kind),
         tags=["onnx", "raydistill", *(["int8"] if record.form == "int8" else [])],
     )
     metric = METRICS[kind][0]
-    rows = [
+    lines = [
         [
             one.name,
             format_score(one.metrics.get(metric)),
@@ -177,14 +199,15 @@ def export_card(
         f"# {record.source.rpartition('/')[2]} as ONNX",
         f"`{record.source}` ({format_count(record.num_parameters)} parameters) for ONNX Runtime: {what}. Rows and "
         f"tokens are free. Its logits differ from torch's by {record.difference:.1e} of the largest{limit}.",
-        _table(["", metric, "on disk", *times], rows),
-        f"Measured on {split}, on one machine.",
+        _table(["", metric, "on disk", *times], lines),
+        f"Measured on {rows.name}, on one machine.",
         "```python\nimport onnxruntime\nfrom transformers import AutoTokenizer\n\n"
         'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
         'session = onnxruntime.InferenceSession("FOLDER/model.onnx")\n'
         "wanted = {entry.name for entry in session.get_inputs()}\n"
-        'inputs = tokenizer(["a text"], truncation=True, padding=True, return_tensors="np")\n'
-        'logits = session.run(["logits"], {k: v for k, v in inputs.items() if k in wanted})[0]\n```',
+        f'inputs = tokenizer({_row(kind, rows.split.table, lambda: tokenizer)}, padding=True, return_tensors="np")\n'
+        'logits = session.run(["logits"], {k: v for k, v in inputs.items() if k in wanted})[0]'
+        f"{answers}\n```",
     ]
     _write(folder, data, parts)
 
@@ -198,18 +221,45 @@ def _about_labels(labels: Sequence[str]) -> list[str]:
     return [f"Outputs, in order: {', '.join(f'`{label}`' for label in labels)}."] if labels else []
 
 
-def _how_to_load(student: Path, head: Head) -> str:
-    name = _CLASSES.get(head, "AutoModel")
+def _row(kind: TaskKind, table: pa.Table, tokenizer: Callable[[], Any]) -> str:
+    """What a tokenizer is given, so that it makes of a row what the model reads.
+
+    Args:
+        kind: Of the task.
+        table: Rows of it.
+        tokenizer: Gives that of the model.
+    """
+    if kind == "tagging":
+        # As in training: some tokenizers must see the space before a word to cut it as within a text.
+        before = word_prefix(tokenizer())
+        words = ", ".join(f'"{before}{word}"' for word in ("words", "of", "a", "row"))
+        return f"[[{words}]], is_split_into_words=True, truncation=True"
+    if kind == "question_answering":
+        return '["a question"], ["a context"], truncation="only_second"'
+    if kind in RANKED:
+        return '["a query"], ["a passage"], truncation=True'
+    pair = ', ["its second text"]' if "text_pair" in table.column_names else ""
+    return f'["a text"]{pair}, truncation=True'
+
+
+def _how_to_load(student: Path, head: Head, row: str) -> str:
     settings = json.loads((student / "config.json").read_text(encoding="utf-8"))
     own = ", trust_remote_code=True" if settings.get("auto_map") else ""
-    words = head == "words"
-    rows = '[["words", "of", "a", "row"]], is_split_into_words=True' if words else '["a text"]'
+    if head == "embeddings":
+        return (
+            "```python\nfrom sentence_transformers import SentenceTransformer\n\n"
+            f'model = SentenceTransformer("FOLDER"{own})\n'
+            'queries = model.encode(["a query"], prompt_name="query")\n'
+            'passages = model.encode(["a passage"], prompt_name="document")\n'
+            "scores = model.similarity(queries, passages)\n```"
+        )
+    name = _CLASSES[head]
     return (
         f"```python\nfrom transformers import {name}, AutoTokenizer\n\n"
         'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
         f'model = {name}.from_pretrained("FOLDER"{own})\n'
-        f'inputs = tokenizer({rows}, truncation=True, padding=True, return_tensors="pt")\n'
-        "logits = model(**inputs).logits\n```"
+        f'inputs = tokenizer({row}, padding=True, return_tensors="pt")\n'
+        f"{_ANSWERS[head]}\n```"
     )
 
 

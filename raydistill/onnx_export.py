@@ -139,7 +139,8 @@ def export_model(
         for one in asked[1:]:
             one.figures.agreement = {"torch": _agreement(rows, one, asked[0])}
         figures = tuple(one.figures for one in asked)
-        export_card(chosen, record, rows.kind, rows.name, figures)
+        assert loaded.parts is not None, "torch computes it"
+        export_card(chosen, record, rows, figures, loaded.parts[1])
         if output.exists():
             shutil.rmtree(output)
         chosen.replace(output)

@@ -1,5 +1,9 @@
 """README.md of a student's folder: what Hugging Face reads, and nothing that the run does not know."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +14,17 @@ from huggingface_hub import ModelCard
 from raydistill.card import write_card
 from raydistill.config import DistillConfig
 from raydistill.config.data import DataSection
-from raydistill.models import ModelSource
+from raydistill.export import export_student
+from raydistill.models import ModelSource, tokenize_words
 from raydistill.models.licences import Licences
 from raydistill.output import OutputFolder
 from raydistill.prepare import Prepared, prepare
 from raydistill.teachers import LocalTeacher, TeacherDescription, TeacherSettings
-from tests.conftest import make_model, two_teachers
+from raydistill.training.checkpoint import save_module
+from raydistill.training.student import make_student, make_tokenizer
+from tests.conftest import make_model, two_teachers, write_rows
+from tests.unit.test_evaluate_kinds import settings_of
+from tests.unit.words import byte_level, make_tagger
 
 METRICS = {
     "test/accuracy": 0.75, "test/macro_f1": 0.7, "test/nll": 0.5, "test/ece": 0.1,
@@ -81,12 +90,111 @@ def test_the_text_tells_data_teachers_figures_and_licences(card: ModelCard, tmp_
     assert "123" not in text.replace("0123", "")  # speeds are of this machine
 
 
-def test_the_recipe_for_loading_works(card: ModelCard, tmp_path: Path) -> None:
-    """A recipe that nobody ran fails at the first who does."""
-    code = card.text.split("```python\n")[1].split("```")[0]
+PAIRED = [
+    {"text": "good film", "second": "great plot", "label": "same"},
+    {"text": "bad film", "second": "great plot", "label": "other"},
+    {"text": "dull end", "second": "bad cast", "label": "same"},
+]
+
+
+def settings_for(student: str, folder: Path, tiny: dict[str, Path]) -> dict[str, Any]:
+    """A sound run with a student of this sort."""
+    if student in RECURRENT:
+        return two_teachers(tiny, folder) | {"student": {"max_tokens": 16, **RECURRENT[student](tiny)}}  # fmt: skip
+    if student == "pairs":
+        (folder / "pairs").mkdir()
+        write_rows(folder / "pairs" / "train.jsonl", PAIRED)
+        return {
+            "run": {"name": student, "output_dir": str(folder / "out")},
+            "data": {"folder": str(folder / "pairs")},
+            "task": {"kind": "text_classification", "text_pair": "second"},
+            "student": {"model": str(tiny["student"]), "max_tokens": 16},
+            "losses": [{"kind": "cross_entropy"}],
+        }
+    if student == "text_classification":
+        return two_teachers(tiny, folder)
+    settings = settings_of("tagging" if student == "bytes" else student, folder)
+    if student == "bytes":
+        model = make_tagger(folder / "bytes", byte_level())
+        settings |= {"student": {"model": str(model), "max_tokens": 40}, "teachers": {}, "ensemble": {}}  # fmt: skip
+        settings["losses"] = [{"kind": "cross_entropy"}]
+    return settings
+
+
+RECURRENT: dict[str, Callable[[dict[str, Path]], dict[str, Any]]] = {
+    "lstm": lambda tiny: {"network": {"kind": "lstm", "hidden_size": 8, "embedding_size": 12}, "tokenizer": str(tiny["student"])},
+    "words": lambda _: {"network": {"kind": "average", "embeddings": {"kind": "words"}}},
+}  # fmt: skip
+
+
+def written_out(settings: dict[str, Any]) -> tuple[Path, Prepared, ModelCard]:
+    """A student's folder as a run leaves it."""
+    folder, prepared = prepared_run(settings)
+    student = make_student(prepared.student, make_tokenizer(prepared.student))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    save_module(student, folder.path / "best.safetensors")
+    export_student(prepared, folder.path, folder.student)
+    write_card(folder, prepared, {}, {})
+    return folder.student, prepared, ModelCard.load(folder.student / "README.md")
+
+
+def recipe_of(card: ModelCard, folder: Path) -> str:
+    return card.text.split("```python\n")[1].split("```")[0].replace("FOLDER", str(folder))
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        "text_classification", "pairs", "multi_label_classification", "regression", "tagging", "bytes",
+        "question_answering", "reranking", "retrieval",
+    ],
+)  # fmt: skip
+def test_the_recipe_for_loading_works(student: str, tiny: dict[str, Path], tmp_path: Path) -> None:
+    """A recipe that nobody ran fails at the first who does, and one that reads other rows misleads."""
+    if student == "retrieval":
+        pytest.importorskip("sentence_transformers")
+    folder, prepared, card = written_out(settings_for(student, tmp_path, tiny))
     names: dict[str, Any] = {}
-    exec(code.replace("FOLDER", str(tmp_path / "out" / "student")), names)
-    assert names["logits"].shape == (1, 2)
+    exec(recipe_of(card, folder), names)
+    library = "sentence-transformers" if student == "retrieval" else "transformers"
+    assert card.data.library_name == library
+    if student == "retrieval":
+        assert names["queries"].shape == names["passages"].shape == (1, 16)
+        assert names["scores"].shape == (1, 1)
+        return
+    inputs, size = names["inputs"], len(prepared.labels)
+    two = student in ("pairs", "question_answering", "reranking")
+    assert {0, 1} <= set(inputs.sequence_ids()) if two else 1 not in inputs.sequence_ids()
+    if student == "question_answering":
+        assert names["start_logits"].shape == names["end_logits"].shape == inputs["input_ids"].shape
+    elif student in ("tagging", "bytes"):
+        assert set(inputs.word_ids()) - {None} == {0, 1, 2, 3}
+        expected = tokenize_words(names["tokenizer"], [["words", "of", "a", "row"]], 40)[0]
+        assert inputs["input_ids"].tolist() == expected["input_ids"].tolist()
+        assert names["logits"].shape == (*inputs["input_ids"].shape, size)
+    else:
+        assert names["logits"].shape == (1, size)
+
+
+@pytest.mark.parametrize("student", sorted(RECURRENT))
+def test_the_recipe_for_recurrent_students_works_without_raydistill(
+    student: str, tiny: dict[str, Path], tmp_path: Path
+) -> None:
+    """In the process that made it, a model is known that nobody else knows."""
+    folder, _, card = written_out(settings_for(student, tmp_path, tiny))
+    script = tmp_path / "load.py"
+    check = "import sys\nassert 'raydistill' not in sys.modules\nassert logits.shape == (1, 2)\n"
+    script.write_text(recipe_of(card, folder) + check, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    found = subprocess.run(
+        [sys.executable, "-P", str(script)],
+        cwd=tmp_path,
+        env={**environment, "HF_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
 
 
 def test_terms_of_models_and_data_of_the_hub_are_told(

@@ -64,7 +64,7 @@ def settings_of(kind: str, folder: Path) -> dict[str, Any]:
             "student": {"model": str(folder / "student"), "max_tokens": 16},
             "teachers": {"pieces": {"model": str(folder / "pieces")}},
             "losses": [{"kind": "score_kl"}],
-            "training": {"group_rows": 3},
+            "training": {"group_rows": 3, "batch_rows": 12},
         }
     for split, number in (("train", 20), ("validation", 10), ("test", 20)):
         rows = PAIRS if kind == "reranking" else [labelled(r, kind) for r in make_rows(number, 3)]
@@ -126,6 +126,15 @@ def test_models_of_any_kind_are_measured_compared_and_written_out(kind: TaskKind
             export()
         return
     exported = export()
+    code = (tmp_path / "exported" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code.replace("FOLDER", str(tmp_path / "exported")), names)
+    assert names["logits"].shape[0] == 1
+    assert names["logits"].shape[-1] == len(rows_of(config, "test").labels)
+    if kind in ("reranking", "question_answering"):
+        assert {0, 1} <= set(names["inputs"].sequence_ids())
+    if kind == "question_answering":
+        assert names["start_logits"].shape == names["inputs"]["input_ids"].shape
     torch_figures, onnx = exported.figures
     for name, value in torch_figures.metrics.items():
         assert onnx.metrics[name] == pytest.approx(value, abs=1e-3), name
