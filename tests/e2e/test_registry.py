@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -401,10 +402,12 @@ def server(
 
 
 def _start(command: list[str], home: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    # MLflow looks for uvicorn on the path, where it is only if this environment is active.
+    path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
     with (home / "log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, *command], stdout=log, stderr=log, cwd=home, start_new_session=True,
-            env={**os.environ, **environment},
+            env={**os.environ, "PATH": path, **environment},
         )  # fmt: skip
 
 
@@ -615,7 +618,8 @@ def _served(uri: str, texts: list[str], home: Path) -> list[dict[str, Any]]:
             predictions: list[dict[str, Any]] = json.load(answer)["predictions"]
             return predictions
     finally:
-        os.killpg(process.pid, 15)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 15)
         process.wait(20)
 
 
