@@ -117,10 +117,8 @@ def _condition_faults(config: DistillConfig, path: str, parameter: Parameter) ->
         if space[other].kind not in ("choice", "grid", "subsets"):
             faults.append(Fault(subject, f"names a parameter of kind {space[other].kind}; a condition needs choice, grid or subsets."))  # fmt: skip
             continue
-        values, named = (
-            values_of(space[other], list(config.teachers)),
-            options(space[other], wanted),
-        )
+        values = values_of(space[other], list(config.teachers))
+        named = options(space[other], wanted)
         if not named:
             faults.append(Fault(subject, "is an empty list, so the parameter would never count."))
         faults += [

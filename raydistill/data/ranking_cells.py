@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import pyarrow.parquet as pq
 
+from raydistill.data.checks import HALF_PAIR, has_half_pair
 from raydistill.data.files import DataFile
 from raydistill.data.readers import read_columns
 from raydistill.errors import ConfigError, Fault
@@ -183,8 +184,8 @@ def passages_of(
         for part in parts:
             if not isinstance(part, str):
                 return sound, _named(part)
-            if any("\ud800" <= character <= "\udfff" for character in part):
-                return sound, "half of a surrogate pair (\\ud800 … \\udfff)"
+            if has_half_pair(part):
+                return sound, HALF_PAIR
         sound.append(parts[0] if len(parts) == 1 else titled(*parts))
     return sound, None
 

@@ -1,9 +1,7 @@
 """A cluster of its own, with token authentication, as `ray job submit` finds it."""
 
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -14,21 +12,9 @@ import pytest
 import yaml
 
 from tests.e2e.conftest import settings_of
+from tests.e2e.local import REPOSITORY, clean_environment, free_ports
 
 pytestmark = pytest.mark.e2e
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 @pytest.fixture
@@ -39,12 +25,7 @@ def cluster(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     port, dashboard, agent, client = free_ports(4)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
-        "HOME": str(home),
-        "RAY_AUTH_MODE": "token",
-        "PATH": f"{Path(ray).parent}{os.pathsep}{os.environ['PATH']}",
-        "HF_HUB_OFFLINE": "1",
-    }
+    environment = clean_environment(HOME=str(home), RAY_AUTH_MODE="token")
 
     def call(
         *arguments: str, timeout: int = 240, check: bool = True

@@ -84,6 +84,14 @@ def finished_trials(output: Path) -> dict[str, str]:
     return {name: text for name, text in texts.items() if json.loads(text)["state"] == "finished"}
 
 
+def finished(output: Path, number: int) -> None:
+    """Until so many trials are finished, which may be lost then."""
+    end = time.monotonic() + 600
+    while len(finished_trials(output)) < number:
+        assert time.monotonic() < end, f"{number} trials did not finish"
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("seed", [int(os.environ.get("RAYDISTILL_CHAOS_SEED", "0"))])
 def test_whatever_dies_no_finished_trial_is_lost(cluster, tiny, tmp_path, seed):
     """A trial that finished and is trained again, one that is forgotten, rows that are answered twice."""
@@ -95,7 +103,8 @@ def test_whatever_dies_no_finished_trial_is_lost(cluster, tiny, tmp_path, seed):
     kept: dict[str, str] = {}
     job = cluster.submit("tune", str(config), wait=False)
     students = 0
-    for death in deaths:
+    for number, death in enumerate(deaths, 1):
+        finished(output, number)
         training(output, draw)
         kept |= finished_trials(output)
         if death == "trial":
@@ -117,6 +126,7 @@ def test_whatever_dies_no_finished_trial_is_lost(cluster, tiny, tmp_path, seed):
     assert cluster.ended(job, 1200)["driver_exit_code"] == 0, cluster.log(job)
 
     done = finished_trials(output)
+    assert len(kept) >= len(deaths), "nothing was there to be lost"
     assert sorted(done) == [f"{number:04}.json" for number in range(TRIALS)]
     assert {name: done[name] for name in kept} == kept
     found = json.loads((output / "tuning.json").read_text())

@@ -46,7 +46,7 @@ class Counting:
         self.most_ahead = self.collected = 0
 
     def describe(self) -> TeacherDescription:
-        raise NotImplementedError
+        raise AssertionError("nobody asks what it is")
 
     def answer(self, request: Request) -> TeacherSignal:
         self.requests.append(request)
