@@ -6,27 +6,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from raydistill.alignment import output_columns
 from raydistill.config import DistillConfig, parse_config
 from raydistill.config.faults import in_order, without_echoes
 from raydistill.config.ranking import SCORE
 from raydistill.config.rules import needs_inside
-from raydistill.config.task import EXCLUSIVE, HEADS, METRICS, RANKED, Head
-from raydistill.data import Split, Stream, any_label, labels_seen
+from raydistill.config.task import HEADS, RANKED, Head
+from raydistill.data import Split, Stream
 from raydistill.errors import ConfigError, Fault
 from raydistill.models import EmbedderSpec, ModelSource, ModelTraits, read_traits
 from raydistill.objective import ObjectivePlan
 from raydistill.prepare.augmentation import Augmented, plan_augmented
 from raydistill.prepare.data import load_data, targets_of
 from raydistill.prepare.embedders import teacher_embedder
-from raydistill.prepare.manifest import flatten, manifest_of
+from raydistill.prepare.manifest import manifest_of
 from raydistill.prepare.objective import plan_objective
 from raydistill.prepare.operations import Operations, plan_operations
 from raydistill.prepare.planned import PlannedStudent
+from raydistill.prepare.rules import (
+    idle_settings,
+    length_faults,
+    registry_faults,
+    scoring_faults,
+    selection_faults,
+    teacher_notes,
+)
 from raydistill.prepare.sides import Mapped
 from raydistill.prepare.sources import (
     head_faults,
-    is_registry_uri,
     meaning_faults,
     package_faults,
     resolve_source,
@@ -36,7 +42,6 @@ from raydistill.prepare.student import frozen_faults, plan_student, start_of
 from raydistill.prepare.windows import map_windows
 from raydistill.prepare.words import map_words
 from raydistill.schedules import plan_stages
-from raydistill.tracking import server_faults
 from raydistill.training.schedule import Steps, plan_steps
 from raydistill.training.student import StudentPlan, make_tokenizer
 
@@ -179,7 +184,7 @@ def prepare(
             return None
 
     # Of several tasks, and of the trials of a search, the server is asked once.
-    away = _server_faults(config) if like is None and splits is None else []
+    away = registry_faults(config) if like is None and splits is None else []
     splits = splits if splits is not None else tried(lambda: load_data(config))
     labels = _labels(config, splits)
     teachers = _read_teachers(config, tried, faults)
@@ -197,7 +202,7 @@ def prepare(
         )
     )
     if student is not None:
-        faults += _too_long("student.max_tokens", config.student.max_tokens, student.traits)
+        faults += length_faults("student.max_tokens", config.student.max_tokens, student.traits)
     objective, wrong = plan_objective(
         config,
         student=student.traits if student else None,
@@ -208,8 +213,8 @@ def prepare(
     )
     faults += wrong
     operations = tried(lambda: plan_operations(config, partial(_mask_token, student)))
-    faults += _selection_faults(config, splits)
-    faults += _scoring_faults(config, splits, objective)
+    faults += selection_faults(config, splits)
+    faults += scoring_faults(config, splits, objective)
     faults = [*away, *without_echoes(faults, away)]
     if faults or splits is None or student is None or labels is None or operations is None:
         return None, in_order(faults)
@@ -230,10 +235,10 @@ def prepare(
     notes = [
         *(f"data.{s.name}: {note}" for s in splits.values() for note in s.notes),
         *teachers.notes,
-        *_teacher_notes(config, traits, labels),
+        *teacher_notes(config, traits, labels),
         *mapped.notes,
         *student.notes,
-        *_idle_settings(config, objective, steps),
+        *idle_settings(config, objective, steps),
     ]
     return (
         Prepared(
@@ -330,7 +335,7 @@ def _read_teachers(config: DistillConfig, tried: _Tried, faults: list[Fault]) ->
         faults += head_faults(path, source, _head_of(config, found.embedders.get(name)))
         faults += meaning_faults(path, traits, config.task.kind)
         most = section.max_tokens or config.student.max_tokens
-        faults += _too_long(f"teachers.{name}.max_tokens", most, traits)
+        faults += length_faults(f"teachers.{name}.max_tokens", most, traits)
     return found
 
 
@@ -392,144 +397,3 @@ def _labels(config: DistillConfig, splits: Mapping[str, Split] | None) -> tuple[
     if written is None or getattr(config.task, "scheme", "iob2") != "iob2":
         return None  # tags of another scheme become others
     return tuple(written)
-
-
-def _too_long(path: str, max_tokens: int, traits: ModelTraits) -> list[Fault]:
-    if traits.max_positions is None or max_tokens <= traits.max_positions:
-        return []
-    return [
-        Fault(
-            path,
-            f"must not exceed the model's {traits.max_positions} positions, got {max_tokens}.",
-            rests_on=(path, "student.max_tokens"),
-        )
-    ]
-
-
-def _server_faults(config: DistillConfig) -> list[Fault]:
-    """Of the tracking server: it must be there if a model comes from it, or if the user says so."""
-    settings = flatten(config.model_dump(mode="json")).values()
-    has_models = any(isinstance(value, str) and is_registry_uri(value) for value in settings)
-    tracking = config.tracking
-    if not (tracking.enabled or has_models):
-        return []
-    return server_faults(
-        tracking.uri, required=has_models or (tracking.enabled and tracking.required)
-    )
-
-
-def _selection_faults(config: DistillConfig, splits: Mapping[str, Split] | None) -> list[Fault]:
-    """Metrics that choose must be measured."""
-    faults = []
-    named = {"training.select_by": config.training.select_by}
-    if config.tracking.registered_model is not None:
-        own = config.tracking.promotion.metric
-        named["tracking.promotion.metric" if own else "tracking.champion_metric"] = (
-            config.tracking.promoted_by
-        )
-    for path, metric in named.items():
-        split, _, _ = metric.partition("/")
-        metrics = METRICS[config.task.kind]
-        known = [f"{s}/{m}" for s in ("validation", "test") for m in metrics]
-        allowed = known[: len(metrics)] if path.startswith("training") else known
-        if metric not in allowed:
-            faults.append(
-                Fault(
-                    path,
-                    f"must be one of {', '.join(allowed)}, got '{metric}'.",
-                    rests_on=(path, "task.kind"),
-                )
-            )
-        elif path.startswith("tracking") and split not in config.evaluation.splits:
-            faults.append(Fault(path, f"is {metric}, but evaluation.splits leaves {split} out."))
-        elif (
-            path.startswith("tracking")
-            and splits is not None
-            and split in splits
-            and not any_label(splits[split].table)
-        ):
-            faults.append(Fault(path, f"is {metric}, but no row of data.{split} has a label."))
-        elif path.startswith("tracking") and splits is not None and split not in splits:
-            faults.append(
-                Fault(
-                    path,
-                    f"is {metric}, but there is no data.{split}.",
-                    rests_on=(path, f"data.{split}", "data.folder"),
-                )
-            )
-    if (
-        config.training.early_stopping is not None
-        and splits is not None
-        and "validation" not in splits
-    ):
-        faults.append(
-            Fault(
-                "training.early_stopping",
-                "needs data.validation, which is missing.",
-                rests_on=("training.early_stopping", "data.validation", "data.folder"),
-            )
-        )
-    return faults
-
-
-def _teacher_notes(
-    config: DistillConfig, traits: Mapping[str, ModelTraits], labels: tuple[str, ...]
-) -> list[str]:
-    """What is taken for granted of teachers' outputs, and what of them is left out."""
-    kind, notes = config.task.kind, []
-    if kind in EXCLUSIVE or kind in RANKED:
-        return []
-    for name, shape in traits.items():
-        model = f"teachers.{name}.model"
-        if shape.problem_type is None:
-            notes.append(
-                f"{model} does not say what its outputs are (problem_type); they are read as those of {kind}."
-            )
-        extra = len(shape.labels) - sum(
-            column >= 0
-            for column in output_columns(
-                kind, shape.labels, labels, config.teachers[name].label_map, partial=True
-            )
-        )
-        if extra > 0:
-            notes.append(f"{model} has {extra} labels that the task has not; they are left out.")
-    return notes
-
-
-def _scoring_faults(
-    config: DistillConfig, splits: Mapping[str, Split] | None, objective: ObjectivePlan
-) -> list[Fault]:
-    """What keeps teachers from being scored on the validation rows."""
-    if not config.measures_teachers or splits is None:
-        return []
-    path, way_out = "ensemble.weighting.scores", "Write scores, or choose another weighting."
-    basis = (path, "data.validation", "data.folder")
-    if "validation" not in splits:
-        why = f"are to be measured, but there is no data.validation. {way_out}"
-        return [Fault(path, why, rests_on=basis)]
-    there = labels_seen(splits["validation"].table)
-    if not there:
-        why = f"are to be measured, but no row of data.validation has a label. {way_out}"
-        return [Fault(path, why, rests_on=basis)]
-    return [
-        Fault(
-            path,
-            f"are to be measured, but teachers.{name} knows the label of no row of data.validation. {way_out}",
-            rests_on=(*basis, f"teachers.{name}"),
-        )
-        for name, columns in objective.columns.items()
-        if not any(columns[label] >= 0 for label in there if label < len(columns))
-    ]
-
-
-def _idle_settings(config: DistillConfig, objective: ObjectivePlan, steps: Steps) -> list[str]:
-    """Settings that were written and change nothing."""
-    training, notes = config.training, []
-    if training.max_steps is not None and training.max_steps > steps.total:
-        notes.append(
-            f"training.max_steps = {training.max_steps} has no effect: training.epochs = "
-            f"{training.epochs} ends after {steps.total} steps."
-        )
-    if training.projection_learning_rate is not None and not objective.projections:
-        notes.append("training.projection_learning_rate has no effect: there is no projection.")
-    return notes
