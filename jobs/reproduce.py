@@ -101,7 +101,10 @@ SYSTEMS = {
         {"student alone": "mr_alone", "distilled, rows as they are": "mr_two_teachers"},
         "mr_robust",
         ["test/accuracy"]
-        + [f"test/perturbed/{name}/accuracy" for name in ("typos", "deletions", "swaps")],
+        + [
+            f"test/perturbed/{name}/accuracy"
+            for name in ("typos", "deletions", "swaps", "synonyms")
+        ],
         called="distilled, rows augmented",
     ),
     "mr": System(
