@@ -40,6 +40,8 @@ app.command()(compare)
 app.command()(export)
 
 INTERRUPTED = 130
+# Of a head without CPUs, where every process is one more than Ray expects: no user can do anything about it.
+_NO_NEWS = r"worker processes have been started on node"
 
 
 def _sound(config: Path, overrides: list[str], *, resume: bool = False, output: bool = True) -> Any:
@@ -278,6 +280,7 @@ def main_of(command: str) -> None:
 def main() -> None:
     """Entry of the `raydistill` command."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers fork after tokenizing
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _NO_NEWS)  # Ray reads it when it is imported
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # where custom losses are, here and in Ray's processes
     signal.signal(signal.SIGTERM, _terminate)  # `ray job stop` sends it

@@ -1,4 +1,7 @@
-"""Ray's own failures as sentences."""
+"""Ray's own failures as sentences, and what of it is left unsaid."""
+
+import subprocess
+import sys
 
 import pytest
 from ray.exceptions import AuthenticationError
@@ -52,3 +55,21 @@ def test_a_cluster_that_is_closed_or_away_is_the_users_to_mend(
     (line,) = str(caught.value).splitlines()
     assert line.startswith("run.ray_address leads to")
     assert sentence in line
+
+
+def test_a_head_without_cpus_does_not_count_its_processes_aloud() -> None:
+    """Ray writes this about every process of such a head, between the lines of the run; other lines still come."""
+    code = (
+        "import raydistill.cli as cli\n"
+        "cli.run = lambda app: 0\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "from ray._private.ray_logging import stdout_deduplicator\n"
+        "lines = ['WARNING: 8 PYTHON worker processes have been started on node: 0a', 'a worker was killed']\n"
+        "(batch,) = stdout_deduplicator.deduplicate({'lines': lines, 'pid': 'raylet', 'is_err': False})\n"
+        "print(batch['lines'])\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert said.stdout == "['a worker was killed']\n"
