@@ -22,7 +22,8 @@ from raydistill.data.routes import Routes
 from raydistill.data.sources import Split, load_split
 from raydistill.data.splits import load_splits
 from raydistill.data.stream import Stream
-from raydistill.data.tagging import TAGGED_SUFFIXES, TaggedColumns, load_tagged_splits
+from raydistill.data.tagged_reader import TAGGED_SUFFIXES, TaggedColumns
+from raydistill.data.tagging import load_tagged_splits
 from raydistill.data.targets import Targets
 from raydistill.data.turns import task_shares, turns
 from raydistill.data.units import UNIT, units_of

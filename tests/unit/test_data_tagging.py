@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raydistill.data import Routes, Split, TaggedColumns, find_splits, load_tagged_splits
-from raydistill.data.tagging import TAGGED_SUFFIXES
+from raydistill.data.tagged_reader import TAGGED_SUFFIXES
 from raydistill.errors import ConfigError
 
 WORDS = [["Ada", "Lovelace", "wrote"], ["in", "#London", "."], ["中国", "😀"]]
