@@ -9,7 +9,7 @@ texts. ``stream`` gives rows while they are used. ``order`` is pure arithmetic
 on row numbers, ``turns`` on steps of several tasks.
 """
 
-from raydistill.data.answers import QuestionColumns, load_question_splits
+from raydistill.data.answers import load_question_splits
 from raydistill.data.checks import overlap_notes, unseen_label_notes
 from raydistill.data.files import SPLIT_NAMES
 from raydistill.data.folder import find_splits
@@ -18,6 +18,7 @@ from raydistill.data.labels import read_labels
 from raydistill.data.matrix import NOT_KNOWN, any_label, label_matrix, labels_seen
 from raydistill.data.order import epoch_order, micro_batches, steps_per_epoch, worker_slice
 from raydistill.data.parts import Origin
+from raydistill.data.question_reader import QuestionColumns
 from raydistill.data.routes import Routes
 from raydistill.data.sources import Split, load_split
 from raydistill.data.splits import load_splits

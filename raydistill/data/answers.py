@@ -1,32 +1,30 @@
 """Questions with contexts and answers, from files to checked tables.
 
-Reading order: :func:`load_question_splits`, then `_Reader`, which reads one split; nested JSON is unfolded by
-:mod:`raydistill.data.squad`.
+Reading order: :func:`load_question_splits`, then `_Collector`; how rows stand in files is in
+:mod:`raydistill.data.question_reader`.
 """
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import regex
 
 from raydistill.data.checks import HALF_PAIR, RowFaults, has_half_pair, overlap_notes
-from raydistill.data.files import SPLIT_NAMES, DataFile
-from raydistill.data.hub import DatasetSplit
+from raydistill.data.files import SPLIT_NAMES
 from raydistill.data.labels import NO_LABEL
 from raydistill.data.parts import Origin, Part, find_parts
-from raydistill.data.readers import read_columns
-from raydistill.data.routes import Routes, encode_routes, route_note
+from raydistill.data.question_reader import QuestionColumns, QuestionReader, QuestionRow
+from raydistill.data.routes import Routes, route_note
 from raydistill.data.sources import Split
-from raydistill.data.squad import Answers, as_answers, unfolded
+from raydistill.data.squad import Answers
 from raydistill.data.units import units_of
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import PLACE_ERRORS, first_line
 
-__all__ = ["QUESTION_SCHEMA", "QuestionColumns", "load_question_splits"]
+__all__ = ["QUESTION_SCHEMA", "load_question_splits"]
 
 _NEAR = 3  # characters
 _HANGUL = regex.compile(r"\p{Hangul}")
@@ -42,59 +40,6 @@ QUESTION_SCHEMA = pa.schema([
 ])  # fmt: skip
 """Of a split: question, context, id, texts and places of its answers (the first has one, those at -1 have none); the
 label is 1 if there is an answer, 0 if the context has none, -100 if nobody says."""
-
-
-@dataclass(frozen=True)
-class QuestionColumns:
-    """Where things stand in the files.
-
-    Attributes:
-        question: Column of the question.
-        context: Column of the context.
-        id: Column of the id; None: rows are numbered.
-        answers: Column of objects with lists of texts and places; None: a single answer in two columns.
-        answer: Column of its text.
-        answer_start: Column of its place.
-        labels: The names of the outputs.
-    """
-
-    question: str
-    context: str
-    id: str | None
-    answers: str | None
-    answer: str
-    answer_start: str
-    labels: tuple[str, ...]
-
-    def wanted(self, *, answered: bool) -> dict[str, str]:
-        """Role to column, of a file with answers or without."""
-        names = {"question": self.question, "context": self.context}
-        if self.id is not None:
-            names["id"] = self.id
-        if answered and self.answers is not None:
-            names["answers"] = self.answers
-        elif answered:
-            names |= {"answer": self.answer, "answer_start": self.answer_start}
-        return {f"{role}:columns.{role}": column for role, column in names.items()}
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A question.
-
-    Attributes:
-        where: In messages.
-        id: As written; None: rows are numbered.
-        question: Itself.
-        context: What it is about.
-        answers: None: nobody says.
-    """
-
-    where: str
-    id: str | None
-    question: str
-    context: str
-    answers: Answers | None
 
 
 def load_question_splits(
@@ -154,7 +99,7 @@ def _read(  # noqa: PLR0917 - private
     parts, faults = find_parts(paths, path_in_config)
     if faults:
         raise ConfigError(faults)
-    reader = _Reader(name, columns, routes, path_in_config)
+    reader = _Collector(name, columns, routes, path_in_config)
     for part in parts:
         try:
             faults += reader.read(part)
@@ -173,116 +118,31 @@ def _read(  # noqa: PLR0917 - private
     return reader.split([part.shown for part in parts], first_row_id)
 
 
-class _Reader:
-    """Reads the files of one split."""
+class _Collector:
+    """Checks and collects the questions of one split."""
 
     def __init__(
         self, name: str, columns: QuestionColumns, routes: Routes | None, path_in_config: str
     ) -> None:
         self._name, self._columns, self._routes = name, columns, routes
         self._path_in_config = path_in_config
-        self._answered = name != "unlabelled"
+        self._reader = QuestionReader(
+            columns, routes, path_in_config, answered=name != "unlabelled"
+        )
         self._ids: set[str] = set()
         self._visible: dict[str, bool] = {}
-        self._places = [np.empty(0, np.int32)]
-        self._faults: list[Fault] = []
         self._num_answers = self._num_moved = self._num_unplaced = 0
-        self.rows: list[_Row] = []
+        self.rows: list[QuestionRow] = []
 
     def read(self, part: Part) -> list[Fault]:
         """Add the questions of a file, or of a data set; what is wrong with it."""
         problems = RowFaults(self._path_in_config, part.name)
-        self._faults = []
-        for row in self._rows_of(part, problems):
+        for row in self._reader.rows(part, problems):
             self.rows.append(self._checked(row, problems))
-        return [*problems.faults(), *self._faults]
+        faults, self._reader.faults = self._reader.faults, []
+        return [*problems.faults(), *faults]
 
-    def _rows_of(self, part: Part, problems: RowFaults) -> Iterator[_Row]:
-        if isinstance(part, DataFile) and part.suffix == ".json":
-            with part.here() as local:
-                nested = unfolded(local, problems)
-                if nested is not None:
-                    if self._routes is not None:
-                        raise ConfigError.of(
-                            self._path_in_config,
-                            f"must be a file with columns for ensemble.weighting: routing, got {part.name}.",
-                        )
-                    for one in nested:
-                        answers = one.answers if self._answered else None
-                        yield _Row(one.where, one.id, one.question, one.context, answers)
-                    return
-        yield from self._columned(part, problems)
-
-    def _columned(self, part: Part, problems: RowFaults) -> Iterator[_Row]:
-        roles = self._columns.wanted(answered=self._answered)
-        if self._routes is not None:
-            roles["route"] = self._routes.column
-        if isinstance(part, DatasetSplit):
-            read = part.read(roles, labels=None, path_in_config=self._path_in_config)
-        else:
-            read = read_columns(part, roles, path_in_config=self._path_in_config)
-        found = {role.partition(":")[0]: column for role, column in read.items()}
-        if self._routes is not None:
-            places, wrong = encode_routes(
-                found["route"],
-                self._routes,
-                path_in_config=self._path_in_config,
-                file_name=part.name,
-            )
-            self._places.append(places)
-            self._faults += wrong
-        names = [name for name in found if name != "route"]
-        for number, cells in enumerate(
-            zip(*(found[name].to_pylist() for name in names), strict=True), start=1
-        ):
-            row, where = dict(zip(names, cells, strict=True)), f"row {number}"
-            answers = self._answers(row, where, problems) if self._answered else None
-            key = row.get("id")
-            if "id" in row and not (key or "").strip():
-                problems.add(
-                    f"have an id in column {self._columns.id!r} (task.columns.id) of every row",
-                    "none",
-                    where,
-                    "Write task.columns.id: null to number the rows.",
-                )
-                key = None
-            yield _Row(where, key, row["question"] or "", row["context"] or "", answers)
-
-    def _answers(
-        self, row: Mapping[str, str | None], where: str, problems: RowFaults
-    ) -> Answers | None:
-        """Of a row of columns; None, if nobody says."""
-        if self._columns.answers is None:
-            text, start = row["answer"] or "", (row["answer_start"] or "").strip()
-            if not text:
-                return ()
-            if not start.isdecimal():
-                problems.add(
-                    f"hold whole numbers, 0 or more, in column {self._columns.answer_start!r} "
-                    "(task.columns.answer_start)",
-                    "others",
-                    f"{where} ({start or 'none'})",
-                )
-                return ()
-            return ((text, int(start)),)
-        cell = row["answers"]
-        if cell is None or not cell.strip():
-            return None
-        try:
-            found = as_answers(json.loads(cell))
-        except (ValueError, RecursionError):
-            found = None
-        if found is None:
-            problems.add(
-                f"hold objects with lists text and answer_start of one length in column {self._columns.answers!r} "
-                "(task.columns.answers)",
-                "something else",
-                where,
-            )
-            return ()
-        return found
-
-    def _checked(self, row: _Row, problems: RowFaults) -> _Row:
+    def _checked(self, row: QuestionRow, problems: RowFaults) -> QuestionRow:
         """A row as it is kept; what is wrong with it is added."""
         if not self._is_visible(row.context):
             problems.add(
@@ -308,7 +168,7 @@ class _Reader:
         answers = self._placed(row, problems)
         return row if answers == row.answers else replace(row, answers=answers)
 
-    def _placed(self, row: _Row, problems: RowFaults) -> Answers | None:
+    def _placed(self, row: QuestionRow, problems: RowFaults) -> Answers | None:
         """The answers of a row: first those that stand in the context, then those without a place, at -1."""
         if not row.answers:
             return row.answers
@@ -332,7 +192,7 @@ class _Reader:
         return tuple(dict.fromkeys(sorted(found, key=lambda one: one[1] < 0)))
 
     @staticmethod
-    def _refuse(row: _Row, text: str, start: int, problems: RowFaults) -> None:
+    def _refuse(row: QuestionRow, text: str, start: int, problems: RowFaults) -> None:
         """Add why an answer has no place."""
         if not 0 <= start <= len(row.context) - len(text):
             problems.add(
@@ -393,7 +253,7 @@ class _Reader:
                 "at answer_start, but others of the same question do; labels are of those, figures of all."
             )
         if self._routes is not None:
-            places = np.concatenate(self._places)
+            places = np.concatenate(self._reader.places)
             table = table.append_column("route", pa.array(places, pa.int32()))
             notes += [route_note(places, self._routes)] if trains else []
         fingerprint = _fingerprint(rows, table, routes=trains)
@@ -414,7 +274,7 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 20 else f"{text[:20]}…")  # noqa: PLR2004
 
 
-def _fingerprint(rows: Sequence[_Row], table: pa.Table, *, routes: bool) -> str:
+def _fingerprint(rows: Sequence[QuestionRow], table: pa.Table, *, routes: bool) -> str:
     """SHA-256 over questions, contexts and answers in order, each after its length."""
     # 2: since Hangul is cut into syllables. Rows without it are those that they were.
     korean = any(_HANGUL.search(context) for context in {row.context for row in rows})
