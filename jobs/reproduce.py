@@ -21,11 +21,16 @@ from derived import derive
 
 from raydistill.cli import run
 from raydistill.config import load_config
+from raydistill.errors import ConfigError, Fault
 from raydistill.output import OutputFolder
 from raydistill.teach import teach
 from raydistill.ui import Ui
 
 CONFIGS = Path("jobs/configs")
+WORDNET = (
+    "data/wordnet/data.noun",
+    "WordNet's files: /usr/share/wordnet of Debian's wordnet-base, or corpora/wordnet of nltk",
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class System:
         called: What it is called in the report.
         metrics: What is compared.
         derived: A data set that is made first, and its folder.
+        needs: Files beside data sets and encoders, and where to get them.
     """
 
     title: str
@@ -49,6 +55,7 @@ class System:
     metrics: Sequence[str]
     called: str = "distilled"
     derived: tuple[str, str] | None = None
+    needs: Sequence[tuple[str, str]] = ()
 
 
 SYSTEMS = {
@@ -98,7 +105,12 @@ SYSTEMS = {
     "mr_robust": System(
         "Film reviews with slips, BERT-tiny with augmented rows",
         ["mr_teacher_l6", "mr_teacher_sre"],
-        {"student alone": "mr_alone", "distilled, rows as they are": "mr_two_teachers"},
+        {
+            "student alone": "mr_alone",
+            "distilled, rows as they are": "mr_two_teachers",
+            "distilled, adversarial examples": "mr_adversarial",
+            "distilled, rows augmented, soft labels": "mr_soft_label",
+        },
         "mr_robust",
         ["test/accuracy"]
         + [
@@ -106,6 +118,7 @@ SYSTEMS = {
             for name in ("typos", "deletions", "swaps", "synonyms")
         ],
         called="distilled, rows augmented",
+        needs=(WORDNET,),
     ),
     "mr": System(
         "Film reviews, BERT-tiny from two teachers, logits and features",
@@ -113,6 +126,7 @@ SYSTEMS = {
         {"student alone": "mr_alone"},
         "mr_two_teachers",
         ["test/accuracy", "test/macro_f1"],
+        needs=(WORDNET,),
     ),
     "wnut17_types": System(
         "Kinds of names in tweets, several labels a row",
@@ -152,6 +166,8 @@ def taught(name: str, ui: Ui) -> None:
 def reproduce(options: argparse.Namespace) -> None:
     """Teachers, students, report."""
     ui, system = Ui(), SYSTEMS[options.system]
+    if missing := [(file, what) for file, what in system.needs if not Path(file).is_file()]:
+        raise ConfigError([Fault(file, f"must be there: {what}.") for file, what in missing])
     if system.derived is not None:
         name, folder = system.derived
         derive(name, Path(folder))
