@@ -88,6 +88,13 @@ SYSTEMS = {
         "scifact_retrieval",
         ["test/corpus/ndcg_at_10", "test/corpus/recall_at_100", "test/ndcg_at_10"],
     ),
+    "cmrc_passages": System(
+        "Retrieving Chinese passages, two blocks of multilingual-e5-small from the whole encoder as it is",
+        [],
+        {"student alone": "cmrc_passages_alone"},
+        "cmrc_passages",
+        ["test/ndcg_at_10", "test/mrr_at_10", "test/first_stage/ndcg_at_10"],
+    ),
     "squad": System(
         "Questions about encyclopedia articles, BERT-tiny from MiniLM",
         ["squad_teacher"],
