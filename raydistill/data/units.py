@@ -18,10 +18,12 @@ _UNSPACED = "".join(
         "Han", "Hiragana", "Katakana", "Bopomofo", "Yi", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Javanese",
         "Balinese", "Tai_Tham", "New_Tai_Lue",
     )
-)  # fmt: skip
+) + "ーｰﾞﾟ〆〱-〵"  # fmt: skip
+"""Scripts without spaces between words; the last are Japanese alone, though Unicode counts them as of no script."""
+_MARKS = r"[\p{M}ﾞﾟ]*"
 _LETTER = rf"[\p{{L}}--[{_UNSPACED}\p{{Hangul}}]]\p{{M}}*"
 UNIT = (
-    rf"(?V1)[\p{{L}}&&[{_UNSPACED}]]\p{{M}}*"
+    rf"(?V1)[\p{{L}}&&[{_UNSPACED}]]{_MARKS}"
     rf"|(?:{_LETTER}){{1,32}}"
     r"|\p{Nd}{1,32}"
     # Any other cluster, if it begins with something that can be seen. Syllables of Hangul too, which may be written
