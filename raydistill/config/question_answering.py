@@ -73,7 +73,7 @@ class QuestionAnsweringTask(Section):
     """What two answers are compared by. squad: words, without case, punctuation and articles, as the official
     script of SQuAD. cmrc2018: characters of Chinese, as that of CMRC 2018. characters: characters, without case
     and punctuation, as that of KorQuAD. auto: cmrc2018 where most letters of the questions are Chinese, characters
-    where most are Korean, else squad."""
+    where most are Korean, or Japanese, Thai and the like, else squad."""
 
     @property
     def text(self) -> str:

@@ -27,13 +27,14 @@ from raydistill.data.tagged_reader import TAGGED_SUFFIXES, TaggedColumns
 from raydistill.data.tagging import load_tagged_splits
 from raydistill.data.targets import Targets
 from raydistill.data.turns import task_shares, turns
-from raydistill.data.units import UNIT, units_of
+from raydistill.data.units import UNIT, UNSPACED, units_of
 
 __all__ = [
     "NOT_KNOWN",
     "SPLIT_NAMES",
     "TAGGED_SUFFIXES",
     "UNIT",
+    "UNSPACED",
     "Origin",
     "QuestionColumns",
     "Routes",

@@ -10,16 +10,15 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-__all__ = ["UNIT", "units_of"]
+__all__ = ["UNIT", "UNSPACED", "units_of"]
 
-_UNSPACED = "".join(
-    rf"\p{{{script}}}"
-    for script in (
-        "Han", "Hiragana", "Katakana", "Bopomofo", "Yi", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Javanese",
-        "Balinese", "Tai_Tham", "New_Tai_Lue",
-    )
-) + "ーｰﾞﾟ〆〱-〵"  # fmt: skip
-"""Scripts without spaces between words; the last are Japanese alone, though Unicode counts them as of no script."""
+UNSPACED = (
+    "Han", "Hiragana", "Katakana", "Bopomofo", "Yi", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Javanese",
+    "Balinese", "Tai_Tham", "New_Tai_Lue",
+)  # fmt: skip
+"""Scripts without spaces between words, as Unicode names them."""
+# The last are Japanese alone, though Unicode counts them as of no script.
+_UNSPACED = "".join(rf"\p{{{script}}}" for script in UNSPACED) + "ーｰﾞﾟ〆〱-〵"
 _MARKS = r"[\p{M}ﾞﾟ]*"
 _LETTER = rf"[\p{{L}}--[{_UNSPACED}\p{{Hangul}}]]\p{{M}}*"
 UNIT = (

@@ -8,14 +8,17 @@ import pyarrow.compute as pc
 import regex
 
 from raydistill.config.question_answering import QuestionAnsweringTask
-from raydistill.data import Split, units_of
+from raydistill.data import UNSPACED, Split, units_of
 from raydistill.tasks import Answering
 
 __all__ = ["with_answering"]
 
 _HAN, _HANGUL, _LETTER = (regex.compile(rf"\p{{{name}}}") for name in ("Han", "Hangul", "L"))
+_OTHERS = "".join(rf"\p{{{script}}}" for script in UNSPACED if script != "Han")
+_UNSPACED = regex.compile(rf"(?V1)[\p{{L}}&&[{_OTHERS}]]")
 _LOOK = 1000  # questions that tell the script
 _MOST = 0.5
+_SOME = 0.1  # A Chinese question may name a Japanese film; Japanese has kana everywhere.
 
 
 def with_answering(splits: Mapping[str, Split], task: QuestionAnsweringTask) -> dict[str, Split]:
@@ -29,15 +32,19 @@ def with_answering(splits: Mapping[str, Split], task: QuestionAnsweringTask) -> 
     chosen, notes = task.normalisation, {name: list[str]() for name in splits}
     normalisation: Literal["squad", "cmrc2018", "characters"] = "squad"
     if chosen == "auto":
-        chinese, korean = _shares(splits)
-        if chinese > _MOST:
+        chinese, korean, others = _shares(splits)
+        unspaced = chinese + others
+        if unspaced > _MOST and others >= _SOME * unspaced:
+            normalisation = "characters"
+        elif chinese > _MOST:
             normalisation = "cmrc2018"
         elif korean > _MOST:
             normalisation = "characters"
         how = "by characters" if normalisation == "characters" else f"as {normalisation} does"
+        more = f", {others:.0%} of other scripts without spaces" if others else ""
         notes[next(iter(splits))].append(
             f"answers are compared {how} (task.normalisation: auto): {chinese:.0%} of the letters of questions are "
-            f"Chinese, {korean:.0%} Korean."
+            f"Chinese, {korean:.0%} Korean{more}."
         )
     else:
         normalisation = chosen
@@ -52,15 +59,17 @@ def with_answering(splits: Mapping[str, Split], task: QuestionAnsweringTask) -> 
     }
 
 
-def _shares(splits: Mapping[str, Split]) -> tuple[float, float]:
-    """Of Chinese characters and of Korean ones among the letters of questions."""
-    han = hangul = letters = 0
+def _shares(splits: Mapping[str, Split]) -> tuple[float, float, float]:
+    """Of Chinese characters, of Korean ones and of those of other scripts without spaces among the letters of questions."""
+    han = hangul = others = letters = 0
     for split in splits.values():
         for text in split.table["text"].slice(0, _LOOK).to_pylist():
             han += len(_HAN.findall(text))
             hangul += len(_HANGUL.findall(text))
+            others += len(_UNSPACED.findall(text))
             letters += len(_LETTER.findall(text))
-    return (han / letters, hangul / letters) if letters else (0.0, 0.0)
+    letters = letters or 1
+    return han / letters, hangul / letters, others / letters
 
 
 def _too_long(split: Split, most: int) -> list[str]:

@@ -258,12 +258,21 @@ def test_answers_that_are_too_long_to_be_given_are_counted(
         ("Who?", "squad", "are compared as squad does (task.normalisation: auto): 0% of"),
         ("谁今天去了 Rio？", "cmrc2018", "are compared as cmrc2018 does"),
         ("LG는 언제 세워졌나?", "characters", "are compared by characters (task.normalisation: auto): 0% of the letters of questions are Chinese, 78% Korean."),
+        # 6 kana and 4 kanji of 10 letters: neither is the most.
+        ("日本の首都はどこですか", "characters", "36% of the letters of questions are Chinese, 0% Korean, 64% of other scripts without spaces."),
+        ("東京都知事選挙は何年？", "characters", "are compared by characters"),
+        ("ใครเขียนโปรแกรมแรก", "characters", "Korean, 100% of other scripts without spaces."),
+        ("ໃຜຂຽນ?", "characters", "are compared by characters"),
+        ("កុំព្យូទ័រ?", "characters", "are compared by characters"),
+        ("ဘယ်သူလဲ?", "characters", "are compared by characters"),
+        ("电影《侍の道》是哪一年在日本上映的？", "cmrc2018", "are compared as cmrc2018 does"),
+        ("Who wrote となりのトトロ?", "squad", "are compared as squad does"),
     ],
 )  # fmt: skip
 def test_figures_are_by_the_script_of_the_questions(
     settings: dict[str, Any], tmp_path: Path, question: str, normalisation: str, note: str
 ) -> None:
-    """By words, a Korean answer with a particle too many has nothing in common with the right one."""
+    """By words, a Korean answer with a particle too many, or a Japanese one, has nothing in common with the right one."""
     row = {"id": "1", "question": question, "context": "Ada", "answers": {"text": ["Ada"], "answer_start": [0]}}  # fmt: skip
     write_rows(tmp_path / "rows.jsonl", [row])
     settings["data"] = {"train": str(tmp_path / "rows.jsonl")}
