@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from raydistill.config.base import Section
+from raydistill.config.base import Section, Whole
 from raydistill.config.question_answering import QuestionAnsweringTask
 from raydistill.config.ranking import RerankingTask, RetrievalTask
 
@@ -18,6 +18,7 @@ __all__ = [
     "MORE_LABEL_LOSSES",
     "PROBLEM_TYPES",
     "RANKED",
+    "ConllColumns",
     "Head",
     "MultiLabelClassificationTask",
     "QuestionAnsweringTask",
@@ -174,6 +175,19 @@ class RegressionTask(_OfTexts):
     """Several columns of numbers, `[valence, arousal]`, in place of `label`; an output for each."""
 
 
+class ConllColumns(Section):
+    """Which columns of a CoNLL file are read, counted from 0; a negative number counts from the end, -1 is the last.
+
+    Example:
+        {words: 1, tags: 2}
+    """
+
+    words: Whole = 0
+    """Of the words. 1 where a number of the word stands before it, as in CoNLL-U and GermEval."""
+    tags: Whole = -1
+    """Of their tags."""
+
+
 class TaggingTask(Section):
     """A tag for each word of a row: names of persons, places and the like, or other spans of words."""
 
@@ -181,7 +195,7 @@ class TaggingTask(Section):
     """Words have tags; spans of them are what is counted."""
     words: str = "tokens"
     """Column with the list of a row's words. Not used for CoNLL files (.conll, .bio, .iob, .iob2, .txt),
-    which have a word a line, its tag at the end of the line, and an empty line between rows."""
+    which have a word a line, its tag in the same line, and an empty line between rows."""
     tags: str = "ner_tags"
     """Column with the list of their tags: names, or numbers that count into `labels`. Null: a row without
     tags."""
@@ -192,6 +206,8 @@ class TaggingTask(Section):
     """How the files write spans; a student learns and answers iob2. iob2: B- at each beginning, I- inside; a
     span that begins with I- is refused. iob1: it may, so files that are not quite iob2 can be read as
     this. bioes: with E- at the end and S- for a single word; BILOU and BMES too."""
+    conll: ConllColumns = ConllColumns()
+    """Where words and tags stand in CoNLL files: the first column and the last."""
     labels: Annotated[list[str], Field(min_length=2)] | None = None
     """The tags in order: O, B-person, I-person and so on, as the files write them. Null: labels.json
     beside the training file, else those that a Parquet file of `datasets` says, else what occurs there."""

@@ -11,6 +11,7 @@ from raydistill.config.task import (
     LOGIT_LOSSES,
     MORE_LABEL_LOSSES,
     MultiLabelClassificationTask,
+    TaggingTask,
     TaskKind,
 )
 from raydistill.config.unit_rules import unit_faults
@@ -45,6 +46,10 @@ def task_faults(config: "DistillConfig") -> list[Fault]:
 
 def _column_faults(config: "DistillConfig") -> list[Fault]:
     task = config.task
+    if isinstance(task, TaggingTask) and task.conll.words == task.conll.tags:
+        both = ("task.conll.words", "task.conll.tags")
+        message = f"must be another column than the words' ({task.conll.words}), got the same."
+        return [Fault("task.conll.tags", message, rests_on=both)]
     if not isinstance(task, MultiLabelClassificationTask) or task.label is not None:
         return []
     faults = []

@@ -37,6 +37,7 @@ class TaggedColumns:
         separator: Between them where columns hold text; None: JSON.
         scheme: How tags write spans.
         labels: The tags in order, as the configuration has them; None: not written.
+        conll: Columns of words and tags in CoNLL files, from 0; negative: from the end.
     """
 
     words: str
@@ -44,6 +45,7 @@ class TaggedColumns:
     separator: str | None = None
     scheme: Scheme = "iob2"
     labels: tuple[str, ...] | None = None
+    conll: tuple[int, int] = (0, -1)
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,8 @@ class _Reader:
         with file.here() as local:
             reading = Reading(local, {}, self._path_in_config)
             require_utf8(reading)
-            yield from conll_rows(reading, problems, tagged=self._tagged)
+            columns = self._columns.conll
+            yield from conll_rows(reading, problems, tagged=self._tagged, columns=columns)
 
     def _columned(
         self, part: Part, problems: RowFaults

@@ -64,7 +64,8 @@ def _load(config: DistillConfig, files: Mapping[str, Sequence[Origin]]) -> dict[
     task = config.task
     if isinstance(task, TaggingTask):
         labels = None if task.labels is None else tuple(task.labels)
-        columns = TaggedColumns(task.words, task.tags, task.separator, task.scheme, labels)
+        conll = (task.conll.words, task.conll.tags)
+        columns = TaggedColumns(task.words, task.tags, task.separator, task.scheme, labels, conll)
         return load_tagged_splits(files, columns, routes=_routes(config))
     if isinstance(task, QuestionAnsweringTask):
         named = QuestionColumns(**task.columns.model_dump(), labels=tuple(task.labels))

@@ -8,9 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raydistill.config import DistillConfig
 from raydistill.data import Routes, Split, TaggedColumns, find_splits, load_tagged_splits
 from raydistill.data.tagged_reader import TAGGED_SUFFIXES
 from raydistill.errors import ConfigError
+from raydistill.prepare.data import load_data
 
 WORDS = [["Ada", "Lovelace", "wrote"], ["in", "#London", "."], ["中国", "😀"]]
 TAGS = [["B-per", "I-per", "O"], ["O", "B-loc", "O"], ["B-loc", "O"]]
@@ -153,6 +155,77 @@ def test_all_faults_are_said_at_once(tmp_path: Path) -> None:
     path.write_bytes("Ada\tB-per\nZürich\tO\n".encode("latin-1"))
     (line,) = faults_of(path, labels=LABELS)
     assert "must be UTF-8" in line
+
+
+NUMBERED = """#\tn-tv.de vom 26.02.2005 [2005-02-26]
+1\tSchartau\tB-PER\tO
+2\tsagte\tO\tO
+3\tdem\tO\tO
+
+#\tohne [2005-02-26]
+1\tTagesspiegel\tB-ORG\tB-LOC
+"""
+
+
+def test_conll_columns_are_those_that_are_named(tmp_path: Path) -> None:
+    """GermEval has numbers before the words, a source above them and nested tags behind the outer ones."""
+    path = write(tmp_path / "a.conll", NUMBERED)
+    for conll_columns, tags in [((1, 2), ["B-ORG"]), ((1, -2), ["B-ORG"]), ((-3, 3), ["B-LOC"])]:
+        split = load(path, conll=conll_columns)["train"]
+        assert split.table["words"].to_pylist() == [["Schartau", "sagte", "dem"], ["Tagesspiegel"]]
+        assert [split.labels[one] for one in split.table["label"].to_pylist()[1]] == tags
+    untagged = write(tmp_path / "u.conll", "1\tAda\n2\twrote\n")
+    others = {"unlabelled": [untagged]}
+    split = load(path, conll=(1, 2), others=others)["unlabelled"]
+    assert split.table["words"].to_pylist() == [["Ada", "wrote"]]
+
+
+def test_configuration_says_where_words_stand(tmp_path: Path) -> None:
+    """A setting that reaches no reader is believed to work."""
+    config = DistillConfig.model_validate({
+        "run": {"name": "names"},
+        "data": {"train": str(write(tmp_path / "a.conll", NUMBERED))},
+        "task": {"kind": "tagging", "conll": {"words": 1, "tags": 2}},
+        "student": {"model": "any"},
+        "losses": [{"kind": "cross_entropy"}],
+    })  # fmt: skip
+    table = load_data(config)["train"].table
+    assert table["words"].to_pylist() == [["Schartau", "sagte", "dem"], ["Tagesspiegel"]]
+    assert table["label"].to_pylist() == [[3, 0, 0], [1]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NUMBERED,
+        "0 Ada B-per\n1 wrote O\n\n0 Rio B-loc\n",
+        "# text = au\n1-2\tau\tO\n1\ta\tO\n2\tle\tO\n2.1\tx\tO\n",
+    ],
+)
+def test_numbers_before_words_are_no_words(tmp_path: Path, text: str) -> None:
+    """A student of the words 1, 2 and 3 trains without complaint, and knows nothing."""
+    (line,) = faults_of(write(tmp_path / "a.conll", text))
+    assert "must have words in column 0 (task.conll), got numbers that count them in a.conll, every row. Say where words stand: task.conll: {words: 1}, from 0." in line  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["1 O\n\n1 O\n", "1 O\n2 O\n\nRio B-loc\n", "2 O\n3 O\n", "1 O\n2 O\n\n# O\n"])  # fmt: skip
+def test_words_may_be_numbers(tmp_path: Path, text: str) -> None:
+    """A line of a table is a row too."""
+    assert load(write(tmp_path / "a.conll", text), labels=LABELS)["train"].table.num_rows > 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        ((1, 5), "must have columns 1 and, of tags, 5 in every line, from 0 (task.conll), got 4 columns in a.conll, line 2, line 3, line 4 and 1 more."),
+        ((1, -3), "must have columns 1 and, of tags, -3 in every line"),
+        ((-5, 2), "must have columns -5 and, of tags, 2 in every line"),
+    ],
+)  # fmt: skip
+def test_columns_that_are_not_there_are_named(tmp_path: Path, columns: Any, line: str) -> None:
+    """The neighbour's column is another tag set."""
+    lines = faults_of(write(tmp_path / "a.conll", NUMBERED), conll=columns)
+    assert any(line in one for one in lines), lines
 
 
 def test_missing_columns_and_files_are_named(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_losses_of_another_task_are_refused_by_name(task: Any, loss: str, use: s
         ({"task": {**MULTI, "label": None, "labels": ["x"], "separator": ";"}}, "task.separator"),
         ({"task": MULTI, "teachers": {"a": {"model": "q", "missing_labels": "abstain"}}, "losses": [{"kind": "custom", "target": "a:b"}]}, "losses.0"),
         ({"task": MULTI, "losses": [{"kind": "binary_cross_entropy"}]}, "teachers"),
+        ({"task": {"kind": "tagging", "conll": {"words": -1}}}, "task.conll.tags"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_a_task_is_one_line(sections: dict[str, Any], path: str) -> None:
