@@ -6,7 +6,7 @@ classes do not exclude each other, ``scores.py`` where there is one score), ``la
 """
 
 from raydistill.alignment.independent import independent_columns, output_columns
-from raydistill.alignment.labels import in_classes, known_labels, label_columns
+from raydistill.alignment.labels import Merged, in_classes, known_labels, label_columns
 from raydistill.alignment.layers import choose_layers, resolve_layer
 from raydistill.alignment.projection import (
     ProjectionKind,
@@ -16,15 +16,17 @@ from raydistill.alignment.projection import (
     projection_key,
 )
 from raydistill.alignment.scores import in_outputs, score_columns
-from raydistill.alignment.tags import tag_columns
+from raydistill.alignment.tags import in_other_scheme, tag_columns
 
 __all__ = [
+    "Merged",
     "ProjectionKind",
     "ProjectionSpec",
     "Projections",
     "build_projection",
     "choose_layers",
     "in_classes",
+    "in_other_scheme",
     "in_outputs",
     "independent_columns",
     "known_labels",

@@ -13,12 +13,14 @@ from raydistill.config.task import EXCLUSIVE, RANKED, TaskKind
 
 __all__ = ["independent_columns", "output_columns"]
 
+_ALONE = "labels that do not exclude each other have no sum that says whether one of them is true"
+
 
 def output_columns(
     kind: TaskKind,
     teacher_labels: Sequence[str],
     student_labels: Sequence[str],
-    label_map: Mapping[str, str] | None = None,
+    label_map: Mapping[str, str | None] | None = None,
     *,
     partial: bool = False,
 ) -> tuple[int, ...]:
@@ -28,7 +30,7 @@ def output_columns(
         kind: Of the task.
         teacher_labels: Names of the teacher's outputs, in order.
         student_labels: Names of the student's, in order.
-        label_map: Teacher's label to student's label, where they differ.
+        label_map: Teacher's label to student's label, where they differ; None where the student has none.
         partial: Whether the teacher may know only some of the student's labels.
 
     Raises:
@@ -60,7 +62,7 @@ def _of_places(teacher_labels: Sequence[str]) -> tuple[int, ...]:
 def independent_columns(
     teacher_labels: Sequence[str],
     student_labels: Sequence[str],
-    label_map: Mapping[str, str] | None = None,
+    label_map: Mapping[str, str | None] | None = None,
     *,
     partial: bool = False,
     one_is_one: bool = False,
@@ -73,7 +75,7 @@ def independent_columns(
     Args:
         teacher_labels: Names of the teacher's outputs, in order.
         student_labels: Names of the student's, in order.
-        label_map: Teacher's label to student's label, where they differ; one-to-one.
+        label_map: Teacher's label to student's label, where they differ, one-to-one; None leaves it out.
         partial: Whether the teacher may know only some of the student's labels.
         one_is_one: Whether a single output of both sides is the same whatever it is called, as the one
             number of a regression is.
@@ -98,7 +100,9 @@ def independent_columns(
     for side, labels in (("teacher", teacher_labels), ("student", student_labels)):
         if name := doubled(labels):
             raise ValueError(f"The {side}'s labels must differ, got {name!r} twice. {both}")
-    renamed = rename(teacher_labels, student_labels, label_map or {}, both)
+    after = rename(teacher_labels, student_labels, label_map or {}, both, one_to_one=_ALONE)
+    # What is left out has a name that nothing has.
+    renamed = ["" if label is None else label for label in after]
     columns = _by_name(renamed, student_labels)
     if max(columns) < 0:
         columns = _by_name(fold(renamed), fold(student_labels))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "Merged",
     "doubled",
     "fold",
     "in_classes",
@@ -24,10 +25,39 @@ __all__ = [
 _MAX_SHOWN = 10
 
 
+class Merged(int):
+    """Several columns of a teacher that are one class of the student; as a number, the first of them.
+
+    So it counts as known wherever columns are asked only whether they are (-1: not known). What it stands for is the
+    logarithm of the sum of their exponentials: the softmax then gives the class the sum of what it gave them.
+
+    Args:
+        columns: Two or more.
+
+    Attributes:
+        columns: The same.
+    """
+
+    columns: tuple[int, ...]
+
+    def __new__(cls, columns: Sequence[int]) -> "Merged":
+        """The first, and all."""
+        merged = super().__new__(cls, columns[0])
+        merged.columns = tuple(columns)
+        return merged
+
+    def __getnewargs__(self) -> tuple[tuple[int, ...]]:  # type: ignore[override]
+        """Of pickle: what it is made of again."""
+        return (self.columns,)
+
+    def __repr__(self) -> str:
+        return f"Merged({self.columns})"
+
+
 def label_columns(
     teacher_labels: Sequence[str],
     student_labels: Sequence[str],
-    label_map: Mapping[str, str] | None = None,
+    label_map: Mapping[str, str | None] | None = None,
     *,
     partial: bool = False,
 ) -> tuple[int, ...]:
@@ -40,17 +70,18 @@ def label_columns(
     Args:
         teacher_labels: Names of the teacher's classes, in the order of its logits.
         student_labels: Names of the student's classes, in the order of its logits.
-        label_map: Teacher's label to student's label, where they differ. It renames: it can neither
-            merge classes nor leave one out.
+        label_map: Teacher's label to student's label, where they differ. Several may become one, with the sum
+            of their probabilities; None leaves one out, so that the others' probabilities are those given that
+            it is none of these.
         partial: Whether the teacher may know only some of the student's classes.
 
     Returns:
-        ``columns`` such that ``teacher_logits[:, columns]`` has the student's classes in order; with
-        ``partial``, -1 for those that the teacher does not know.
+        ``columns`` such that ``teacher_logits[:, columns]`` has the student's classes in order, where none is
+        :class:`Merged`; with ``partial``, -1 for those that the teacher does not know.
 
     Raises:
         ValueError: the number or the names differ, a name is there twice, or the map speaks of
-            labels that do not exist, or is not one-to-one; with both lists and the way out.
+            labels that do not exist; with both lists and the way out.
 
     Example:
         >>> label_columns(["entailment", "neutral"], ["Neutral", "Entailment"])
@@ -61,32 +92,68 @@ def label_columns(
         (1, 0)
         >>> label_columns(["pos", "neg"], ["neg", "neutral", "pos"], partial=True)
         (1, -1, 0)
+        >>> label_columns(
+        ...     ["sad", "fine", "glad"], ["neg", "pos"], {"sad": "neg", "fine": None, "glad": "pos"}
+        ... )
+        (0, 2)
+        >>> label_columns(["sad", "cross", "glad"], ["glad", "neg"], {"sad": "neg", "cross": "neg"})
+        (2, Merged((0, 1)))
     """
     both = f"Teacher: {show(teacher_labels)}. Student: {show(student_labels)}."
     for side, labels in (("teacher", teacher_labels), ("student", student_labels)):
         if double := doubled(labels):
             raise ValueError(f"The {side}'s labels must differ, got {double!r} twice. {both}")
-    few = partial and 1 < len(teacher_labels) < len(student_labels)
-    if len(teacher_labels) != len(student_labels) and not few:
+    places: dict[str, list[int]] = {}
+    for place, label in enumerate(rename(teacher_labels, student_labels, label_map or {}, both)):
+        if label is not None:
+            places.setdefault(label, []).append(place)
+    found = _label_places(
+        teacher_labels, list(places), student_labels, both, mapped=bool(label_map), partial=partial
+    )
+    of = list(places.values())
+    return tuple(
+        place if place < 0 else of[place][0] if len(of[place]) == 1 else Merged(of[place])
+        for place in found
+    )
+
+
+def _label_places(
+    teacher_labels: Sequence[str],
+    renamed: Sequence[str],
+    student_labels: Sequence[str],
+    both: str,
+    *,
+    mapped: bool,
+    partial: bool,
+) -> tuple[int, ...]:
+    """For every class of the student its place among the teacher's as the map has them, each there once."""
+    few = partial and 1 < len(renamed) < len(student_labels)
+    if len(renamed) != len(student_labels) and not few:
+        after = " after label_map" if len(renamed) != len(teacher_labels) else ""
+        if len(renamed) > len(student_labels):
+            way = "Leave out what the student has not, label_map: {teacher's label: null}, or let several become one."
+        elif partial:
+            way = "It must know two of them (label_map renames its own)."
+        else:
+            way = "Set missing_labels: abstain, and it teaches what it knows (label_map renames its labels)."
         raise ValueError(
-            f"The teacher answers {len(teacher_labels)} classes, the student has "
-            f"{len(student_labels)}. Distillation of logits needs the same classes; use a "
-            f"hidden-state loss (label_map renames classes, it cannot merge or drop them). {both}"
+            f"The teacher answers {len(renamed)} classes{after}, the student has {len(student_labels)}. Distillation "
+            f"of logits needs the same classes. {way} {both}"
         )
-    renamed = rename(teacher_labels, student_labels, label_map or {}, both)
     if few:
         return _match_some(fold(renamed), fold(student_labels), both)
     columns = _match(renamed, student_labels)
     if columns is None:
         columns = _match(fold(renamed), fold(student_labels))
-    if columns is None and not label_map and is_generic(teacher_labels):
+    if columns is None and not mapped and is_generic(teacher_labels):
         columns = tuple(range(len(teacher_labels)))
     if columns is None:
         unmatched = sorted(set(student_labels) - set(renamed))
         raise ValueError(
             f"No label of the teacher belongs to {show(unmatched)} of the student"
-            f"{' after label_map' if label_map else ''}. {both} "
-            "Set label_map: {teacher's label: student's label} for those that differ."
+            f"{' after label_map' if mapped else ''}. {both} "
+            "Set label_map: {teacher's label: student's label} for those that differ, null for one that the "
+            "student has not, and missing_labels: abstain if the teacher knows fewer."
         )
     return columns
 
@@ -96,7 +163,8 @@ def in_classes(logits: Tensor, columns: Sequence[int], missing: float = -torch.i
 
     Args:
         logits: ``[N, C_T]``.
-        columns: Of :func:`label_columns`, one for each of the student's classes.
+        columns: Of :func:`label_columns`, one for each of the student's classes. Merged ones become the
+            logarithm of the sum of their exponentials.
         missing: What stands for classes that the teacher does not know.
 
     Returns:
@@ -105,7 +173,16 @@ def in_classes(logits: Tensor, columns: Sequence[int], missing: float = -torch.i
     Example:
         >>> in_classes(torch.tensor([[1.0, 2.0]]), (1, -1, 0))
         tensor([[2., -inf, 1.]])
+        >>> in_classes(torch.tensor([[0.0, 0.0, 1.0]]), (2, Merged((0, 1))))
+        tensor([[1.0000, 0.6931]])
     """
+    merged = [column for column in columns if isinstance(column, Merged)]
+    if merged:
+        number = logits.shape[1]
+        sums = [logits[:, list(one.columns)].logsumexp(1, keepdim=True) for one in merged]
+        logits = torch.cat([logits, *sums], dim=1)
+        behind = iter(range(number, number + len(merged)))
+        columns = [next(behind) if isinstance(one, Merged) else one for one in columns]
     if min(columns) < 0:
         logits = torch.cat([logits, torch.full_like(logits[:, :1], missing)], dim=1)
     return logits[:, list(columns)]  # -1 is the last
@@ -132,30 +209,34 @@ def known_labels(labels: Tensor, columns: Sequence[int]) -> Tensor:
 def rename(
     teacher_labels: Sequence[str],
     student_labels: Sequence[str],
-    label_map: Mapping[str, str],
+    label_map: Mapping[str, str | None],
     both: str,
-) -> list[str]:
-    """The teacher's labels after the map, which must be one-to-one between existing labels.
+    *,
+    one_to_one: str = "",
+) -> list[str | None]:
+    """The teacher's labels after the map, which must be between existing labels; None: left out.
 
     Args:
         teacher_labels: Its own.
         student_labels: What they may become.
         label_map: Old name to new.
         both: Both lists, for messages.
+        one_to_one: Why no two may become one; empty: they may.
     """
     for key, value in label_map.items():
         if key not in teacher_labels:
             raise ValueError(f"label_map names {key!r}, which is no label of the teacher. {both}")
-        if value not in student_labels:
+        if value is not None and value not in student_labels:
             raise ValueError(
                 f"label_map maps {key!r} to {value!r}, which is no label of the student. {both}"
             )
     renamed = [label_map.get(label, label) for label in teacher_labels]
-    if double := doubled(renamed):
+    kept = [label for label in renamed if label is not None]
+    if one_to_one and (double := doubled(kept)):
         sources = [old for old, new in zip(teacher_labels, renamed, strict=True) if new == double]
         raise ValueError(
             f"label_map must be one-to-one, but {show(sources)} of the teacher all become "
-            f"{double!r}. {both}"
+            f"{double!r}: {one_to_one}. {both}"
         )
     return renamed
 
@@ -176,7 +257,7 @@ def _match_some(
     if unknown := [label for label in teacher_labels if label not in student_labels]:
         raise ValueError(
             f"{show(unknown)} of the teacher are none of the student's labels. {both} Rename them with "
-            "label_map."
+            "label_map, or leave them out: {label: null}."
         )
     return tuple(column_of.get(label, -1) for label in student_labels)
 

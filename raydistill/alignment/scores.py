@@ -16,7 +16,7 @@ _TWO = 2
 def score_columns(
     teacher_labels: Sequence[str],
     student_labels: Sequence[str],
-    label_map: Mapping[str, str] | None = None,
+    label_map: Mapping[str, str | None] | None = None,
 ) -> tuple[int, ...]:
     """The column of the output that means relevant.
 
@@ -41,7 +41,13 @@ def score_columns(
         raise ValueError(
             f"It has {len(teacher_labels)} outputs, where a reranker has one, or two of which one means relevant."
         )
-    renamed = rename(teacher_labels, student_labels, label_map or {}, both)
+    renamed = rename(
+        teacher_labels,
+        student_labels,
+        label_map or {},
+        both,
+        one_to_one="one of them means relevant",
+    )
     if student_labels[0] not in renamed:
         raise ValueError(
             f"It has two outputs, {show(teacher_labels)}. Say which means relevant: "

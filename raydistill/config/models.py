@@ -130,8 +130,12 @@ class TeacherSection(Section):
     """What its answers travel in. Half precision halves the bytes of hidden states."""
     max_tokens: PositiveInt | None = None
     """Longer texts are cut to that many tokens; null: as the student's."""
-    label_map: dict[str, str] | None = None
-    """Teacher's label name to student's label name, where they differ; of tagging also types, {PER: person}."""
+    label_map: dict[str, str | None] | None = None
+    """Teacher's label name to student's label name, where they differ; of tagging also types, {PER: person}.
+    Null, {MISC: null}: the student has no such label. Of tagging its probability goes to O; of text
+    classification it is left out, and the others' probabilities sum to 1 without it. Several may become
+    one, {GPE: LOC}, which has the sum of their probabilities (as a logit, the logarithm of the sum of their
+    exponentials, before any temperature), where labels exclude each other."""
     missing_labels: Literal["error", "abstain"] = "error"
     """What if it does not know all of the task's labels. abstain: it says nothing about rows with one
     of the others (text_classification), words with one of the others or without a tag (tagging: its O

@@ -9,14 +9,16 @@ from typing import Literal
 
 from raydistill.errors import ConfigError, Fault
 
-__all__ = ["OUTSIDE", "Scheme", "TagSet"]
+__all__ = ["IOB2_PREFIXES", "OUTSIDE", "Scheme", "TagSet"]
 
 Scheme = Literal["iob2", "iob1", "bioes"]
 OUTSIDE = "O"
+IOB2_PREFIXES = {"B": "B", "I": "I", "M": "I", "E": "I", "L": "I", "S": "B", "U": "B"}
+"""What prefixes of all schemes become."""
 _PREFIXES: dict[Scheme, dict[str, str]] = {
     "iob2": {"B": "B", "I": "I"},
     "iob1": {"B": "B", "I": "I"},
-    "bioes": {"B": "B", "I": "I", "M": "I", "E": "I", "L": "I", "S": "B", "U": "B"},
+    "bioes": IOB2_PREFIXES,
 }
 
 

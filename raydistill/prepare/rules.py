@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from raydistill.alignment import output_columns
+from raydistill.alignment import in_other_scheme, output_columns
 from raydistill.config import DistillConfig
 from raydistill.config.task import EXCLUSIVE, METRICS, RANKED
 from raydistill.data import Split, any_label, labels_seen
@@ -108,6 +108,13 @@ def teacher_notes(
 ) -> list[str]:
     """What is taken for granted of teachers' outputs, and what of them is left out."""
     kind, notes = config.task.kind, []
+    if kind == "tagging":
+        return [
+            f"teachers.{name}.model writes spans as {other}, …; its tags become B- and I- with the sums of their "
+            "probabilities."
+            for name, shape in traits.items()
+            if (other := in_other_scheme(shape.labels))
+        ]
     if kind in EXCLUSIVE or kind in RANKED:
         return []
     for name, shape in traits.items():

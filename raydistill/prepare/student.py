@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from raydistill.alignment import output_columns
+from raydistill.alignment import Merged, output_columns
 from raydistill.config import DistillConfig
 from raydistill.config.faults import nearest
 from raydistill.config.models import FromTeacher
@@ -177,7 +177,7 @@ def _head_columns(
     config: DistillConfig,
     source: ModelTraits,
     labels: tuple[str, ...] | None,
-    label_map: Mapping[str, str] | None,
+    label_map: Mapping[str, str | None] | None,
 ) -> tuple[int, ...] | None:
     """Rows of an existing head for the task's labels; None where a new head is needed."""
     kind = config.task.kind
@@ -186,9 +186,11 @@ def _head_columns(
     if labels is None or source.problem_type not in (None, PROBLEM_TYPES[kind]):
         return None
     try:
-        return output_columns(kind, source.labels, labels, label_map)
+        columns = output_columns(kind, source.labels, labels, label_map)
     except ValueError:
         return None
+    # No single row of a head gives the sum of several probabilities.
+    return None if any(isinstance(one, Merged) for one in columns) else columns
 
 
 def _random(

@@ -243,6 +243,24 @@ def test_label_map_is_the_way_out_of_other_names(settings, tmp_path):
     assert said.startswith("teachers.deep.label_map does not fit.")
 
 
+def test_teachers_labels_become_one_or_none(settings, tmp_path):
+    """A head of three rows has none that gives a sum: a student made of this teacher gets a new one."""
+    more = make_model(tmp_path / "t", labels=("bad", "worse", "fine", "good"))
+    settings["teachers"]["deep"] |= {
+        "model": str(more),
+        "label_map": {"bad": "negative", "worse": "negative", "good": "positive", "fine": None},
+    }
+    negative, positive = prepared(settings).objective.columns["deep"]
+    assert (negative.columns, positive) == ((0, 1), 3)
+    settings["student"] = {
+        "from_teacher": {"teacher": "deep", "layers": [0]},
+        "max_tokens": 16,
+    }
+    assert prepared(settings).student.head_columns is None
+    settings["teachers"]["deep"]["label_map"] |= {"worse": None}
+    assert prepared(settings).student.head_columns == (0, 3)
+
+
 def test_other_number_of_labels_is_refused(settings, tmp_path):
     """Logits of three classes cannot be compared with logits of two."""
     settings["teachers"]["deep"]["model"] = str(make_model(tmp_path / "t", labels=("a", "b", "c")))

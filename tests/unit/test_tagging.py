@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.alignment import tag_columns
+from raydistill.alignment import in_outputs, tag_columns
 from raydistill.config import DistillConfig, parse_config
 from raydistill.config.losses import SoftLoss
 from raydistill.errors import SignalError
@@ -337,6 +337,49 @@ def test_a_teacher_of_some_types_is_heard_where_it_knows_the_tag(
     abstained = run.module.objective.weighting.seen.abstained
     untagged = int((spare.labels < 0).sum())
     assert abstained == {"part": int((labelled.labels >= 3).sum()) + untagged, "pieces": 0}
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_types_that_the_student_has_not_count_as_outside(
+    settings: dict[str, Any], tmp_path: Path, temperature: float
+) -> None:
+    """A CoNLL teacher knows MISC; refused, a student of other types could not have it."""
+    tags = ["B-MISC", "I-MISC", "O", "B-PER", "I-PER"]
+    part = make_tagger(tmp_path / "part", word_piece(), tags=tags)
+    settings["teachers"] = {
+        "part": {
+            "model": str(part),
+            "missing_labels": "abstain",
+            "label_map": {"PER": "per", "MISC": None},
+        }
+    }
+    settings["losses"] = [{"kind": "forward_kl", "temperature": temperature}]
+    settings["ensemble"] = {}
+    run = Run(settings)
+    columns = run.plan.objective.columns["part"]
+    assert columns == (0, 3, 4, -1, -1)
+    batch = run.batch(ROWS)
+    (said,) = run.signals(batch).values()
+    found = in_outputs("tagging", said.logits.float(), columns)
+    p = said.logits.double().softmax(1)
+    expected = torch.stack([p[:, 2] + p[:, 0] + p[:, 1], p[:, 3], p[:, 4]], dim=1)
+    torch.testing.assert_close(found.softmax(1)[:, :3].double(), expected, atol=1e-6, rtol=1e-6)
+    assert found[:, 3:].eq(-torch.inf).all()
+    metrics = run.step([ROWS])
+    assert torch.isfinite(metrics.terms).all()
+    assert (metrics.terms > 0).all()
+
+
+def test_teachers_of_bioes_are_noted(settings: dict[str, Any], tmp_path: Path) -> None:
+    """What is read otherwise than it is written is said."""
+    tags = ["O", *(f"{p}-{kind}" for kind in ("per", "loc") for p in "BIES")]
+    part = make_tagger(tmp_path / "part", word_piece(), tags=tags)
+    settings["teachers"] = {"part": {"model": str(part)}}
+    settings["losses"] = [{"kind": "forward_kl"}]
+    settings["ensemble"] = {}
+    found = prepared(settings)
+    note = "teachers.part.model writes spans as E-per, …; its tags become B- and I- with the sums of their probabilities."
+    assert note in found.notes
 
 
 def test_figures_of_a_student_and_its_teachers(settings: dict[str, Any]) -> None:
