@@ -80,8 +80,8 @@ class StudentSection(Section):
     """TextBrewer's sizes, with random weights: t6 and t3 (6 and 3 blocks, 768 wide), t3-small (3, 384),
     t4-tiny (4, 312), and bigru (a GRU in both directions, 768 wide)."""
     tokenizer: str | None = None
-    """A Hugging Face id, a folder or a `models:/…`; null: the model's. Layers and embeddings of a teacher
-    come with its tokenizer."""
+    """A Hugging Face id, a folder or a `models:/…`; null: the model's, and of new weights that of the teacher,
+    if there is exactly one. Layers and embeddings of a teacher come with its tokenizer."""
     revision: str | None = None
     """Branch, tag or commit of a Hugging Face id."""
     trust_remote_code: bool = False

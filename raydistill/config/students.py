@@ -14,7 +14,7 @@ from raydistill.errors import Fault
 if TYPE_CHECKING:
     from raydistill.config.root import DistillConfig
 
-__all__ = ["student_faults"]
+__all__ = ["only_teacher", "student_faults"]
 
 _SOURCES = ("model", "from_teacher", "from_config", "network")
 _NO_VOCABULARY = "new weights have no vocabulary of their own. Name a model or folder whose tokenizer to use{more}."
@@ -41,9 +41,14 @@ def student_faults(config: "DistillConfig") -> list[Fault]:
         faults += _left_out(
             config, "from_teacher", f"layers and embeddings are those of teachers.{name}"
         )
-    if student.from_config is not None and student.tokenizer is None:
+    if student.from_config is not None and student.tokenizer is None and not only_teacher(config):
         faults.append(_needs_tokenizer(config, "from_config", ""))
     return faults + _embeddings_faults(config)
+
+
+def only_teacher(config: "DistillConfig") -> str | None:
+    """The teacher whose tokenizer a student with new weights has, where none is named; None if there are several."""
+    return next(iter(config.teachers)) if len(config.teachers) == 1 else None
 
 
 def _preset_faults(config: "DistillConfig", given: list[str]) -> list[Fault]:
@@ -91,7 +96,7 @@ def _embeddings_faults(config: "DistillConfig") -> list[Fault]:
         return []
     embeddings = student.network.embeddings
     if isinstance(embeddings, RandomEmbeddings):
-        if student.tokenizer is not None:
+        if student.tokenizer is not None or only_teacher(config):
             return []
         return [_needs_tokenizer(config, "network", ", or write embeddings: {kind: words}")]
     base = "network.embeddings"

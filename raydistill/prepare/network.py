@@ -107,8 +107,10 @@ def _tokens(
 ) -> _Tokens | None:
     match section:
         case RandomEmbeddings():
-            found = tokenizer_of(config)
-            return None if found is None else _Tokens(found[1], found[0])
+            found = tokenizer_of(config, traits)
+            return (
+                None if found is None else _Tokens(found.tokenizer, found.source, notes=found.notes)
+            )
         case WordEmbeddings():
             return None if splits is None else _words(section, splits)
         case VectorEmbeddings():

@@ -1,9 +1,11 @@
 """What the ways to make a student have in common."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from raydistill.config import DistillConfig
+from raydistill.config.students import only_teacher
 from raydistill.errors import ConfigError
 from raydistill.models import ModelSource, ModelTraits
 from raydistill.models.describe import quiet_transformers, traits_of_config
@@ -11,7 +13,7 @@ from raydistill.models.inside import describe_inside
 from raydistill.prepare.sources import resolve_source
 from raydistill.training.student import StudentPlan
 
-__all__ = ["PlannedStudent", "reason_of", "shape_of", "tokenizer_of"]
+__all__ = ["FoundTokenizer", "PlannedStudent", "reason_of", "shape_of", "tokenizer_of"]
 
 
 @dataclass(frozen=True)
@@ -29,31 +31,60 @@ class PlannedStudent:
     notes: tuple[str, ...] = ()
 
 
-def tokenizer_of(config: DistillConfig) -> tuple[ModelSource, Any] | None:
-    """``student.tokenizer``, loaded; None if none is named, which is a fault elsewhere.
+@dataclass(frozen=True)
+class FoundTokenizer:
+    """The tokenizer of a student with new weights.
+
+    Attributes:
+        source: Where it is loaded from.
+        tokenizer: Loaded.
+        notes: Whose it is, if it is not named.
+    """
+
+    source: ModelSource
+    tokenizer: Any
+    notes: tuple[str, ...] = ()
+
+
+def tokenizer_of(config: DistillConfig, traits: Mapping[str, ModelTraits]) -> FoundTokenizer | None:
+    """``student.tokenizer``, else the only teacher's; None if there is neither, which is a fault elsewhere.
+
+    Args:
+        config: Whose student.
+        traits: Shapes of those teachers that could be read.
 
     Raises:
         ConfigError: It cannot be loaded.
     """
     from raydistill.models.auto import AutoTokenizer
 
-    section = config.student
-    if section.tokenizer is None:
+    section, teacher = config.student, only_teacher(config)
+    path, notes = "student.tokenizer", tuple[str, ...]()
+    named, revision, trusted = section.tokenizer, section.revision, section.trust_remote_code
+    if named is None and teacher in traits:
+        of = config.teachers[teacher]
+        path = f"teachers.{teacher}.{'model' if of.tokenizer is None else 'tokenizer'}"
+        named, revision, trusted = of.tokenizer or of.model, of.revision, of.trust_remote_code
+        notes = (
+            f"student.tokenizer is not given: it is that of teachers.{teacher}, the only teacher.",
+        )
+    if named is None:
         return None
     source = resolve_source(
-        "student.tokenizer",
-        section.tokenizer,
+        path,
+        named,
         tracking_uri=config.tracking.uri,
-        revision=section.revision,
-        trust_remote_code=section.trust_remote_code,
+        revision=revision,
+        trust_remote_code=trusted,
     )
     try:
         with quiet_transformers():
-            return source, AutoTokenizer.from_pretrained(source.location, **source.options)
+            tokenizer = AutoTokenizer.from_pretrained(source.location, **source.options)
     except Exception as error:  # whatever a tokenizer's files make transformers raise
         raise ConfigError.of(
-            "student.tokenizer", f"'{source.name}' cannot be loaded: {reason_of(error)}"
+            path, f"'{source.name}' cannot be loaded: {reason_of(error)}"
         ) from error
+    return FoundTokenizer(source, tokenizer, notes)
 
 
 def shape_of(built: Any, tokenizer: Any, *, inside: bool) -> ModelTraits:

@@ -88,7 +88,7 @@ def _plan(
     if section.from_teacher is not None:
         return _of_teacher(config, section.from_teacher, sources, traits, common)
     if section.from_config is not None:
-        return _random(config, section.from_config, common)
+        return _random(config, section.from_config, traits, common)
     if section.network is not None:
         return plan_network(
             config, section.network, sources=sources, traits=traits, splits=splits, common=common
@@ -194,21 +194,24 @@ def _head_columns(
 
 
 def _random(
-    config: DistillConfig, settings: Mapping[str, Any], common: dict[str, Any]
+    config: DistillConfig,
+    settings: Mapping[str, Any],
+    traits: Mapping[str, ModelTraits],
+    common: dict[str, Any],
 ) -> PlannedStudent | None:
     from raydistill.models.auto import AutoConfig
 
     faults = _config_faults(settings, common["head"])
     found = None
     try:
-        found = tokenizer_of(config)
+        found = tokenizer_of(config, traits)
     except ConfigError as error:
         faults += error.faults
     if faults:
         raise ConfigError(faults)
     if found is None:
         return None
-    source, tokenizer = found
+    source, tokenizer = found.source, found.tokenizer
     words = settings.get("vocab_size", len(tokenizer))
     if words < len(tokenizer):
         raise ConfigError.of(
@@ -217,7 +220,7 @@ def _random(
         )
     plan = StudentPlan(source=source, random_config=dict(settings), **common)
     shape = shape_of(AutoConfig.for_model(**settings), tokenizer, inside=needs_inside(config))
-    return PlannedStudent(plan, shape)
+    return PlannedStudent(plan, shape, found.notes)
 
 
 def _config_faults(settings: Mapping[str, Any], head: Head) -> list[Fault]:

@@ -8,6 +8,7 @@ import torch
 
 from raydistill.config import DistillConfig, parse_config
 from raydistill.config.presets import PRESETS
+from raydistill.models import load_tokenizer
 from raydistill.models.auto import AutoConfig, AutoModelForSequenceClassification
 from raydistill.models.embeddings import embedding_matrix
 from raydistill.prepare import Prepared, prepare
@@ -94,6 +95,40 @@ def test_preset_is_written_out(settings, tiny):
     assert found.manifest["student.from_config.hidden_size"] == 312
     again, faults = parse_config(found.config.model_dump())
     assert (again, faults) == (found.config, [])
+
+
+NEW = [
+    {"preset": "t4-tiny"},
+    {"preset": "bigru"},
+    {"network": {"kind": "average"}},
+    {"from_config": {"model_type": "bert", "num_hidden_layers": 1, "hidden_size": 12, "num_attention_heads": 2, "intermediate_size": 8}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("student", NEW)
+def test_new_weights_have_the_only_teachers_tokenizer(settings, tiny, student):
+    """A preset is a name; with one teacher nothing else has to be said, and with two nobody says which."""
+    two = lines(settings, **student)
+    assert len(two) == 1
+    assert two[0].startswith("student.tokenizer is needed with ")
+    settings["teachers"] = {"other": {"model": str(tiny["other"])}}
+    found = prepared(settings, **student)
+    assert "student.tokenizer is not given: it is that of teachers.other, the only teacher." in found.notes  # fmt: skip
+    model, tokenizer = made(found)
+    named, _ = made(prepared(settings, **student, tokenizer=str(tiny["other"])))
+    assert all(map(torch.equal, model.parameters(), named.parameters()))
+    assert tokenizer.get_vocab() == load_tokenizer(found.sources["other"]).get_vocab()
+    settings["teachers"]["other"]["tokenizer"] = str(tiny["wide"])
+    assert prepared(settings, **student).student.source.tokenizer == str(tiny["wide"])
+    assert not any("tokenizer is not given" in note for note in prepared(settings, **student, tokenizer=str(tiny["wide"])).notes)  # fmt: skip
+
+
+def test_teacher_that_is_missing_is_one_line(settings):
+    """Its tokenizer is the student's, but one fault is one."""
+    settings["teachers"] = {"other": {"model": "./none"}}
+    said = lines(settings, preset="t4-tiny")
+    assert len(said) == 1
+    assert said[0].startswith("teachers.other.model ")
 
 
 def test_preset_may_start_from_a_teachers_layers(settings, tmp_path):
