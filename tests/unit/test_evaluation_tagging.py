@@ -80,6 +80,24 @@ def test_spans_are_those_that_seqeval_itself_finds(seed: int) -> None:
     assert found["recall"] == pytest.approx(metrics.recall_score(gold, answers, **strict))
 
 
+@pytest.mark.parametrize("seed", range(5, 9))
+def test_lenient_f1_is_what_seqeval_says_by_default(seed: int) -> None:
+    """Teachers' cards have this figure: beside the strict one, a student seems to lose what it never had."""
+    metrics = pytest.importorskip("seqeval.metrics")
+    gold, answers = random_rows(seed)
+    logits = torch.eye(len(NAMES))[flat(answers)]
+    found = tagging_metrics(logits, flat(gold), label_names=NAMES, sentences=sentences_of(gold))
+    assert found["f1_lenient"] == pytest.approx(metrics.f1_score(gold, answers))
+    assert found["f1_lenient"] != found["f1"]
+
+
+def test_lenient_spans_may_begin_inside() -> None:
+    """I-x I-x where B-x I-x is right: nothing, or all."""
+    logits, labels = torch.eye(len(NAMES))[[2, 2, 4, 0]], torch.tensor([1, 2, 3, 0])
+    found = tagging_metrics(logits, labels, label_names=NAMES, sentences=torch.zeros(4).long())
+    assert (found["f1"], found["f1_lenient"]) == (0.0, 1.0)
+
+
 def test_a_span_ends_with_its_row() -> None:
     """Rows stand one behind the other; a span over two of them is nobody's."""
     tags, rows = np.array([1, 2, 2, 1]), np.array([0, 0, 1, 1])
@@ -93,7 +111,8 @@ def test_what_was_not_seen_is_answered_with_outside() -> None:
     logits[3] = -torch.inf
     found = tagging_metrics(logits, labels, label_names=NAMES, sentences=rows)
     assert found == {
-        "f1": pytest.approx(2 / 3), "precision": 1.0, "recall": 0.5, "accuracy": 0.75, "words_unmapped": 1.0,
+        "f1": pytest.approx(2 / 3), "precision": 1.0, "recall": 0.5, "f1_lenient": pytest.approx(2 / 3),
+        "accuracy": 0.75, "words_unmapped": 1.0,
     }  # fmt: skip
     assert seen_words(logits).tolist() == [True, True, True, False]
 
