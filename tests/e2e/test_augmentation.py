@@ -1,4 +1,4 @@
-"""New rows, a masked language model in an actor, adversarial examples and changed copies: one run with all of it."""
+"""New rows, a masked language model and a classifier in actors, adversarial examples and changed copies: one run with all of it."""
 
 from pathlib import Path
 
@@ -20,7 +20,13 @@ def test_rows_are_made_once_and_teachers_asked_once(
         "augmentation": {
             "operations": [
                 {"kind": "delete", "rate": 0.2},
-                {"kind": "masked_lm", "model": str(lm), "max_tokens": 16, "num_cpus": 0.5},
+                {"kind": "masked_lm", "model": str(lm), "max_tokens": 16, "num_cpus": 0.25},
+                {
+                    "kind": "gumbel",
+                    "model": str(tiny["student"]),
+                    "max_tokens": 16,
+                    "num_cpus": 0.25,
+                },
             ],
             "when": "every_epoch",
             "supervision": "weak",

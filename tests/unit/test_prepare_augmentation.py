@@ -1,5 +1,6 @@
 """New rows and changed copies of a run: planned, counted and refused before anything starts."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from raydistill.prepare import Prepared, changed_settings, needed_resources, per
 from raydistill.run import check
 from raydistill.storing import needed_answers
 from raydistill.tasks import TextClassification
-from tests.conftest import make_masked_lm, two_teachers
+from tests.conftest import make_masked_lm, make_model, two_teachers
 
 DELETE = {"kind": "delete", "rate": 0.3}
 
@@ -234,3 +235,18 @@ def test_resumed_plan_goes_on_in_the_middle_of_an_epoch():
         assert sorted(seen) == list(range(100 * epoch, 100 * epoch + 10))
     for first in range(9):
         assert lengths_of_steps(first) == whole[first:]
+
+
+def test_gumbel_asks_a_classifier(settings, tiny, tmp_path):
+    """Numbers have no entropy that a word could raise."""
+    operation = {"kind": "gumbel", "model": str(tiny["student"]), "max_tokens": 16}
+    settings["augmentation"]["operations"] = [operation]
+    (found,) = prepared(settings).operations.models.values()
+    assert (found.section.kind, found.token) == ("gumbel", "[MASK]")
+    numbers = make_model(tmp_path / "numbers", labels=("stars",))
+    said = json.loads((numbers / "config.json").read_text()) | {"problem_type": "regression"}
+    (numbers / "config.json").write_text(json.dumps(said))
+    operation["model"] = str(numbers)
+    assert lines(settings) == [
+        "augmentation.operations.0.model gives numbers, which are never unsure. Take a classifier."
+    ]
