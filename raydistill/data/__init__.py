@@ -1,7 +1,7 @@
 """Rows from files, checked before anything starts, and the order in which they are used.
 
 ``splits`` joins the parts: ``files`` and ``folder`` (path -> files), ``hub`` (data sets of Hugging Face),
-``readers`` (file -> columns), ``labels`` (cells -> ids), ``targets`` and ``cells`` (cells -> several labels
+``readers`` (file -> columns), ``label_names`` (who says which classes there are), ``labels`` (cells -> ids), ``targets`` and ``cells`` (cells -> several labels
 a row, or numbers), ``routes`` (cells -> teachers) and ``checks`` (what must hold, and how it is said);
 ``sources`` does it for one split. ``tagging`` does the same for words with tags, from ``conll`` files too,
 in one of ``schemes``; ``answers`` for questions with contexts, nested as in ``squad`` too, and ``units`` cuts
@@ -14,7 +14,7 @@ from raydistill.data.checks import overlap_notes, unseen_label_notes
 from raydistill.data.files import SPLIT_NAMES
 from raydistill.data.folder import find_splits
 from raydistill.data.hub import find_dataset_splits
-from raydistill.data.labels import read_labels
+from raydistill.data.label_names import read_labels
 from raydistill.data.matrix import NOT_KNOWN, any_label, label_matrix, labels_seen
 from raydistill.data.order import epoch_order, micro_batches, steps_per_epoch, worker_slice
 from raydistill.data.parts import Origin

@@ -8,7 +8,6 @@ number, or the names are just "0", "1", … and both readings agree.
 import json
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,18 +15,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.data.checks import did_you_mean, named_few, row_place
-from raydistill.data.files import DataFile, matching_files
-from raydistill.data.readers.parquet import parquet_names
 from raydistill.errors import ConfigError, Fault
-from raydistill.filesystems import PLACE_ERRORS
 
 __all__ = [
     "NO_LABEL",
     "derive_labels",
     "encode_labels",
+    "integer_in",
     "label_numbers",
     "missing_labels",
-    "read_labels",
     "unknown_labels",
 ]
 
@@ -35,89 +31,6 @@ NO_LABEL = -100
 _UNKNOWN = -101
 _INTEGER = re.compile(r"([+-]?\d+)(?:\.0+)?")
 _MAX_LABELS_NAMED = 12
-
-
-def read_labels(
-    configured: Sequence[str] | None,
-    train_paths: Sequence[str | Path],
-    *,
-    column: str | None = None,
-    path_in_config: str = "task.labels",
-) -> tuple[str, ...] | None:
-    """The names of the classes, where somebody wrote them down.
-
-    Args:
-        configured: The list in the configuration, which wins.
-        train_paths: The files of the training split; a ``labels.json`` beside the first is read. It
-            holds a list of names, ``{name: id}`` or ``{id: name}``. Without one, a Parquet file that
-            `datasets` wrote may say them itself.
-        column: Of the labels, in such a file.
-        path_in_config: The subject of faults.
-
-    Returns:
-        Names in the order of their numbers, or None: then they come from the training split itself,
-        see :func:`raydistill.data.sources.load_split`.
-
-    Raises:
-        ConfigError: A name is blank or occurs twice, or ``labels.json`` is of another form.
-    """
-    if configured is not None:
-        return _require_names(list(configured), path_in_config, path_in_config)
-    file = _beside(train_paths[0]) if train_paths else None
-    if file is None:
-        return _in_file(train_paths[0], column) if train_paths and column else None
-    form = 'a list of names, {"name": 0, …} or {"0": "name", …}'
-    try:
-        with file.open() as opened:
-            content = json.loads(opened.read().decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, *PLACE_ERRORS) as error:
-        raise ConfigError.of(
-            path_in_config,
-            f"must be readable from {file.shown}: {form} as UTF-8 JSON, got: {error}.",
-        ) from error
-    names = content
-    if isinstance(content, dict):
-        by_id: list[tuple[object, object]] = [
-            (key, value) if isinstance(value, str) else (value, key)
-            for key, value in content.items()
-        ]
-        ids = [
-            _integer(str(number)) if not isinstance(number, bool) else None for number, _ in by_id
-        ]
-        if sorted(-1 if number is None else number for number in ids) != list(range(len(ids))):
-            raise ConfigError.of(
-                path_in_config,
-                f"must number the names 0 to {len(ids) - 1}, each once, got {_shown(content)} in "
-                f"{file.shown}.",
-            )
-        names = [
-            name
-            for _, (_, name) in sorted(zip(ids, by_id, strict=True), key=lambda pair: pair[0] or 0)
-        ]
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError.of(
-            path_in_config, f"must be {form}, got {_shown(content)} in {file.shown}."
-        )
-    return _require_names(names, path_in_config, file.shown)
-
-
-def _beside(path: str | Path) -> DataFile | None:
-    """The labels.json in the folder of a file, or of the first that a pattern names; None: there is none."""
-    try:
-        first = next(iter(matching_files(path)), None)
-        file = first.beside("labels.json") if first else None
-        return file if file and file.exists() else None
-    except PLACE_ERRORS:  # is said where the rows are read
-        return None
-
-
-def _in_file(path: str | Path, column: str) -> tuple[str, ...] | None:
-    """What the first file itself says; None: nothing."""
-    try:
-        first = next(iter(matching_files(path)), None)
-    except PLACE_ERRORS:
-        return None
-    return parquet_names(first, column) if first and first.suffix == ".parquet" else None
 
 
 def derive_labels(
@@ -131,7 +44,7 @@ def derive_labels(
     distinct = {
         value for value in pc.unique(cells).to_pylist() if value is not None and value.strip()
     }
-    numbers = {value: _integer(value) for value in distinct}
+    numbers = {value: integer_in(value) for value in distinct}
     ids = {number for number in numbers.values() if number is not None and number != NO_LABEL}
     names = sorted(value for value, number in numbers.items() if number is None)
     if not ids and not names:
@@ -229,7 +142,7 @@ def unknown_labels(
         file_name: Named in it.
     """
     are_ids = _numbers_are_ids(names)
-    numeric = _integer(first) is not None and are_ids
+    numeric = integer_in(first) is not None and are_ids
     span = f" or a number from 0 to {len(names) - 1}" if are_ids else ""
     return Fault(
         path_in_config,
@@ -255,13 +168,13 @@ def missing_labels(
 
 def _numbers_are_ids(names: Sequence[str]) -> bool:
     """Whether a number that is no name counts into the names."""
-    return all(_integer(name) is None for name in names) or all(
+    return all(integer_in(name) is None for name in names) or all(
         name == str(number) for number, name in enumerate(names)
     )
 
 
 def _number(value: str, by_name: dict[str, int], numbers_are_ids: bool) -> int:
-    number = _integer(value)
+    number = integer_in(value)
     if value in by_name:
         return by_name[value]
     if not value.strip() or number == NO_LABEL:
@@ -273,42 +186,12 @@ def _number(value: str, by_name: dict[str, int], numbers_are_ids: bool) -> int:
     return by_name.get(str(number), _UNKNOWN)
 
 
-def _integer(value: str) -> int | None:
+def integer_in(value: str) -> int | None:
     """The number that a cell spells; pandas writes "1.0" when other cells are empty."""
     match = _INTEGER.fullmatch(value.strip())
     return int(match[1]) if match and match[1].isascii() else None
 
 
-def _require_names(names: list[str], path_in_config: str, source: str) -> tuple[str, ...]:
-    faults = []
-    if not names:
-        faults.append(Fault(path_in_config, f"must name at least one label, got none in {source}."))
-    for number, name in enumerate(names):
-        if not name.strip():
-            faults.append(
-                Fault(
-                    path_in_config,
-                    f"must not be blank, got {name!r} as label {number} in {source}.",
-                )
-            )
-        elif name in names[:number]:
-            faults.append(
-                Fault(
-                    path_in_config,
-                    f"must name each label once, got {name!r} as {names.index(name)} and {number} "
-                    f"in {source}.",
-                )
-            )
-    if faults:
-        raise ConfigError(faults)
-    return tuple(names)
-
-
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - _MAX_LABELS_NAMED
     return ", ".join(names[:_MAX_LABELS_NAMED]) + (f", … ({more} more)" if more > 0 else "")
-
-
-def _shown(content: object) -> str:
-    text = json.dumps(content, ensure_ascii=False)
-    return text if len(text) < 100 else f"{text[:100]}…"  # noqa: PLR2004

@@ -7,7 +7,7 @@ from typing import Any
 from raydistill.data.checks import overlap_notes, unseen_label_notes
 from raydistill.data.files import SPLIT_NAMES
 from raydistill.data.hub import DatasetSplit
-from raydistill.data.labels import read_labels
+from raydistill.data.label_names import read_labels
 from raydistill.data.parts import Origin
 from raydistill.data.routes import Routes
 from raydistill.data.sources import Split, load_split, stream_split

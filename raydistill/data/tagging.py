@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from raydistill.data.checks import RowFaults, did_you_mean, overlap_notes, unseen_label_notes
 from raydistill.data.files import SPLIT_NAMES
 from raydistill.data.hub import DatasetSplit
-from raydistill.data.labels import NO_LABEL, read_labels
+from raydistill.data.label_names import read_labels
+from raydistill.data.labels import NO_LABEL
 from raydistill.data.parts import Origin
 from raydistill.data.routes import Routes, route_note
 from raydistill.data.schemes import OUTSIDE, Scheme, TagSet

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from raydistill.data.files import DataFile
 from raydistill.data.folder import find_splits
-from raydistill.data.labels import read_labels
+from raydistill.data.label_names import read_labels
 from raydistill.data.readers import cells, csv_rows, json_rows
 from raydistill.data.readers.reading import Reading
 from raydistill.data.routes import Routes
