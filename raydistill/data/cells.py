@@ -16,9 +16,12 @@ from raydistill.data.matrix import NOT_KNOWN
 from raydistill.data.readers import Columns
 from raydistill.errors import Fault
 
-__all__ = ["LabelCells", "labels_in"]
+__all__ = ["LabelCells", "has_hidden", "labels_in"]
 
-_YES_NO = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0, "-100": NOT_KNOWN, "-100.0": NOT_KNOWN}  # fmt: skip
+_HIDDEN = ("-1", "-1.0")  # as benchmarks write labels that they keep to themselves
+_YES_NO = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0} | dict.fromkeys(
+    (*_HIDDEN, "-100", "-100.0"), NOT_KNOWN
+)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MOST = float(np.finfo(np.float32).max)  # what a model computes with
 
@@ -36,6 +39,7 @@ class LabelCells:
     Attributes:
         faults: Found so far.
         notes: What may be meant but should be known.
+        hidden: By column of a yes or no, how many cells are -1.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class LabelCells:
         self._path, self._file, self._place = path_in_config, file_name, place
         self.faults: list[Fault] = []
         self.notes: list[str] = []
+        self.hidden: dict[str, int] = {}
 
     def check_lists(self, separator: str | None) -> None:
         """A fault, if there are cells that hold no list of labels."""
@@ -116,7 +121,19 @@ class LabelCells:
             _YES_NO.get(text.strip().casefold()) if text.strip() else NOT_KNOWN for text in values
         ]
         self._odd(role, "hold 0 or 1 (empty: not known)", found, (values, indices))
+        hidden = [place for place, text in enumerate(values) if text.strip() in _HIDDEN]
+        if count := int(np.isin(indices, hidden).sum()):
+            self.hidden[self._roles[role]] = count
         return np.array([*(one or 0 for one in found), NOT_KNOWN], np.int8)[indices]
+
+    def note_hidden(self) -> None:
+        """A note, if there are cells of -1."""
+        if self.hidden:
+            named = [repr(column) for column in self.hidden]
+            self.notes.append(
+                f"{self._file}: {sum(self.hidden.values())} cells of -1 in "
+                f"{named_few(named, len(named))} are read as not known."
+            )
 
     def numbers(self, role: str) -> NDArray[np.float64]:
         """The numbers of a column, ``[rows]``."""
@@ -155,6 +172,11 @@ class _NoList:
 
     got: str
     way_out: str
+
+
+def has_hidden(cells: pa.ChunkedArray) -> bool:
+    """Whether a cell of a column of a yes or no is -1."""
+    return any(text.strip() in _HIDDEN for text in _distinct(cells)[0])
 
 
 def labels_in(cells: pa.ChunkedArray, separator: str | None) -> set[str]:

@@ -21,6 +21,7 @@ __all__ = [
     "NO_LABEL",
     "derive_labels",
     "encode_labels",
+    "hidden_places",
     "integer_in",
     "label_numbers",
     "missing_labels",
@@ -29,6 +30,7 @@ __all__ = [
 
 NO_LABEL = -100
 _UNKNOWN = -101
+_HIDDEN = -1
 _INTEGER = re.compile(r"([+-]?\d+)(?:\.0+)?")
 _MAX_LABELS_NAMED = 12
 
@@ -81,7 +83,7 @@ def encode_labels(
     """Class numbers of the cells of one file; only distinct values are looked at in Python.
 
     Args:
-        cells: Names or numbers as text; null, blank and -100 are no label.
+        cells: Names or numbers as text; null, blank, -100 and, unless a name spells it, -1 are no label.
         names: In the order of their numbers.
         required: Whether a row without a label is a fault.
         path_in_config: The subject of faults.
@@ -94,6 +96,8 @@ def encode_labels(
     encoded = pc.dictionary_encode(cells).combine_chunks()
     values: list[str] = encoded.dictionary.to_pylist()
     table = np.append(label_numbers(values, names), np.int32(NO_LABEL))
+    hidden = hidden_places(values, names)
+    table[hidden] = NO_LABEL
     ids = table[pc.fill_null(encoded.indices, len(values)).to_numpy(zero_copy_only=False)]
     faults = []
     unknown = np.flatnonzero(ids == _UNKNOWN)
@@ -113,8 +117,25 @@ def encode_labels(
         )
     missing = np.flatnonzero(ids == NO_LABEL)
     if required and len(missing):
-        faults.append(missing_labels(missing, path_in_config, file_name, place))
+
+        def named(row: int) -> str:
+            of_hidden = encoded.indices[row].as_py() in hidden
+            return place(row) + (" ('-1', which counts as none)" if of_hidden else "")
+
+        faults.append(missing_labels(missing, path_in_config, file_name, named))
     return ids, faults
+
+
+def hidden_places(values: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Where -1 stands among distinct cells, as benchmarks write labels that they keep to themselves.
+
+    Args:
+        values: Names or numbers as text.
+        names: Of the classes; one that spells -1 makes it a class.
+    """
+    if any(integer_in(name) == _HIDDEN for name in names):
+        return []
+    return [place for place, value in enumerate(values) if integer_in(value) == _HIDDEN]
 
 
 def label_numbers(values: Sequence[str], names: Sequence[str]) -> NDArray[np.int32]:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raydistill.data.files import DataFile
 from raydistill.data.fingerprint import fingerprint_of
-from raydistill.data.labels import NO_LABEL, derive_labels, encode_labels
+from raydistill.data.labels import NO_LABEL, derive_labels, encode_labels, hidden_places
 from raydistill.data.parts import (
     TEXTS,
     Origin,
@@ -226,8 +227,9 @@ def _classes(
             names = derive_labels(joined([columns["label"] for _, columns in read.columns]))
         except ConfigError as error:
             return Read((), nothing, tuple(error.faults))
-    ids, faults = [], list[Fault]()
+    ids, faults, hidden = [], list[Fault](), 0
     for file_name, columns in read.columns:
+        hidden += _num_hidden(columns["label"], names)
         numbers, wrong = encode_labels(
             columns["label"],
             names,
@@ -238,7 +240,7 @@ def _classes(
         ids.append(numbers)
         faults += wrong
     column = pa.array(np.concatenate(ids), pa.int32())
-    notes = () if faults else _label_notes(name, column, names)
+    notes = () if faults else _label_notes(name, column, names, hidden)
     return Read(names, column, tuple(faults), notes)
 
 
@@ -267,13 +269,23 @@ def _places(
     return np.concatenate(found), faults
 
 
-def _label_notes(name: str, column: pa.Array, names: Sequence[str]) -> tuple[str, ...]:
+def _num_hidden(cells: pa.ChunkedArray, names: Sequence[str]) -> int:
+    """How many cells are -1 and read as no label."""
+    counted = pc.value_counts(cells).to_pylist()
+    values = [one["values"] or "" for one in counted]
+    return sum(counted[place]["counts"] for place in hidden_places(values, names))
+
+
+def _label_notes(
+    name: str, column: pa.Array, names: Sequence[str], hidden: int = 0
+) -> tuple[str, ...]:
     ids, notes = column.to_numpy(), []
     missing = int((ids == NO_LABEL).sum())
     if missing:
         notes.append(
-            f"{name}: {missing} of {len(ids)} rows have no label; figures that need one leave "
-            "them out."
+            f"{name}: {missing} of {len(ids)} rows have no label"
+            + (f" ({hidden} of them -1)" if hidden else "")
+            + "; figures that need one leave them out."
         )
     present = np.unique(ids[ids != NO_LABEL])
     if name == "train" and len(present) == 1:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from raydistill.data.cells import LabelCells, labels_in
+from raydistill.data.cells import LabelCells, has_hidden, labels_in
 from raydistill.data.checks import named_few, row_place
 from raydistill.data.labels import derive_labels, missing_labels
 from raydistill.data.matrix import NOT_KNOWN, Matrix, as_lists, known_entries
@@ -126,6 +126,8 @@ class Targets:
             notes += more
             matrices.append(matrix)
         whole: Matrix = np.concatenate(matrices)
+        if self.kind == "classes" and not self.in_one_column:
+            faults += self._signs(parts, whole, path_in_config)
         if not faults:
             notes += _notes(split, whole, names)
         return Read(tuple(names), as_lists(whole), tuple(faults), tuple(notes))
@@ -158,6 +160,22 @@ class Targets:
             faults.append(missing_labels(without, path_in_config, file_name, place))
         return matrix, faults, cells.notes
 
+    def _signs(
+        self, parts: Sequence[tuple[str, Columns]], whole: Matrix, path_in_config: str
+    ) -> list[Fault]:
+        """One for each column that seems to mean no by -1, which is read as not known."""
+        faults = []
+        for (role, column), entries in zip(self.columns.items(), whole.T, strict=True):
+            hidden = any(has_hidden(columns[role]) for _, columns in parts)
+            if hidden and (entries == 1).any() and not (entries == 0).any():
+                message = (
+                    f"must hold 0 or 1 (-1 or empty: not known) in column {column!r} (task.{role}), "
+                    "got 1 and -1, but 0 in no row. Write 0 where the label is not there, and leave "
+                    "cells empty where nobody knows."
+                )
+                faults.append(Fault(path_in_config, message))
+        return faults
+
     def _cells(
         self,
         columns: Columns,
@@ -173,7 +191,9 @@ class Targets:
         if self.in_one_column:
             return cells.lists(names, self.separator)
         if self.kind == "classes":
-            return np.stack([cells.yes_no(role) for role in self.columns], axis=1)
+            found = np.stack([cells.yes_no(role) for role in self.columns], axis=1)
+            cells.note_hidden()
+            return found
         return np.stack([cells.numbers(role) for role in self.columns], axis=1)
 
     def _derived(self, parts: Sequence[tuple[str, Columns]]) -> tuple[str, ...]:
@@ -190,7 +210,7 @@ def _notes(split: str, matrix: Matrix, names: Sequence[str]) -> list[str]:
     if missing:
         notes.append(f"{split}: {missing} of {len(matrix)} rows have no label; figures that need one leave them out.")  # fmt: skip
     if split != "train":
-        return notes
+        return notes + (_constant(split, matrix, names) if matrix.dtype == np.float64 else [])
     if matrix.dtype == np.float64:
         columns = [column[~np.isnan(column)] for column in matrix.T]
         same = [name for name, column in zip(names, columns, strict=True) if len(np.unique(column)) < 2]  # noqa: PLR2004  # fmt: skip
@@ -203,3 +223,19 @@ def _notes(split: str, matrix: Matrix, names: Sequence[str]) -> list[str]:
         verb = "is" if len(same) == 1 else "are"
         notes.append(f"train: {listed} {verb} {what}; there is nothing to learn from.")
     return notes
+
+
+def _constant(split: str, matrix: Matrix, names: Sequence[str]) -> list[str]:
+    """A note, if measured rows seem to have something in place of numbers that are not given."""
+    columns = [column[~np.isnan(column)] for column in matrix.T]
+    same = [
+        f"{name!r} ({column[0]:g})"
+        for name, column in zip(names, columns, strict=True)
+        if len(column) > 1 and (column == column[0]).all()
+    ]
+    if not same:
+        return []
+    return [
+        f"{split}: the same number is in every row of {named_few(same, len(same))}; figures on it mean little. "
+        "If it stands for no label, leave these cells empty."
+    ]

@@ -6,6 +6,7 @@ import pytest
 
 from raydistill.data import TaggedColumns, load_splits, load_tagged_splits
 from raydistill.data.files import DataFile
+from raydistill.data.readers import Skip, read_chunks, read_columns
 from raydistill.data.readers.parquet import parquet_names
 
 TAGS = ["O", "B-per", "I-per"]
@@ -52,6 +53,24 @@ def test_what_is_written_down_wins(file: Path) -> None:
     """Whoever names the classes means it."""
     given = load_splits({"train": [str(file)]}, text="text", label="label", labels=["a", "b"])
     assert given["train"].labels == ("a", "b")
+
+
+def test_negative_numbers_of_classes_are_no_label(tmp_path: Path) -> None:
+    """`datasets` writes -1 where a benchmark keeps its labels to itself, whatever the classes are called."""
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["-1", "+1"])})
+    for name, labels in (("train", [0, 1]), ("test", [-1, 1])):
+        rows = {"text": [f"{name} {label}" for label in labels], "label": labels}
+        Dataset.from_dict(rows, features=features).to_parquet(tmp_path / f"{name}.parquet")
+    path = DataFile(str(tmp_path / "test.parquet"))
+    wanted = {"text": "text", "label": "label"}
+    read = read_columns(path, wanted, path_in_config="data.test")
+    assert read["label"].to_pylist() == [None, "1"]
+    (chunk,) = read_chunks(path, wanted, path_in_config="data.test", skip=Skip(0))
+    assert chunk.columns["label"].to_pylist() == [None, "1"]
+    number = read_columns(path, wanted, path_in_config="data.test", cells="number")
+    assert number["label"].to_pylist() == ["-1", "1"]
 
 
 def test_a_column_without_classes_has_no_names(file: Path, tmp_path: Path) -> None:

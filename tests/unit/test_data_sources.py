@@ -381,6 +381,34 @@ def test_training_row_without_label_is_refused(cell, tmp_path):
     assert "1 of 2 rows have no label" in split.notes[0]
 
 
+@pytest.mark.parametrize("cells", [[-1, 1, -1], [-1.0, 1.0, -1.0], ["-1", "pos", "-1"]])
+def test_minus_one_is_no_label_where_classes_have_names(cells, tmp_path):
+    """The test rows of a benchmark, whose labels are kept back, would refuse the whole run."""
+    rows = [{"text": str(number), "label": cell} for number, cell in enumerate(cells)]
+    split = load(write(tmp_path / "t.jsonl", jsonl(rows)), name="test", labels=["neg", "pos"])
+    assert split.table["label"].to_pylist() == [-100, 1, -100]
+    assert split.notes == (
+        "test: 2 of 3 rows have no label (2 of them -1); figures that need one leave them out.",
+    )
+
+
+@pytest.mark.parametrize("names", [["-1", "0", "1"], ["-1.0", "0.0", "1.0"]])
+def test_minus_one_is_a_class_where_a_name_spells_it(names, tmp_path):
+    """A third of the rows would lose its label."""
+    rows = [{"text": name, "label": name} for name in names]
+    split = load(write(tmp_path / "t.jsonl", jsonl(rows)), name="test", labels=names)
+    assert split.table["label"].to_pylist() == [0, 1, 2]
+    assert split.notes == ()
+
+
+def test_minus_one_beside_other_numbers_asks_for_names(tmp_path):
+    """-1 and 1 are two classes in many files: nobody but the user knows."""
+    rows = [{"text": str(number), "label": number} for number in (-1, 1)]
+    (line,) = faults_of(write(tmp_path / "rows.jsonl", jsonl(rows)))
+    assert line.startswith("task.labels must be given")
+    assert 'Name them: ["-1", "1"].' in line
+
+
 def test_unlabelled_ignores_labels(tmp_path):
     """Whatever stands in the label column of unlabelled rows must not reach the loss."""
     path = write(tmp_path / "rows.jsonl", jsonl([{"text": "x", "label": ["?"]}, {"text": "y"}]))

@@ -218,3 +218,37 @@ def test_labels_that_never_occur_are_noted(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", rows_of(labels=[["x"], [], ["x"]]))
     (note,) = load(classes(labels=("x", "y", "z")), path)["train"].notes
     assert note == "train: 'y', 'z' are in no row; there is nothing to learn from."
+
+
+def test_minus_one_is_not_known_where_a_yes_or_no_stands(tmp_path: Path) -> None:
+    """Rows that nobody judged, which benchmarks mark so, are no rows without the label."""
+    targets = classes(None, labels=("x", "y"))
+    train = write(tmp_path / "a.csv", "text,x,y\na,1,0\nb,0,1\n")
+    test = write(tmp_path / "t.csv", "text,x,y\nq,-1,-1\nr,1,0\ns,-1.0,1\nt,0,1\n")
+    split = load(targets, train, test=test)["test"]
+    assert label_matrix(split.table["label"]).tolist() == [[-1, -1], [1, 0], [-1, 1], [0, 1]]
+    assert split.notes[0] == "t.csv: 3 cells of -1 in 'x', 'y' are read as not known."
+    assert split.notes[1].startswith("test: 1 of 4 rows have no label")
+
+
+def test_minus_one_in_place_of_no_is_refused(tmp_path: Path) -> None:
+    """A no that is read as not known leaves a label that every row has."""
+    path = write(tmp_path / "a.csv", "text,x,y\na,1,0\nb,-1,1\n")
+    assert faults_of(classes(None, labels=("x", "y")), path) == [
+        "data.train must hold 0 or 1 (-1 or empty: not known) in column 'x' (task.labels.0), got 1 and "
+        "-1, but 0 in no row. Write 0 where the label is not there, and leave cells empty where nobody knows."
+    ]
+
+
+def test_one_number_in_all_measured_rows_is_noted(tmp_path: Path) -> None:
+    """Benchmarks that keep their scores back write -1 everywhere; a mean error against it looks like a figure."""
+    train = write(tmp_path / "a.csv", "text,label\na,1\nb,2.5\n")
+    test = write(tmp_path / "t.csv", "text,label\nq,-1.0\nr,-1.0\ns,\n")
+    one = write(tmp_path / "v.csv", "text,label\nv,2\n")
+    splits = load(numbers(), train, test=test, validation=one)
+    assert splits["test"].notes == (
+        "test: 1 of 3 rows have no label; figures that need one leave them out.",
+        "test: the same number is in every row of 'label' (-1); figures on it mean little. If it "
+        "stands for no label, leave these cells empty.",
+    )
+    assert splits["validation"].notes == ()

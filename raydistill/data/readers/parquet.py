@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raydistill.data.files import DataFile
@@ -33,6 +34,10 @@ def parquet_names(file: DataFile, column: str) -> tuple[str, ...] | None:
             schema = pq.read_schema(opened)
     except (pa.ArrowException, *PLACE_ERRORS):
         return None
+    return _names_in(schema, column)
+
+
+def _names_in(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
     if _FEATURES not in (schema.metadata or {}) or column not in schema.names:
         return None
     from datasets import Features  # takes a second
@@ -45,7 +50,8 @@ def parquet_columns(reading: Reading) -> Columns:
     try:
         with reading.file.open_anywhere() as opened:
             file = pq.ParquetFile(opened, pre_buffer=True)
-            table = file.read(columns=_wanted_columns(reading, file))
+            columns = _wanted_columns(reading, file)
+            table = _without_hidden(file.read(columns=columns), reading, file.schema_arrow)
             return as_texts(table, reading.wanted, reading.cells)
     except (pa.ArrowException, OSError) as error:
         raise reading.refuse(_unreadable(reading, error)) from error
@@ -64,6 +70,7 @@ def parquet_chunks(reading: Reading, skip: Skip, rows: int) -> Iterator[tuple[in
                     continue
                 for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
                     table = pa.Table.from_batches([batch])
+                    table = _without_hidden(table, reading, file.schema_arrow)
                     passed = skip.of(table.num_rows)
                     if passed < table.num_rows:
                         rest = table.slice(passed)
@@ -71,6 +78,18 @@ def parquet_chunks(reading: Reading, skip: Skip, rows: int) -> Iterator[tuple[in
                     at += table.num_rows
     except pa.ArrowException as error:
         raise reading.refuse(_unreadable(reading, error)) from error
+
+
+def _without_hidden(table: pa.Table, reading: Reading, schema: pa.Schema) -> pa.Table:
+    """With null in place of negative numbers of classes, which `datasets` writes where there is no label."""
+    column = reading.wanted.get("label")
+    if column is None or reading.cells != "class" or not pa.types.is_integer(table[column].type):
+        return table
+    hidden = pc.less(table[column], 0)
+    if not pc.any(hidden).as_py() or _names_in(schema, column) is None:
+        return table
+    seen = pc.if_else(hidden, pa.scalar(None, table[column].type), table[column])
+    return table.set_column(table.column_names.index(column), column, seen)
 
 
 def _unreadable(reading: Reading, error: Exception) -> str:
