@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,9 @@ _YES_NO = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0} | dict.fro
     (*_HIDDEN, "-100", "-100.0"), NOT_KNOWN
 )
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_SEEMS_YES_NO = ", which seems to be a yes or no for each label"
+_ONE_OF_TWO = {("0", "1"), ("1", "0")}  # as numbers of labels: both labels in every row
+_NAME_THEM = "Name the labels that a row has, or write a column for each label (task.label: null)."
 _MOST = float(np.finfo(np.float32).max)  # what a model computes with
 
 
@@ -82,11 +86,13 @@ class LabelCells:
         table = np.full((len(values) + 1, len(names)), NOT_KNOWN, np.int8)  # the last: null
         unknown: dict[int, str] = {}
         blank = np.zeros(len(values) + 1, bool)
+        found: set[tuple[str, ...]] = set()
         for place, text in enumerate(values):
             blank[place] = not text.strip()
             items = _listed(text, separator)
             if isinstance(items, _NoList):
                 continue
+            found.add(tuple(items))
             numbers = label_numbers(items, names)
             strange = [one for one, number in zip(items, numbers, strict=True) if number < 0]
             if strange:
@@ -94,6 +100,12 @@ class LabelCells:
                 continue
             table[place] = 0
             table[place, numbers] = 1
+        if len(names) == len(_ONE_OF_TWO) and found == _ONE_OF_TWO:
+            message = (
+                f"must hold lists of labels in column {self._roles['label']!r} (task.label), got [0, 1] or "
+                f"[1, 0] in every row of {self._file}{_SEEMS_YES_NO}. {_NAME_THEM}"
+            )
+            self.faults.append(Fault(self._path, message))
         rows = np.flatnonzero(np.isin(indices, list(unknown)))
         if len(rows):
             got = [unknown[int(indices[row])] for row in rows[:3]]
@@ -194,23 +206,41 @@ def _listed(text: str, separator: str | None) -> list[str] | _NoList:
         content = json.loads(stripped) if stripped.startswith("[") else None
     except (ValueError, RecursionError):
         content = None
+    shown = _short(stripped)
+    if content is None and _printed(stripped, separator):
+        return _NoList(
+            f"{shown}, which seems to be a list as Python prints it",
+            "Write lists as JSON has them (json.dumps).",
+        )
     if content is None and separator is not None:
         return [part.strip() for part in stripped.split(separator) if part.strip()]
-    shown = _short(stripped)
     if content is None:
         return _NoList(
             shown,
             "Say what stands between labels (task.separator), or write lists as JSON has them.",
         )
+    return _items(content, shown)
+
+
+def _items(content: list[Any], shown: str) -> list[str] | _NoList:
+    """The labels that a list of JSON names."""
     items = [str(item) for item in content if _names_a_label(item)]
     if len(items) < len(content):
         return _NoList(shown, "A list holds names or numbers of labels.")
-    if len(set(items)) < len(items) and set(items) <= {"0", "1", "0.0", "1.0"}:
-        return _NoList(
-            f"{shown}, which seems to be a yes or no for each label",
-            "Name the labels that a row has, or write a column for each label (task.label: null).",
-        )
+    several = len(items) > 1 and set(items) <= {"0", "1", "0.0", "1.0"}
+    if several and (len(set(items)) < len(items) or all(isinstance(one, float) for one in content)):
+        return _NoList(f"{shown}{_SEEMS_YES_NO}", _NAME_THEM)
     return items
+
+
+def _printed(text: str, separator: str | None) -> bool:
+    """Whether a text is a list that Python, or a library of it, printed; `[a];b` holds the labels `[a]` and `b`."""
+    if re.match(r"\[\s*['\"]", text):
+        return True
+    if separator is None or not (text.startswith("[") and text.endswith("]")):
+        return False
+    first, *others = text.split(separator)
+    return bool(others) and "]" not in first
 
 
 def _names_a_label(item: object) -> bool:

@@ -120,6 +120,56 @@ def test_odd_lists_are_named(tmp_path: Path, content: list[Any], line: str) -> N
     assert found[0] == f"data.train {line}"
 
 
+PRINTED = "which seems to be a list as Python prints it in a.csv, row 1. Write lists as JSON has them (json.dumps)."
+
+
+@pytest.mark.parametrize("separator", [",", None])
+@pytest.mark.parametrize("cell", ["['joy', 'fear']", "['joy' 'fear']", "['joy']", "[ 'joy', 'fe"])
+def test_lists_that_python_printed_are_named(
+    tmp_path: Path, cell: str, separator: str | None
+) -> None:
+    """Cut at the comma they give classes with brackets in their names, which no teacher knows."""
+    path = write(tmp_path / "a.csv", f'text,labels\na,"{cell}"\n')
+    (line,) = faults_of(classes(separator=separator), path)
+    assert line == f"data.train must hold lists of labels in column 'labels' (task.label), got {cell!r}, {PRINTED}"  # fmt: skip
+
+
+def test_brackets_may_belong_to_a_label(tmp_path: Path) -> None:
+    """`[OOV]` is a name like any other."""
+    path = write(tmp_path / "a.csv", "text,labels\na,[x];[y]\nb,[z]\nc,x;[y]\n")
+    assert load(classes(separator=";"), path)["train"].labels == ("[x]", "[y]", "[z]", "x")
+    bare = write(tmp_path / "b.csv", 'text,labels\na,"[x, y]"\n')
+    (line,) = faults_of(classes(separator=","), bare)
+    assert "'[x, y]', which seems to be a list as Python prints it" in line
+
+
+@pytest.mark.parametrize(
+    ("rows", "got"),
+    [
+        ([[0.0, 1.0], [1.0, 0.0]], "'[0.0, 1.0]', which seems to be a yes or no for each label in a.jsonl, row 1, row 2."),
+        ([[0.0, 1.0], [0.0, 1.0]], "'[0.0, 1.0]', which seems to be a yes or no for each label in a.jsonl, row 1, row 2."),
+        ([[0, 1], [1, 0], [0, 1]], "[0, 1] or [1, 0] in every row of a.jsonl, which seems to be a yes or no for each label."),
+    ],
+)  # fmt: skip
+def test_a_yes_or_no_for_each_of_two_labels_is_named(
+    tmp_path: Path, rows: list[Any], got: str
+) -> None:
+    """Read as numbers of labels, one label a row becomes both in every row."""
+    path = write(tmp_path / "a.jsonl", rows_of(labels=rows))
+    (line,) = faults_of(classes(labels=("x", "y")), path)
+    assert line == (
+        f"data.train must hold lists of labels in column 'labels' (task.label), got {got} Name the labels "
+        "that a row has, or write a column for each label (task.label: null)."
+    )
+
+
+def test_numbers_of_two_labels_stay_numbers(tmp_path: Path) -> None:
+    """Rows with one label tell that numbers are meant, in whatever order."""
+    path = write(tmp_path / "a.jsonl", rows_of(labels=[[0, 1], [1, 0], [1]]))
+    split = load(classes(labels=("x", "y")), path)["train"]
+    assert label_matrix(split.table["label"]).tolist() == [[1, 1], [1, 1], [0, 1]]
+
+
 def test_lists_are_named_before_names_are_missed(tmp_path: Path) -> None:
     """Whoever wrote no separator would be asked for names."""
     (line,) = faults_of(classes(), write(tmp_path / "a.csv", "text,labels\na,x;y\n"))
