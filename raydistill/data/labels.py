@@ -25,6 +25,7 @@ __all__ = [
     "integer_in",
     "label_numbers",
     "missing_labels",
+    "odd_names",
     "unknown_labels",
 ]
 
@@ -69,6 +70,12 @@ def derive_labels(
             f"Name them: {quoted}.",
         )
     return tuple(str(number) for number in sorted(ids)) if ids else tuple(names)
+
+
+def odd_names(names: Sequence[str]) -> list[str]:
+    """Names of marks alone beside others that have a letter or digit: SNLI writes `-` where there is no label."""
+    marks = [name for name in names if name.isascii() and not any(map(str.isalnum, name))]
+    return marks if len(marks) < len(names) else []
 
 
 def encode_labels(

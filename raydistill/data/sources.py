@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from raydistill.data.classes import read_classes
 from raydistill.data.files import DataFile
 from raydistill.data.fingerprint import fingerprint_of
-from raydistill.data.labels import NO_LABEL, derive_labels, encode_labels, hidden_places
 from raydistill.data.parts import (
     TEXTS,
     Origin,
@@ -121,7 +120,7 @@ def load_split(
     if targets is not None:
         label_read = _targets(read, name, targets, labels, path_in_config)
     else:
-        label_read = _classes(read, name, labels, "label" in roles, path_in_config)
+        label_read = read_classes(read, name, labels, "label" in roles, path_in_config)
     places, wrong = _places(read, routes, path_in_config)
     faults = [*read.faults, *label_read.faults, *wrong]
     if faults:
@@ -214,36 +213,6 @@ def _routed(split: Split, routes: Routes, places: np.ndarray) -> Split:
     return replace(split, table=table, fingerprint=fingerprint_of(table), notes=notes)
 
 
-def _classes(
-    read: Parts, name: str, labels: Sequence[str] | None, labelled: bool, path_in_config: str
-) -> Read:
-    """Names and numbers of labels that are one class a row."""
-    names = tuple(labels or ())
-    nothing = pa.array(np.full(read.num_rows, NO_LABEL, np.int32))
-    if not labelled or not read.num_rows or (labels is not None and not labels):
-        return Read(names, nothing, notes=_label_notes(name, nothing, names) if labelled else ())
-    if labels is None:
-        try:
-            names = derive_labels(joined([columns["label"] for _, columns in read.columns]))
-        except ConfigError as error:
-            return Read((), nothing, tuple(error.faults))
-    ids, faults, hidden = [], list[Fault](), 0
-    for file_name, columns in read.columns:
-        hidden += _num_hidden(columns["label"], names)
-        numbers, wrong = encode_labels(
-            columns["label"],
-            names,
-            required=name == "train",
-            path_in_config=path_in_config,
-            file_name=file_name,
-        )
-        ids.append(numbers)
-        faults += wrong
-    column = pa.array(np.concatenate(ids), pa.int32())
-    notes = () if faults else _label_notes(name, column, names, hidden)
-    return Read(names, column, tuple(faults), notes)
-
-
 def _targets(
     read: Parts, name: str, targets: Targets, labels: Sequence[str] | None, path_in_config: str
 ) -> Read:
@@ -267,30 +236,3 @@ def _places(
         found.append(places)
         faults += wrong
     return np.concatenate(found), faults
-
-
-def _num_hidden(cells: pa.ChunkedArray, names: Sequence[str]) -> int:
-    """How many cells are -1 and read as no label."""
-    counted = pc.value_counts(cells).to_pylist()
-    values = [one["values"] or "" for one in counted]
-    return sum(counted[place]["counts"] for place in hidden_places(values, names))
-
-
-def _label_notes(
-    name: str, column: pa.Array, names: Sequence[str], hidden: int = 0
-) -> tuple[str, ...]:
-    ids, notes = column.to_numpy(), []
-    missing = int((ids == NO_LABEL).sum())
-    if missing:
-        notes.append(
-            f"{name}: {missing} of {len(ids)} rows have no label"
-            + (f" ({hidden} of them -1)" if hidden else "")
-            + "; figures that need one leave them out."
-        )
-    present = np.unique(ids[ids != NO_LABEL])
-    if name == "train" and len(present) == 1:
-        notes.append(
-            f"train: every row has the label {names[int(present[0])]!r}; there is nothing to tell "
-            "apart."
-        )
-    return tuple(notes)

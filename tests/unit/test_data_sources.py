@@ -431,6 +431,31 @@ def test_labels_come_from_the_training_rows_when_nobody_names_them(cells, names,
     assert load(write(tmp_path / "rows.jsonl", jsonl(rows))).labels == names
 
 
+@pytest.mark.parametrize(
+    ("cells", "noted"),
+    [
+        (
+            ["a", "-", "b", "-"],
+            "train: '-' (2 of 4 rows) is a class like the others. If no label is",
+        ),
+        (
+            ["a", "-", "?"],
+            "train: '-' (1 of 3 rows), '?' (1 of 3 rows) are classes like the others.",
+        ),
+        (["+", "-"], None),
+        (["a", "😀", "n/a"], None),
+    ],
+)
+def test_marks_that_become_classes_are_noted(cells, noted, tmp_path):
+    """SNLI marks pairs without a gold label by "-", and no teacher knows such a class."""
+    rows = [{"text": str(number), "label": cell} for number, cell in enumerate(cells)]
+    path = write(tmp_path / "rows.jsonl", jsonl(rows))
+    notes = load(path).notes
+    assert len(notes) == (noted is not None)
+    assert all(note.startswith(noted) and "task.labels" in note for note in notes)
+    assert load(path, labels=sorted(set(cells))).notes == ()
+
+
 @pytest.mark.parametrize("cells", [[1, 2, 3], ["a", 1], [None, None]])
 def test_labels_that_cannot_be_derived_are_refused(cells, tmp_path):
     """Stars 1 to 5 with a class missing would be numbered differently in the next file."""
