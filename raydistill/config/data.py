@@ -41,6 +41,10 @@ class DataSection(Section):
     `training.max_steps` says where to end. After their end they begin again."""
     shuffle_rows: PositiveInt = 8192
     """With `streaming`: so many rows at a time, in the order of the files, are mixed."""
+    incomplete_rows: Literal["refuse", "drop"] = "refuse"
+    """What becomes of rows without a text, and of rows to train on without a label: nothing starts and they are
+    named, or they are left out and counted in a note, as if the files did not hold them. With `drop` a mark that
+    `task.labels` does not name, as SNLI's `-`, is no label. For texts with labels or numbers, without `streaming`."""
     train: Paths | None = None
     """Labelled rows to train on."""
     unlabelled: Paths | None = None

@@ -140,7 +140,7 @@ class TextClassificationTask(_OfTexts):
     kind: Literal["text_classification"] = "text_classification"
     """Exactly one label is right."""
     label: str = "label"
-    """Column of the label: names, or numbers that count into `labels`."""
+    """Column of the label: names, or numbers that count into `labels`; empty, or -1 where no name spells it: none."""
     labels: Annotated[list[str], Field(min_length=2)] | None = None
     """The label names in order. Null: those of labels.json beside the training file, or of
     the data set or its Parquet file, else what occurs there."""

@@ -31,17 +31,46 @@ _MEANING: dict[TaskKind, str] = {
     "question_answering": "a start and an end in a text",
     "retrieval": "embeddings of queries and passages",
 }
+_COMPLETED: tuple[TaskKind, ...] = (
+    "text_classification",
+    "multi_label_classification",
+    "regression",
+)
 _BY_PROBABILITY = ("confidence", "label_cross_entropy", "agreement", "gate")
 
 
 def task_faults(config: "DistillConfig") -> list[Fault]:
     """What does not fit the task."""
-    faults = _column_faults(config)
+    faults = [*_column_faults(config), *_incomplete_faults(config)]
     for index, loss in enumerate(config.losses):
         faults += _loss_faults(config, index, loss)
     if config.task.kind == "regression":
         faults += _number_faults(config)
     return faults + unit_faults(config) + answer_faults(config)
+
+
+def _incomplete_faults(config: "DistillConfig") -> list[Fault]:
+    """Where rows cannot be left out."""
+    if config.data.incomplete_rows == "refuse":
+        return []
+    path, faults = "data.incomplete_rows", []
+    if config.task.kind not in _COMPLETED:
+        faults.append(
+            Fault(
+                path,
+                f"must be refuse with task.kind: {config.task.kind}; rows are left out of {', '.join(_COMPLETED)} only.",
+                rests_on=(path, "task.kind"),
+            )
+        )
+    if config.data.streaming:
+        faults.append(
+            Fault(
+                path,
+                "must be refuse with data.streaming: a resumed run passes over rows that it does not look at.",
+                rests_on=(path, "data.streaming"),
+            )
+        )
+    return faults
 
 
 def _column_faults(config: "DistillConfig") -> list[Fault]:

@@ -147,6 +147,12 @@ class LabelCells:
                 f"{named_few(named, len(named))} are read as not known."
             )
 
+    def lacks(self, role: str) -> NDArray[np.bool_]:
+        """Which cells of a column say nothing, ``[rows]``; what is odd says something."""
+        values, indices = _distinct(self._columns[role])
+        lacks = [not text.strip() or _YES_NO.get(text.strip()) == NOT_KNOWN for text in values]
+        return np.array([*lacks, True])[indices]
+
     def numbers(self, role: str) -> NDArray[np.float64]:
         """The numbers of a column, ``[rows]``."""
         values, indices = _distinct(self._columns[role])

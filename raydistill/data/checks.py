@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HALF_PAIR",
     "RowFaults",
+    "blank_cells",
     "column_list",
     "did_you_mean",
     "has_half_pair",
@@ -120,6 +121,12 @@ def row_place(row: int) -> str:
     return f"row {row + 1}"
 
 
+def blank_cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether a cell is null, empty or only white space."""
+    blank = pc.or_(pc.equal(pc.binary_length(column), 0), pc.utf8_is_space(column))
+    return pc.fill_null(blank, True)
+
+
 def require_text(
     column: pa.ChunkedArray,
     *,
@@ -131,8 +138,7 @@ def require_text(
     """A fault when cells are null, empty or only white space; no Python object per row."""
     if not len(column):  # pyarrow 25 dies of indices_nonzero without chunks
         return []
-    blank = pc.or_(pc.equal(pc.binary_length(column), 0), pc.utf8_is_space(column))
-    rows = pc.indices_nonzero(pc.fill_null(blank, True))
+    rows = pc.indices_nonzero(blank_cells(column))
     if not len(rows):
         return []
     few = named_few([place(row) for row in rows[:_MAX_NAMED].to_pylist()], len(rows))
@@ -140,7 +146,7 @@ def require_text(
         Fault(
             path_in_config,
             f"must have text in {named} of every row, got none in {file_name}, {few}. "
-            "Fill these rows or remove them.",
+            "Fill these rows or remove them; data.incomplete_rows: drop leaves them out.",
         )
     ]
 

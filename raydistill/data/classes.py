@@ -43,7 +43,7 @@ def read_classes(
         except ConfigError as error:
             return Read((), nothing, tuple(error.faults))
     ids, faults, hidden = [], list[Fault](), 0
-    for file_name, columns in read.columns:
+    for (file_name, columns), place in zip(read.columns, read.places, strict=True):
         hidden += _num_hidden(columns["label"], names)
         numbers, wrong = encode_labels(
             columns["label"],
@@ -51,6 +51,7 @@ def read_classes(
             required=name == "train",
             path_in_config=path_in_config,
             file_name=file_name,
+            place=place,
         )
         ids.append(numbers)
         faults += wrong
@@ -72,7 +73,7 @@ def _odd_notes(column: pa.Array, names: Sequence[str]) -> tuple[str, ...]:
         return ()
     return (
         f"train: {named_few(odd, len(odd))} {'is a class' if len(odd) == 1 else 'are classes'} like the "
-        "others. If no label is meant, name the classes in task.labels.",
+        "others. If no label is meant, name the classes in task.labels and set data.incomplete_rows: drop.",
     )
 
 

@@ -8,6 +8,7 @@ number, or the names are just "0", "1", … and both readings agree.
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ __all__ = [
     "hidden_places",
     "integer_in",
     "label_numbers",
+    "lacks_class",
     "missing_labels",
     "odd_names",
     "unknown_labels",
@@ -74,8 +76,34 @@ def derive_labels(
 
 def odd_names(names: Sequence[str]) -> list[str]:
     """Names of marks alone beside others that have a letter or digit: SNLI writes `-` where there is no label."""
-    marks = [name for name in names if name.isascii() and not any(map(str.isalnum, name))]
+    marks = [name for name in names if _is_mark(name)]
     return marks if len(marks) < len(names) else []
+
+
+def lacks_class(cells: pa.ChunkedArray, names: Sequence[str] | None) -> NDArray[np.bool_]:
+    """Which cells hold no class, marks that are no name among them.
+
+    Args:
+        cells: As of :func:`encode_labels`.
+        names: In the order of their numbers; None: the cells themselves will say them, so that marks and -1
+            may be names.
+    """
+    encoded = pc.dictionary_encode(cells).combine_chunks()
+    values: list[str] = encoded.dictionary.to_pylist()
+    lacks = [not value.strip() or integer_in(value) == NO_LABEL for value in values]
+    if names is not None:
+        hidden = hidden_places(values, names)
+        lacks = [
+            place in hidden or (value not in names and (lack or _is_mark(value)))
+            for place, (value, lack) in enumerate(zip(values, lacks, strict=True))
+        ]
+    places = pc.fill_null(encoded.indices, len(values)).to_numpy(zero_copy_only=False)
+    found: NDArray[np.bool_] = np.array([*lacks, True])[places]
+    return found
+
+
+def _is_mark(name: str) -> bool:
+    return bool(name) and name.isascii() and not any(map(str.isalnum, name))
 
 
 def encode_labels(
@@ -113,15 +141,17 @@ def encode_labels(
         shown = [
             f"{value!r} in {place(int(row))}" for value, row in zip(got, unknown[:3], strict=True)
         ]
-        faults.append(
-            unknown_labels(
-                got[0],
-                named_few(shown, len(unknown)),
-                names,
-                path_in_config=path_in_config,
-                file_name=file_name,
-            )
+        fault = unknown_labels(
+            got[0],
+            named_few(shown, len(unknown)),
+            names,
+            path_in_config=path_in_config,
+            file_name=file_name,
         )
+        if _is_mark(got[0]):
+            hint = "data.incomplete_rows: drop reads such a mark as no label."
+            fault = replace(fault, message=f"{fault.message} {hint}")
+        faults.append(fault)
     missing = np.flatnonzero(ids == NO_LABEL)
     if required and len(missing):
 
@@ -190,7 +220,7 @@ def missing_labels(
     return Fault(
         path_in_config,
         f"must have a label in every row, got none in {file_name}, {shown}. "
-        "Put rows without a label under data.unlabelled.",
+        "Put rows without a label under data.unlabelled, or leave them out (data.incomplete_rows: drop).",
     )
 
 

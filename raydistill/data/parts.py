@@ -1,14 +1,15 @@
 """The parts of a split: files and splits of data sets, each as columns of text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
-from raydistill.data.checks import require_text, setting_of, text_notes
+from raydistill.data.checks import require_text, row_place, setting_of, text_notes
 from raydistill.data.files import SUFFIXES, DataFile, find_files
 from raydistill.data.hub import DatasetSplit
+from raydistill.data.incomplete import TEXTS, Dropped
 from raydistill.data.readers import Cells, Columns, Wanted, read_columns
 from raydistill.data.routes import Routes
 from raydistill.data.targets import Targets
@@ -20,8 +21,6 @@ __all__ = ["TEXTS", "Origin", "Part", "Parts", "find_parts", "joined", "read_par
 Origin = str | Path | DatasetSplit
 """Path, URI, pattern, or a split of a data set."""
 Part = DataFile | DatasetSplit
-TEXTS = ("text", "text_pair")
-"""Roles of columns that teachers and student read."""
 
 
 @dataclass
@@ -30,11 +29,13 @@ class Parts:
 
     Attributes:
         columns: Name of a part and its columns by role, in the order of the rows.
+        places: How the rows of each part are named in faults, by their number from 0.
         faults: What is wrong.
         notes: What may be meant but should be known.
     """
 
     columns: list[tuple[str, Columns]] = field(default_factory=list)
+    places: list[Callable[[int], str]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -96,6 +97,7 @@ def read_parts(
     cells: Cells,
     labels: Sequence[str] | None,
     path_in_config: str,
+    dropped: Dropped | None = None,
 ) -> Parts:
     """Each as columns of text, with a fault where a text is missing.
 
@@ -105,6 +107,7 @@ def read_parts(
         cells: What columns of labels hold.
         labels: Names of the classes, as far as they are known.
         path_in_config: The subject of faults.
+        dropped: Leaves out rows that are incomplete, and counts them; None: they are a fault.
     """
     read = Parts()
     for part in parts:
@@ -117,19 +120,29 @@ def read_parts(
             why = getattr(error, "strerror", None) or first_line(error)
             read.faults.append(Fault(path_in_config, f"must be readable, got {part.shown}: {why}."))
             continue
+        place: Callable[[int], str] = row_place
+        if dropped is not None:
+            columns, place = dropped.rest(columns)
         read.columns.append((part.name, columns))
+        read.places.append(place)
         for role in [role for role in TEXTS if role in roles]:
             named = f"column {roles[role]!r} ({setting_of(role)})"
             read.faults += require_text(
-                columns[role], named=named, path_in_config=path_in_config, file_name=part.name
+                columns[role],
+                named=named,
+                path_in_config=path_in_config,
+                file_name=part.name,
+                place=place,
             )
             if isinstance(part, DataFile) and part.suffix == ".tsv":
                 read.notes += text_notes(columns[role], file_name=part.name)
         if isinstance(part, DatasetSplit) and "label" in roles and labels and cells != "number":
             read.notes += part.rename_notes(roles["label"], labels)
+    read.notes += dropped.notes if dropped is not None else ()
     if not read.num_rows and not read.faults:
         names = ", ".join(name for name, _ in read.columns)
-        message = f"must hold at least one row, got none in {names}."
+        what = "complete row" if dropped is not None and dropped.num_rows else "row"
+        message = f"must hold at least one {what}, got none in {names}."
         read.faults.append(Fault(path_in_config, message))
     return read
 

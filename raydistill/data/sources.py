@@ -13,6 +13,7 @@ import pyarrow as pa
 from raydistill.data.classes import read_classes
 from raydistill.data.files import DataFile
 from raydistill.data.fingerprint import fingerprint_of
+from raydistill.data.incomplete import Dropped, IncompleteRows
 from raydistill.data.parts import (
     TEXTS,
     Origin,
@@ -80,6 +81,7 @@ def load_split(
     path_in_config: str,
     first_row_id: int = 0,
     targets: Targets | None = None,
+    incomplete: IncompleteRows = "refuse",
 ) -> Split:
     """Reads and checks the rows of one split.
 
@@ -97,6 +99,8 @@ def load_split(
         path_in_config: The subject of faults, such as ``data.train``.
         first_row_id: Row ids count from here: the number of training rows, for ``unlabelled``.
         targets: In place of ``label``, where labels are not one class a row.
+        incomplete: Whether rows without a text, and of ``train`` those without a label, are a fault or left out,
+            as if the files did not hold them.
 
     Returns:
         The checked rows.
@@ -110,12 +114,14 @@ def load_split(
     found, faults = find_parts(paths, path_in_config)
     if faults:
         raise ConfigError(faults)
+    dropped = Dropped(name, labels, targets) if incomplete == "drop" else None
     read = read_parts(
         found,
         roles,
         cells=targets.cells if targets else "class",
         labels=labels,
         path_in_config=path_in_config,
+        dropped=dropped,
     )
     if targets is not None:
         label_read = _targets(read, name, targets, labels, path_in_config)
@@ -220,7 +226,9 @@ def _targets(
     names = tuple(labels or ())
     if name == "unlabelled" or not read.num_rows or (labels is not None and not labels):
         return Read(names, targets.nothing(read.num_rows, names))
-    return targets.read(read.columns, labels, split=name, path_in_config=path_in_config)
+    return targets.read(
+        read.columns, labels, split=name, path_in_config=path_in_config, places=read.places
+    )
 
 
 def _places(
@@ -228,10 +236,15 @@ def _places(
 ) -> tuple[np.ndarray, list[Fault]]:
     """Where the rows go, none without routes."""
     found, faults = [np.empty(0, np.int32)], list[Fault]()
-    for file_name, columns in read.columns if routes is not None else []:
-        assert routes is not None
+    for (file_name, columns), place in zip(read.columns, read.places, strict=True):
+        if routes is None:
+            break
         places, wrong = encode_routes(
-            columns["route"], routes, path_in_config=path_in_config, file_name=file_name
+            columns["route"],
+            routes,
+            path_in_config=path_in_config,
+            file_name=file_name,
+            place=place,
         )
         found.append(places)
         faults += wrong

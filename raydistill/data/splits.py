@@ -7,6 +7,7 @@ from typing import Any
 from raydistill.data.checks import overlap_notes, unseen_label_notes
 from raydistill.data.files import SPLIT_NAMES
 from raydistill.data.hub import DatasetSplit
+from raydistill.data.incomplete import IncompleteRows
 from raydistill.data.label_names import read_labels
 from raydistill.data.parts import Origin
 from raydistill.data.routes import Routes
@@ -34,6 +35,7 @@ def load_splits(
     streaming: bool = False,
     path_in_config: str = "data",
     targets: Targets | None = None,
+    incomplete: IncompleteRows = "refuse",
 ) -> dict[str, Split]:
     """Reads and checks all splits of a configuration, each file once.
 
@@ -48,6 +50,7 @@ def load_splits(
         streaming: Whether train and unlabelled are read while they are used.
         path_in_config: ``data`` gives faults about ``data.train`` and so on.
         targets: In place of ``label``, where labels are not one class a row.
+        incomplete: As of :func:`raydistill.data.sources.load_split`.
 
     Returns:
         Splits by name, in the order train, unlabelled, validation, test; notes over several splits
@@ -79,6 +82,7 @@ def load_splits(
                 path_in_config=path,
                 first_row_id=before if name == "unlabelled" else 0,
                 targets=targets,
+                incomplete=incomplete,
                 **columns,
             )
         except ConfigError as error:

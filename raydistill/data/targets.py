@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from raydistill.data.cells import LabelCells, has_hidden, labels_in
-from raydistill.data.checks import named_few, row_place
+from raydistill.data.checks import blank_cells, named_few, row_place
 from raydistill.data.labels import derive_labels, missing_labels
 from raydistill.data.matrix import NOT_KNOWN, Matrix, as_lists, known_entries
 from raydistill.data.readers import Cells, Columns
@@ -90,20 +91,23 @@ class Targets:
         *,
         split: str,
         path_in_config: str,
+        places: Sequence[Callable[[int], str]] | None = None,
     ) -> Read:
         """The labels in the cells of all files of a split.
 
         Args:
             parts: File names and columns.
+            places: How rows of each are named in faults, by their number from 0; None: by that.
             names: Of the labels in order; None takes them from the rows.
             split: In ``train`` every row must have one.
             path_in_config: The subject of faults.
         """
         faults: list[Fault] = []
         notes: list[str] = []
+        named = places or [row_place] * len(parts)
         if names is None:
-            for file, columns in parts:
-                cells = self._cells(columns, path_in_config, file)
+            for (file, columns), place in zip(parts, named, strict=True):
+                cells = self._cells(columns, path_in_config, file, place)
                 cells.check_lists(self.separator)
                 faults += cells.faults
             try:
@@ -114,13 +118,14 @@ class Targets:
             num_rows = sum(len(columns["text"]) for _, columns in parts)
             return Read((), self.nothing(num_rows, ()), tuple(faults))
         matrices: list[Any] = []
-        for file, columns in parts:
+        for (file, columns), place in zip(parts, named, strict=True):
             matrix, wrong, more = self.matrix(
                 columns,
                 names,
                 required=split == "train",
                 path_in_config=path_in_config,
                 file_name=file,
+                place=place,
             )
             faults += wrong
             notes += more
@@ -159,6 +164,22 @@ class Targets:
         if required and len(without) and not faults:
             faults.append(missing_labels(without, path_in_config, file_name, place))
         return matrix, faults, cells.notes
+
+    def lacking(self, columns: Columns) -> NDArray[np.bool_]:
+        """Which rows have no label at all, ``[rows]``: of lists a null, of numbers and of a yes or no all cells.
+
+        Args:
+            columns: By role.
+        """
+        found: NDArray[np.bool_]
+        if self.in_one_column:
+            found = columns["label"].is_null().to_numpy()
+        elif self.kind == "numbers":
+            found = np.all([blank_cells(columns[role]).to_numpy() for role in self.columns], axis=0)
+        else:
+            cells = self._cells(columns, "", "")
+            found = np.all([cells.lacks(role) for role in self.columns], axis=0)
+        return found
 
     def _signs(
         self, parts: Sequence[tuple[str, Columns]], whole: Matrix, path_in_config: str

@@ -79,6 +79,7 @@ def _load(config: DistillConfig, files: Mapping[str, Sequence[Origin]]) -> dict[
         routes=_routes(config),
         streaming=config.data.streaming,
         targets=targets_of(task),
+        incomplete=config.data.incomplete_rows,
     )
 
 

@@ -111,7 +111,7 @@ def test_labels_that_are_not_known_stay_so(tmp_path: Path) -> None:
         ([["x"], "x;y", []], "must hold lists of labels in column 'labels' (task.label), got 'x;y' in a.jsonl, row 2. Say what stands between labels (task.separator), or write lists as JSON has them."),
         ([["x"], ["y", 7], []], "must have labels out of x, y, z or a number from 0 to 2 (task.labels), got in a.jsonl '7' in row 2."),
         ([[0, 1, 0], [1, 0, 0], [0]], "must hold lists of labels in column 'labels' (task.label), got '[0, 1, 0]', which seems to be a yes or no for each label in a.jsonl, row 1, row 2. Name the labels that a row has, or write a column for each label (task.label: null)."),
-        ([["x"], None, None], "must have a label in every row, got none in a.jsonl, row 2, row 3. Put rows without a label under data.unlabelled."),
+        ([["x"], None, None], "must have a label in every row, got none in a.jsonl, row 2, row 3. Put rows without a label under data.unlabelled, or leave them out (data.incomplete_rows: drop)."),
     ],
 )  # fmt: skip
 def test_odd_lists_are_named(tmp_path: Path, content: list[Any], line: str) -> None:
