@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from raydistill.data.checks import require_text, row_place, setting_of, text_notes
+from raydistill.data.checks import named_few, require_text, row_place, setting_of, text_notes
 from raydistill.data.files import SUFFIXES, DataFile, find_files
 from raydistill.data.hub import DatasetSplit
 from raydistill.data.incomplete import TEXTS, Dropped
-from raydistill.data.readers import Cells, Columns, Wanted, read_columns
+from raydistill.data.readers import Cells, Columns, Wanted, absent_roles, read_columns
+from raydistill.data.readers.cells import TEXT
 from raydistill.data.routes import Routes
 from raydistill.data.targets import Targets
 from raydistill.errors import ConfigError, Fault
@@ -91,6 +92,7 @@ def find_parts(
 
 
 def read_parts(
+    name: str,
     parts: Sequence[Part],
     roles: Wanted,
     *,
@@ -102,6 +104,7 @@ def read_parts(
     """Each as columns of text, with a fault where a text is missing.
 
     Args:
+        name: Of the split. In ``test`` there need be no column of labels: benchmarks keep theirs to themselves.
         parts: In the order of the rows.
         roles: Role to column.
         cells: What columns of labels hold.
@@ -112,7 +115,11 @@ def read_parts(
     read = Parts()
     for part in parts:
         try:
-            columns = _read(part, roles, cells, labels, path_in_config)
+            if name == "test":
+                columns, notes = _with_labels_or_not(part, roles, cells, labels, path_in_config)
+                read.notes += notes
+            else:
+                columns = _read(part, roles, cells, labels, path_in_config)
         except ConfigError as error:
             read.faults += error.faults
             continue
@@ -145,6 +152,25 @@ def read_parts(
         message = f"must hold at least one {what}, got none in {names}."
         read.faults.append(Fault(path_in_config, message))
     return read
+
+
+def _with_labels_or_not(
+    part: Part, roles: Wanted, cells: Cells, labels: Sequence[str] | None, path_in_config: str
+) -> tuple[Columns, list[str]]:
+    """The columns, nulls for those of labels if it has none of them; and a note, if so."""
+    try:
+        return _read(part, roles, cells, labels, path_in_config), []
+    except ConfigError as error:
+        own = [role for role in roles if role.startswith("label")]
+        if not own or absent_roles(error.faults, roles) != set(own):
+            raise
+    others = {role: column for role, column in roles.items() if role not in own}
+    columns = _read(part, others, cells, labels, path_in_config)
+    nothing = pa.chunked_array([pa.nulls(len(columns["text"]), TEXT)], TEXT)
+    named = named_few([f"{roles[role]!r} ({setting_of(role)})" for role in own], len(own))
+    what = "column" if len(own) == 1 else "columns"
+    note = f"{part.name} has no {what} {named}: its rows are read as rows without labels."
+    return columns | dict.fromkeys(own, nothing), [note]
 
 
 def _read(

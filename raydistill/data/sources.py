@@ -116,6 +116,7 @@ def load_split(
         raise ConfigError(faults)
     dropped = Dropped(name, labels, targets) if incomplete == "drop" else None
     read = read_parts(
+        name,
         found,
         roles,
         cells=targets.cells if targets else "class",

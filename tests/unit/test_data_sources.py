@@ -409,6 +409,40 @@ def test_minus_one_beside_other_numbers_asks_for_names(tmp_path):
     assert 'Name them: ["-1", "1"].' in line
 
 
+@pytest.mark.parametrize("suffix", ["tsv", "jsonl", "json", "parquet"])
+def test_test_rows_need_no_column_of_labels(suffix, tmp_path):
+    """GLUE's test.tsv has none, and the whole run would be refused for figures that nobody can have."""
+    rows = [{"index": str(number), "text": f"text {number}"} for number in range(2)]
+    path = tmp_path / f"test.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        content = {"tsv": csv_of(rows, "\t"), "jsonl": jsonl(rows), "json": json.dumps(rows)}
+        write(path, content[suffix])
+    split = load(path, name="test", labels=["a", "b"])
+    assert split.table["label"].to_pylist() == [-100, -100]
+    assert split.notes[0] == (
+        f"{path.name} has no column 'label' (task.label): its rows are read as rows without labels."
+    )
+    assert split.notes[1].startswith("test: 2 of 2 rows have no label")
+    labelled = write(tmp_path / "more.jsonl", jsonl([{"text": "more", "label": "b"}]))
+    assert load(path, labelled, name="test", labels=["a", "b"]).table["label"].to_pylist()[2:] == [
+        1
+    ]
+    for name in ("train", "validation"):
+        (line,) = faults_of(path, name=name, labels=["a", "b"])
+        assert "must hold a column 'label' (task.label)" in line
+
+
+def test_a_misspelt_column_of_labels_is_refused_in_test_rows_too(tmp_path):
+    """Figures would be missing at the end of the run, hours later."""
+    path = write(tmp_path / "t.jsonl", jsonl([{"text": "x", "lable": "a"}]))
+    (line,) = faults_of(path, name="test", labels=["a", "b"])
+    assert line.endswith("Did you mean 'lable'?")
+    path = write(tmp_path / "u.jsonl", jsonl([{"sentence": "x"}]))
+    assert len(faults_of(path, name="test", labels=["a", "b"])) == 2
+
+
 def test_unlabelled_ignores_labels(tmp_path):
     """Whatever stands in the label column of unlabelled rows must not reach the loss."""
     path = write(tmp_path / "rows.jsonl", jsonl([{"text": "x", "label": ["?"]}, {"text": "y"}]))

@@ -302,3 +302,29 @@ def test_one_number_in_all_measured_rows_is_noted(tmp_path: Path) -> None:
         "stands for no label, leave these cells empty.",
     )
     assert splits["validation"].notes == ()
+
+
+@pytest.mark.parametrize(
+    ("targets", "train", "named"),
+    [
+        (classes(None, labels=("joy", "fear")), "text,joy,fear\na,1,0\nb,0,1\n", "columns 'joy' (task.labels.0), 'fear' (task.labels.1)"),
+        (classes(separator=";"), "text,labels\na,x\nb,y\n", "column 'labels' (task.label)"),
+        (numbers(), "text,label\na,1\nb,2\n", "column 'label' (task.label)"),
+    ],
+)  # fmt: skip
+def test_test_rows_need_no_columns_of_labels(
+    tmp_path: Path, targets: Targets, train: str, named: str
+) -> None:
+    """Benchmarks keep them to themselves."""
+    test = write(tmp_path / "t.csv", "index,text\n0,q\n")
+    split = load(targets, write(tmp_path / "a.csv", train), test=test)["test"]
+    assert not any_label(split.table)
+    assert split.notes[0] == f"t.csv has no {named}: its rows are read as rows without labels."
+
+
+def test_test_rows_have_all_columns_of_labels_or_none(tmp_path: Path) -> None:
+    """One that is missing alone was forgotten."""
+    train = write(tmp_path / "a.csv", "text,joy,fear\na,1,0\nb,0,1\n")
+    test = write(tmp_path / "t.csv", "text,joy\nq,1\n")
+    (line,) = faults_of(classes(None, labels=("joy", "fear")), train, test=test)
+    assert line.startswith("data.test must hold a column 'fear' (task.labels.1)")

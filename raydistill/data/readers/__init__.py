@@ -10,7 +10,7 @@ every faulty line. Types are never guessed: "123", "null", "NA" and "2020-01-01"
 from raydistill.data.readers.cells import Columns
 from raydistill.data.readers.chunks import CHUNK_ROWS, Chunk, read_chunks
 from raydistill.data.readers.columns import read_columns
-from raydistill.data.readers.reading import Cells, Skip, Wanted
+from raydistill.data.readers.reading import Cells, Skip, Wanted, absent_roles
 
 __all__ = [
     "CHUNK_ROWS",
@@ -19,6 +19,7 @@ __all__ = [
     "Columns",
     "Skip",
     "Wanted",
+    "absent_roles",
     "read_chunks",
     "read_columns",
 ]

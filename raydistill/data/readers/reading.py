@@ -16,6 +16,7 @@ __all__ = [
     "Reading",
     "Skip",
     "Wanted",
+    "absent_roles",
     "cells_of",
     "column_faults",
     "is_name",
@@ -113,6 +114,25 @@ def column_faults(
                 )
             )
     return faults
+
+
+def absent_roles(faults: Sequence[Fault], wanted: Wanted) -> set[str]:
+    """Roles whose columns are missing, if that is all that is wrong; one that may be misspelt is not missing.
+
+    Args:
+        faults: What a file was refused for.
+        wanted: Role to column, as it was asked for.
+    """
+    begins = {f"must hold a column {column!r} ({setting_of(role)}), got the columns ": role for role, column in wanted.items()}  # fmt: skip
+    found = set()
+    for fault in faults:
+        role = next(
+            (role for begin, role in begins.items() if fault.message.startswith(begin)), None
+        )
+        if role is None or "Did you mean" in fault.message:
+            return set()
+        found.add(role)
+    return found
 
 
 def is_name(role: str) -> bool:
