@@ -1,5 +1,6 @@
 """The splits of a folder, by the names of its files."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,9 +22,16 @@ from raydistill.filesystems import PLACE_ERRORS, is_uri, shown_uri
 
 __all__ = ["find_splits", "listed_files"]
 
+_STEMS = "|".join(stem for stems in SPLIT_STEMS.values() for stem in stems)
+_BEGIN = re.compile(rf"({_STEMS})[^a-z.]")
+
 
 def find_splits(
-    folder: str | Path, *, path_in_config: str = "data", suffixes: Sequence[str] = SUFFIXES
+    folder: str | Path,
+    *,
+    path_in_config: str = "data",
+    suffixes: Sequence[str] = SUFFIXES,
+    unused: list[DataFile] | None = None,
 ) -> dict[str, DataFile]:
     """The files of a folder that are splits by their names: ``train.jsonl``, ``dev.csv``, ….
 
@@ -31,6 +39,7 @@ def find_splits(
         folder: Path or URI; looked into, not below. ``dev``, ``valid`` and ``val`` are validation.
         path_in_config: The subject of faults.
         suffixes: Of files that can be read.
+        unused: Gets files whose names begin like that of a split: ``dev_matched.tsv``, ``train-00000-of-00002.parquet``.
 
     Returns:
         Split name to file, in the order train, unlabelled, validation, test; those there are.
@@ -68,6 +77,12 @@ def find_splits(
         )
     if faults:
         raise ConfigError(faults)
+    if unused is not None:
+        unused += [
+            file
+            for file in files
+            if _BEGIN.match(file.name.lower()) and not any(file in one for one in found.values())
+        ]
     return {name: matching[0] for name, matching in found.items() if matching}
 
 

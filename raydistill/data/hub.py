@@ -213,6 +213,7 @@ def find_dataset_splits(
     needs_train: bool = True,
     streaming: bool = False,
     path_in_config: str = "data",
+    unused: list[str] | None = None,
 ) -> dict[str, DatasetSplit]:
     """The splits of a data set that are to be used.
 
@@ -224,6 +225,7 @@ def find_dataset_splits(
         needs_train: Whether there must be one to train on.
         streaming: Whether what is trained on is read from where it lies.
         path_in_config: The subject of faults.
+        unused: Gets the names of those that are not used, if nobody named the others.
 
     Returns:
         In the order train, unlabelled, validation, test; those there are.
@@ -253,6 +255,8 @@ def find_dataset_splits(
             if len(found) > 1
         ]
         splits = {name: found[0] for name, found in named.items() if found}
+        if unused is not None:
+            unused += [split for split in there if split not in splits.values()]
         if needs_train and not named["train"]:
             message = f"must say which split is train: {dataset} has {', '.join(there)}."
             faults.append(Fault(f"{path_in_config}.splits", message))

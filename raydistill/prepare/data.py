@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from raydistill.config import DistillConfig
+from raydistill.config.data import DataSection
 from raydistill.config.ensemble import RoutingWeighting
 from raydistill.config.losses import on_labels
 from raydistill.config.ranking import RankedTask
@@ -30,8 +32,10 @@ from raydistill.data import (
     load_splits,
     load_tagged_splits,
 )
+from raydistill.data.checks import named_few
+from raydistill.data.files import DataFile, matching_files
 from raydistill.errors import ConfigError, Fault
-from raydistill.filesystems import shown_uri
+from raydistill.filesystems import PLACE_ERRORS, shown_uri
 from raydistill.prepare.answering import with_answering
 from raydistill.prepare.ranking import load_ranking
 
@@ -48,7 +52,7 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
     """
     if isinstance(config.task, RankedTask):
         return load_ranking(config, config.task)
-    files, faults = _named_rows(config)
+    files, faults, notes = _named_rows(config)
     splits: dict[str, Split] = {}
     try:
         splits = _load(config, files)
@@ -57,7 +61,8 @@ def load_data(config: DistillConfig) -> dict[str, Split]:
         faults += [f for f in error.faults if "train" in files or f.path != "task.labels"]
     if faults:
         raise ConfigError([_with_basis(fault) for fault in faults])
-    return splits
+    train = splits["train"]
+    return {**splits, "train": replace(train, notes=(*notes, *train.notes))}
 
 
 def _load(config: DistillConfig, files: Mapping[str, Sequence[Origin]]) -> dict[str, Split]:
@@ -83,19 +88,22 @@ def _load(config: DistillConfig, files: Mapping[str, Sequence[Origin]]) -> dict[
     )
 
 
-def _named_rows(config: DistillConfig) -> tuple[dict[str, list[Origin]], list[Fault]]:
-    """Split name to what is read for it."""
-    data, faults = config.data, list[Fault]()
+def _named_rows(config: DistillConfig) -> tuple[dict[str, list[Origin]], list[Fault], list[str]]:
+    """Split name to what is read for it; what is wrong, and what should be known."""
+    data, faults, notes = config.data, list[Fault](), list[str]()
     files: dict[str, list[Origin]] = {}
     if data.folder is not None:
         try:
             known = {"suffixes": TAGGED_SUFFIXES} if isinstance(config.task, TaggingTask) else {}
-            found = find_splits(data.folder, path_in_config="data.folder", **known)
+            others: list[DataFile] = []
+            found = find_splits(data.folder, path_in_config="data.folder", unused=others, **known)
+            notes += _unused_files(data, others)
         except ConfigError as error:
             faults += error.faults
         else:
             files = {name: [file.uri] for name, file in found.items()}
     if data.dataset is not None:
+        unused: list[str] = []
         try:
             parts = find_dataset_splits(
                 data.dataset,
@@ -104,11 +112,18 @@ def _named_rows(config: DistillConfig) -> tuple[dict[str, list[Origin]], list[Fa
                 splits={str(name): split for name, split in data.splits.items()},
                 needs_train=data.train is None,
                 streaming=data.streaming,
+                unused=unused,
             )
         except ConfigError as error:
             faults += error.faults
         else:
             files = {name: [part] for name, part in parts.items()}
+            if unused:
+                it, are = ("the split", "is") if len(unused) == 1 else ("the splits", "are")
+                notes.append(
+                    f"{data.dataset} has also {it} {', '.join(unused)}, which {are} not used. What should be "
+                    "used is named under data.splits."
+                )
     if all(on_labels(loss) for loss in config.losses):
         files.pop("unlabelled", None)  # nothing would be learnt from it
     for name in SPLIT_NAMES:
@@ -124,7 +139,29 @@ def _named_rows(config: DistillConfig) -> tuple[dict[str, list[Origin]], list[Fa
                 rests_on=("data.train", "data.folder", "data.dataset"),
             )
         )
-    return files, faults
+    return files, faults, notes
+
+
+def _unused_files(data: DataSection, others: Sequence[DataFile]) -> list[str]:
+    """A note on files of a folder that look like splits, if no other setting names them."""
+    named: set[str] = set()
+    for name in SPLIT_NAMES:
+        written = getattr(data, name) or []
+        for one in [written] if isinstance(written, str) else written:
+            with suppress(*PLACE_ERRORS):  # is said where the rows are read
+                named |= {_place(file) for file in matching_files(one)}
+    left = [file for file in others if _place(file) not in named]
+    if not left:
+        return []
+    is_used = "is" if len(left) == 1 else "are"
+    return [
+        f"{shown_uri(data.folder or '')} has also {named_few([file.name for file in left], len(left))}, which "
+        f"{is_used} not used. What should be used is named under data.train, data.validation and so on."
+    ]
+
+
+def _place(file: DataFile) -> str:
+    return file.uri if file.path is None else str(file.path.resolve())
 
 
 def targets_of(task: TaskSection) -> Targets | None:

@@ -224,6 +224,24 @@ def test_a_configuration_chooses_columns_and_splits(tiny, tmp_path, folder):
     assert splits["test"].table["label"].to_pylist() == [1]
 
 
+def test_splits_that_are_not_used_are_noted(tiny, tmp_path):
+    """MNLI's validation_matched would vanish, and no checkpoint would be chosen."""
+    names = ("train", "validation_matched", "test_matched")
+    parts = {name: Dataset.from_dict(rows(name), features=FEATURES) for name in names}
+    DatasetDict(parts).save_to_disk(tmp_path / "set")
+    settings = two_teachers(tiny, tmp_path)
+    settings["task"] = {"text": "sentence"}
+    settings["data"] = {"dataset": str(tmp_path / "set")}
+    splits = load_data(DistillConfig.model_validate(settings))
+    assert list(splits) == ["train"]
+    assert splits["train"].notes == (
+        f"{tmp_path / 'set'} has also the splits validation_matched, test_matched, which are not used. "
+        "What should be used is named under data.splits.",
+    )
+    settings["data"]["splits"] = {"train": "train", "validation": "validation_matched"}
+    assert load_data(DistillConfig.model_validate(settings))["train"].notes == ()
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [

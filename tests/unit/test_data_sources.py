@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from raydistill.config import DistillConfig
 from raydistill.data.files import DataFile
 from raydistill.data.folder import find_splits
 from raydistill.data.label_names import read_labels
@@ -15,6 +16,8 @@ from raydistill.data.routes import Routes
 from raydistill.data.sources import load_split
 from raydistill.data.splits import load_splits
 from raydistill.errors import ConfigError
+from raydistill.prepare.data import load_data
+from tests.conftest import two_teachers
 
 TEXTS = ["123", "null", "2020-01-01", "NA", 'a "b", c', "été — 😀", "true", " x ", "1e5"]
 ROWS = [{"text": text, "label": "ab"[number % 2]} for number, text in enumerate(TEXTS)]
@@ -614,6 +617,30 @@ def test_find_splits_knows_the_common_names(tmp_path):
         "validation": "dev.csv",
         "test": "test.parquet",
     }
+
+
+def test_files_that_look_like_splits_and_are_none_are_noted(tiny, tmp_path):
+    """MNLI's dev_matched.tsv would vanish, and no checkpoint would be chosen."""
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    names = (
+        "train.jsonl",
+        "dev_matched.jsonl",
+        "test-0.jsonl",
+        "trainer_state.json",
+        "labels.json",
+    )
+    for name in names:
+        write(folder / name, '["a", "b"]' if name == "labels.json" else jsonl(ROWS))
+    settings = {**two_teachers(tiny, tmp_path), "data": {"folder": str(folder)}}
+    splits = load_data(DistillConfig.model_validate(settings))
+    assert splits["train"].notes == (
+        f"{folder} has also dev_matched.jsonl, test-0.jsonl, which are not used. What should be used "
+        "is named under data.train, data.validation and so on.",
+    )
+    settings["data"]["validation"] = str(folder / "dev_*.jsonl")
+    (note,) = load_data(DistillConfig.model_validate(settings))["train"].notes
+    assert f"{folder} has also test-0.jsonl, which is not used." in note
 
 
 def test_find_splits_refuses_two_files_for_one_split(tmp_path):
