@@ -37,6 +37,7 @@ class ClassMetrics:
         recall: Of the rows that have it, the share found; 0 when there is none.
         f1: Their harmonic mean.
         support: Rows that have it.
+        given: Rows given it, rightly or wrongly.
     """
 
     label: str
@@ -44,6 +45,7 @@ class ClassMetrics:
     recall: float
     f1: float
     support: int
+    given: int
 
 
 def classification_metrics(
@@ -124,7 +126,7 @@ def per_class(
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
         >>> per_class(logits, torch.tensor([0, 0]), label_names=["no", "yes"])[0]
-        ClassMetrics(label='no', precision=1.0, recall=0.5, f1=0.6666666865348816, support=2)
+        ClassMetrics(label='no', precision=1.0, recall=0.5, f1=0.6666666865348816, support=2, given=1)
     """
     from torchmetrics.functional import classification  # takes seconds; few processes measure
 
@@ -141,12 +143,11 @@ def per_class(
             classification.multiclass_f1_score,
         )
     ]
-    support = classification.multiclass_stat_scores(answers, labels, num_classes, average="none")[
-        :, -1
-    ].tolist()
+    counts = classification.multiclass_stat_scores(answers, labels, num_classes, average="none")
+    columns += [counts[:, -1].tolist(), (counts[:, 0] + counts[:, 1]).tolist()]  # right + wrong
     return [
-        ClassMetrics(label, float(precision), float(recall), float(f1), int(rows))
-        for label, precision, recall, f1, rows in zip(label_names, *columns, support, strict=True)
+        ClassMetrics(label, float(precision), float(recall), float(f1), int(rows), int(given))
+        for label, precision, recall, f1, rows, given in zip(label_names, *columns, strict=True)
     ]
 
 

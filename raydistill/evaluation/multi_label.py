@@ -80,7 +80,7 @@ def per_label(logits: Tensor, labels: Tensor, *, label_names: Sequence[str]) -> 
         >>> per_label(
         ...     torch.tensor([[2.0], [1.0]]), torch.tensor([[1.0], [0.0]]), label_names=["joy"]
         ... )
-        [ClassMetrics(label='joy', precision=0.5, recall=1.0, f1=0.6666666666666666, support=1)]
+        [ClassMetrics(label='joy', precision=0.5, recall=1.0, f1=0.6666666666666666, support=1, given=2)]
     """
     logits, labels = _labelled(logits, labels, label_names)
     if not len(labels):
@@ -90,11 +90,13 @@ def per_label(logits: Tensor, labels: Tensor, *, label_names: Sequence[str]) -> 
         _share(right, right + wrong),
         _share(right, right + missed),
         _f1(right, wrong, missed),
+        right + missed,
+        right + wrong,
     )
     return [
-        ClassMetrics(label, precision, recall, f1, int(support))
-        for label, precision, recall, f1, support in zip(
-            label_names, *(column.tolist() for column in columns), right + missed, strict=True
+        ClassMetrics(label, precision, recall, f1, int(support), int(given))
+        for label, precision, recall, f1, support, given in zip(
+            label_names, *(column.tolist() for column in columns), strict=True
         )
     ]
 

@@ -25,6 +25,7 @@ from markupsafe import Markup
 
 from raydistill.config.task import METRICS
 from raydistill.errors import ConfigError
+from raydistill.evaluation.averages import average_rows
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.evaluation.perturbed import perturbed_rows
 from raydistill.evaluation.plots import Curve, comparison_svg, curves_svg
@@ -156,6 +157,7 @@ def write_report(run_folder: Path) -> Path:
         perturbed=perturbed_rows(metrics),
         per_class=_per_class(summary),
         each_title=_OUTPUTS.get(str(summary.get("task")), ("", "Class by class"))[1],
+        num_classes=len(summary.get("per_class") or ()),
         per_class_open=len(summary.get("per_class") or ()) <= _MAX_PER_CLASS_OPEN,
         teachers=_teachers(summary, metrics),
         config=config.strip(),
@@ -393,7 +395,7 @@ def _per_class(summary: Mapping[str, Any]) -> Table | None:
             *(show(row.get(key)) for _, key, show in columns),
             format_integer(row.get("support")),
         ]
-        for row in found
+        for row in (*found, *average_rows(found, str(summary.get("task"))))
     ]
     head = "Target" if numbers else "Class"
     return ([head, *(title for title, _, _ in columns), "Rows"], rows) if rows else None

@@ -93,7 +93,7 @@ def per_type(
         sentences: The row of each word, ``[U]``, rising.
 
     Returns:
-        One for each type, also for those that do not occur; ``support`` counts spans. Empty when no
+        One for each type, also for those that do not occur; ``support`` and ``given`` count spans. Empty when no
         word has a tag.
 
     Raises:
@@ -108,7 +108,7 @@ def per_type(
         ...     label_names=names,
         ...     sentences=sentences,
         ... )
-        [ClassMetrics(label='x', precision=1.0, recall=1.0, f1=1.0, support=1)]
+        [ClassMetrics(label='x', precision=1.0, recall=1.0, f1=1.0, support=1, given=1)]
     """
     answers, known = _answers(logits, labels, label_names)
     if not known.any():
@@ -124,6 +124,7 @@ def per_type(
                 recall=_share(counts[0], counts[2]),
                 f1=_share(2 * counts[0], counts[1] + counts[2]),
                 support=counts[2],
+                given=counts[1],
             )
         )
     return found
