@@ -127,3 +127,33 @@ def test_from_rows_to_a_student_that_answers(
         assert answers["scores"].tolist()[1] == pytest.approx(
             logits[1].sigmoid().tolist(), abs=1e-5
         )
+
+
+STUDENTS = {
+    "lstm": {"network": {"kind": "lstm", "hidden_size": 12, "embedding_size": 16, "pooling": "max"}},
+    "bigru": {"preset": "bigru", "network": {"hidden_size": 12, "embedding_size": 16, "head_size": 8}},
+    "t4-tiny": {"preset": "t4-tiny"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_student_that_is_made_is_found_again_in_its_folder(
+    name: str, tiny: dict[str, Path], local_ray: None, tmp_path: Path
+) -> None:
+    """A network that Transformers does not know, or sizes by name, could be saved as another model."""
+    from raydistill.config import parse_config
+    from raydistill.evaluate import Wanted, evaluate
+    from raydistill.ui import Ui
+
+    settings = settings_of(tiny, tmp_path / "run", epochs=1, num_workers=1)
+    settings["student"] = {**STUDENTS[name], "tokenizer": str(tiny["wide"]), "max_tokens": 16}
+    settings["losses"] = settings["losses"][:2]
+    config, faults = parse_config(settings)
+    assert faults == []
+    assert config is not None
+    done = run(config.model_dump(mode="json"))
+    wanted = Wanted((str(done.student_path),), teachers=False, ensemble=False, latency=False)
+    (again,) = evaluate(config, wanted, Ui(quiet=True)).figures
+    assert 0 < done.metrics["test/nll"] < 3
+    for figure in ("accuracy", "nll"):
+        assert again.metrics[figure] == pytest.approx(done.metrics[f"test/{figure}"], abs=1e-5)
