@@ -22,6 +22,7 @@ from raydistill.prepare.manifest import manifest_of
 from raydistill.prepare.objective import plan_objective
 from raydistill.prepare.operations import Operations, plan_operations
 from raydistill.prepare.planned import PlannedStudent
+from raydistill.prepare.ranking import choice_faults, choice_notes
 from raydistill.prepare.rules import (
     idle_settings,
     length_faults,
@@ -214,6 +215,7 @@ def prepare(
     faults += wrong
     operations = tried(lambda: plan_operations(config, partial(_mask_token, student)))
     faults += selection_faults(config, splits)
+    faults += choice_faults(config, splits)
     faults += scoring_faults(config, splits, objective)
     faults = [*away, *without_echoes(faults, away)]
     if faults or splits is None or student is None or labels is None or operations is None:
@@ -234,6 +236,7 @@ def prepare(
         return None, wrong
     notes = [
         *(f"data.{s.name}: {note}" for s in splits.values() for note in s.notes),
+        *choice_notes(config, splits),
         *teachers.notes,
         *teacher_notes(config, traits, labels),
         *mapped.notes,

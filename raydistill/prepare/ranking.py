@@ -5,21 +5,26 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from raydistill.config import DistillConfig
-from raydistill.config.losses import on_labels
+from raydistill.config.losses import GroupLoss, LossBase, on_labels
 from raydistill.config.ranking import SCORE, BM25Negatives, RankedTask
 from raydistill.data import Split
 from raydistill.data.files import SPLIT_NAMES, SUFFIXES, DataFile, local_path
 from raydistill.data.folder import listed_files
+from raydistill.data.matrix import label_matrix
 from raydistill.data.negatives import Mined
 from raydistill.data.ranking import RankingFiles, load_groups
+from raydistill.data.ranking_reader import TRAINED
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import shown_uri
 
-__all__ = ["load_ranking"]
+__all__ = ["choice_faults", "choice_notes", "load_ranking"]
 
 _COLUMN = re.compile(r"\(task\.columns\.([a-z_]+)\)")
 _BESIDE = ("corpus", "queries", "qrels")
+_FEWEST = 2  # candidates without which nothing is compared
 _JUDGED_BY = "qrels"
 """The folder in which BEIR's data sets have the judgements of each split."""
 _STEMS = {
@@ -137,6 +142,76 @@ def _label_faults(config: DistillConfig, splits: Mapping[str, Split]) -> list[Fa
         for index, loss in enumerate(config.losses)
         if loss.kind == "binary_cross_entropy" and most > 1
     ]
+
+
+def choice_faults(config: DistillConfig, splits: Mapping[str, Split] | None) -> list[Fault]:
+    """A fault, if all terms compare the candidates of a query and no query shows two of them.
+
+    Args:
+        config: Of any task.
+        splits: Its rows; None: they are at fault.
+    """
+    idle = _idle_terms(config, splits)
+    if len(idle) < len(config.losses):
+        return []
+    way_out = "Let BM25 find others (task.negatives: {kind: bm25}), or name negatives in the files."
+    if isinstance(getattr(config.task, "negatives", None), BM25Negatives):
+        way_out = "BM25 (task.negatives) found no others: name negatives in the files."
+    most = config.task.max_positives if isinstance(config.task, RankedTask) else 1
+    message = (
+        "must have queries with a second candidate, got none: all losses compare the candidates of a query, of which "
+        f"task.max_positives = {most} may be relevant, and one alone teaches nothing. {way_out}"
+    )
+    basis = ("data.train", "data.folder", "task.negatives", "task.max_positives", "losses")
+    return [Fault("data.train", message, rests_on=basis)]
+
+
+def choice_notes(config: DistillConfig, splits: Mapping[str, Split]) -> list[str]:
+    """Queries that teach nothing to terms that compare candidates, and such terms that learn from no query."""
+    notes = [
+        f"data.{name}: {alone:,} of {queries:,} queries show a single candidate; losses that compare candidates learn "
+        "nothing from them."
+        for name, (alone, queries) in _alone(config, splits).items()
+        if alone and any(_compares(loss, name) for loss in config.losses)
+    ]
+    return notes + [
+        f"losses.{index} ({config.losses[index].kind}) compares the candidates of a query, but no query shows two: "
+        "it learns nothing."
+        for index in _idle_terms(config, splits)
+    ]
+
+
+def _compares(loss: LossBase, split: str) -> bool:
+    """Whether a term looks at nothing but the candidates of a query, and at those of this split."""
+    if not isinstance(loss, GroupLoss) or getattr(loss, "among", "candidates") == "block":
+        return False
+    return split == "train" or not on_labels(loss)
+
+
+def _idle_terms(config: DistillConfig, splits: Mapping[str, Split] | None) -> list[int]:
+    """Places of the terms that no query teaches anything."""
+    trained = _alone(config, splits or {})
+    return [
+        index
+        for index, loss in enumerate(config.losses)
+        if (read := [name for name in trained if _compares(loss, name)])
+        and all(trained[name][0] == trained[name][1] for name in read)
+    ]
+
+
+def _alone(config: DistillConfig, splits: Mapping[str, Split]) -> dict[str, tuple[int, int]]:
+    """Of what is trained on, the queries whose groups have a single candidate however they are drawn, and all."""
+    task, found = config.task, dict[str, tuple[int, int]]()
+    if not isinstance(task, RankedTask):
+        return {}
+    for name in [name for name in TRAINED if name in splits]:
+        table = splits[name].table
+        of = table["group"].to_numpy() - table["group"][0].as_py()
+        relevant = label_matrix(table["label"])[:, 0] > 0
+        sizes = np.minimum(np.bincount(of, relevant), task.max_positives)
+        sizes += np.bincount(of, ~relevant)
+        found[name] = int((sizes < _FEWEST).sum()), len(sizes)
+    return found
 
 
 def _with_basis(fault: Fault) -> Fault:

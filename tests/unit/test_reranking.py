@@ -131,6 +131,51 @@ def test_queries_are_not_streamed(settings: dict[str, Any]) -> None:
     assert said.startswith("data.streaming must be left out with task.kind: reranking")
 
 
+ALONE: list[dict[str, Any]] = [
+    {"query": "good film", "positives": ["great film", "fine cast"]},
+    {"query": "bad film", "positives": ["awful film"]},
+]
+PASSAGES = [{"query": "dull end", "positives": ["poor end"], "negatives": ["very fine", "a plot"]}]
+
+
+def test_queries_of_one_candidate_train_nothing(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Judgements alone name relevant passages only, and every loss over the candidates of a query is 0."""
+    write_rows(tmp_path / "train.jsonl", ALONE)
+    (said,) = lines(settings)
+    assert said.startswith("data.train must have queries with a second candidate, got none")
+    assert "task.negatives: {kind: bm25}" in said
+    settings["task"]["negatives"] = {"kind": "bm25"}
+    write_rows(tmp_path / "train.jsonl", ALONE[1:])
+    (said,) = lines(settings)
+    assert said.endswith("BM25 (task.negatives) found no others: name negatives in the files.")
+    write_rows(tmp_path / "train.jsonl", ALONE)
+    settings["task"] = {**RERANK, "negatives": {"kind": "bm25", "count": 1}}
+    assert not [note for note in prepared(settings).notes if "single candidate" in note]
+    settings["task"], settings["losses"] = {**RERANK, "max_positives": 2}, [{"kind": "score_kl"}]
+    notes = prepared(settings).notes
+    assert "data.train: 1 of 2 queries show a single candidate; losses that compare candidates learn nothing from them." in notes  # fmt: skip
+
+
+def test_a_term_that_no_query_teaches_is_named(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Terms on single pairs train as before; one beside them that is 0 throughout looks like the best of all."""
+    write_rows(tmp_path / "train.jsonl", ALONE)
+    settings["losses"] = [{"kind": "logit_mse"}, {"kind": "margin_mse"}]
+    said = "losses.1 (margin_mse) compares the candidates of a query, but no query shows two: it learns nothing."
+    assert said in prepared(settings).notes
+    settings["losses"] = [{"kind": "logit_mse"}]
+    assert not [note for note in prepared(settings).notes if "candidate;" in note]
+
+
+def test_queries_without_labels_teach_what_teachers_say(settings: dict[str, Any], tmp_path: Path) -> None:  # fmt: skip
+    """Their candidates are compared, though not with labels."""
+    write_rows(tmp_path / "train.jsonl", ALONE)
+    write_rows(tmp_path / "unlabelled.jsonl", PASSAGES)
+    notes = prepared(settings).notes
+    assert [note for note in notes if "learns nothing" in note] == [
+        "losses.0 (relevance_cross_entropy) compares the candidates of a query, but no query shows two: it learns nothing."
+    ]
+
+
 def test_settings_of_reranking_are_refused_elsewhere(settings: dict[str, Any]) -> None:
     """A file that nobody reads is a file that somebody thinks is read."""
     settings["task"] = {"text": "query", "label": "query"}
