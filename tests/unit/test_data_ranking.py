@@ -13,7 +13,7 @@ from raydistill.config import DistillConfig
 from raydistill.config.ranking import RankingColumns, RetrievalTask
 from raydistill.data import Split, label_matrix
 from raydistill.data.drawing import draw_group
-from raydistill.data.negatives import Mined, mine_negatives
+from raydistill.data.negatives import Mined, _words, mine_negatives
 from raydistill.data.ranking import RankingFiles, load_groups
 from raydistill.errors import ConfigError
 from raydistill.prepare.ranking import load_ranking
@@ -346,6 +346,38 @@ def test_mined_negatives_share_words_and_are_nobodys_own(tmp_path: Path) -> None
     split = load(tmp_path, only_pairs, mined=Mined(1))["train"]
     assert rows_of(split)[1] == ("pears", "red apples and pears", 0.0, 0)
     assert "BM25 finds fewer than 1 passages for 1 queries." in split.notes
+
+
+SIGNS = {
+    "hindi": ("हिन्दी में", "में हिन्दी पढ़ता", "मा हीन दीदी"),
+    "tamil": ("தமிழ்", "இது தமிழ் மொழி", "தம ழக"),
+    "arabic": ("كِتَابٌ", "هذا كتاب", "ك ت اب"),
+    "hebrew": ("שָׁלוֹם", "זה שלום", "ש לו ם"),
+    "accents": ("cafe\u0301", "ein café", "ein cafe"),
+    "joiners": ("ශ්\u200dරී", "මේ ශ්රී", "ශ රී"),
+    "thai": ("แมวดำ", "ฉันเห็นแมวสีขาว", "หมาสีขาว"),
+    "lao": ("ພາສາ", "ແມ່ນພາສາລາວ", "ໝາໃຫຍ່"),
+    "khmer": ("ភាសា", "នេះជាភាសាខ្មែរ", "កម្ពុជា"),
+    "burmese": ("မြန်မာ", "ဒါကမြန်မာစာ", "ကျေးဇူး"),
+}
+
+
+@pytest.mark.parametrize("script", list(SIGNS))
+def test_words_are_whole_with_their_vowel_signs(script: str) -> None:
+    """Consonants alone are in common with anything: what BM25 finds by them has nothing to do with the query."""
+    query, same, other = SIGNS[script]
+    assert mine_negatives([query], [[]], [other, same], Mined(2)) == [[same]]
+
+
+def test_words_without_signs_are_what_they_were() -> None:
+    """Other words are other negatives, and runs that began with the ones could not go on."""
+    words = {
+        "Don't stop_it: 3½ x²!": ["don", "t", "stop_it", "3½", "x²"],
+        "東京都の iPhone12で가나다": ["東京", "京都", "都の", "iphone12", "で가", "가나", "나다"],
+        "İstanbul, STRASSE straße": ["i", "stanbul", "strasse", "strasse"],
+        "1\ufe0f\u20e3 ☀\ufe0f Ⅻ": ["1", "ⅻ"],
+    }
+    assert {text: _words(text) for text in words} == words
 
 
 def test_nothing_that_is_known_to_be_relevant_is_mined(tmp_path: Path) -> None:
