@@ -1,10 +1,11 @@
 """Figures of an order of candidates, against judgements and against a teacher. Pure.
 
 N rows, each a candidate; those of a query are one behind the other. The figures are trec_eval's, by
-pytrec-eval: what BEIR and MTEB report.
+pytrec-eval: what BEIR and MTEB report. Of MRR@10 it sees the first ten only, since its ``recip_rank`` has no depth.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -77,7 +78,6 @@ def each_query(
     _require_rows(scores, grades, queries)
     run: dict[str, dict[str, float]] = {}
     judged: dict[str, dict[str, int]] = {}
-    first: list[float] = []
     for number in range(queries.number):
         rows = queries.rows(number)
         own, truth = scores[rows].double(), grades[rows].nan_to_num(0.0)
@@ -90,13 +90,14 @@ def each_query(
         in_order = truth[places].tolist()
         judged[str(number)] = {name: int(g) for name, g in zip(names, in_order, strict=True)}
         judged[str(number)] |= {f"missed {i}": int(grade) for i, grade in enumerate(missed)}
-        found = [place for place, grade in enumerate(in_order[:_CUT], start=1) if grade > 0]
-        first.append(1 / found[0] if found else 0.0)
     if not run:
         return {}
     depths = ",".join(str(depth) for depth in (_CUT, *recall))
     wanted = {f"ndcg_cut.{_CUT}", f"recall.{depths}", "map"}
     each = pytrec_eval.RelevanceEvaluator(judged, wanted).evaluate(run)
+    # recip_rank knows no depth, and map needs the whole run.
+    begin = {number: dict(islice(scored.items(), _CUT)) for number, scored in run.items()}
+    first = pytrec_eval.RelevanceEvaluator(judged, {"recip_rank"}).evaluate(begin)
     of = {
         measure: [each[number][measure] for number in run]
         for measure in (
@@ -107,7 +108,7 @@ def each_query(
     }
     return {
         "ndcg_at_10": of[f"ndcg_cut_{_CUT}"],
-        "mrr_at_10": first,
+        "mrr_at_10": [first[number]["recip_rank"] for number in run],
         "recall_at_10": of[f"recall_{_CUT}"],
         "map": of["map"],
         **{f"recall_at_{depth}": of[f"recall_{depth}"] for depth in recall},

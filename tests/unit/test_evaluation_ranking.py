@@ -1,5 +1,6 @@
 """Figures of an order: nDCG, MRR, recall and MAP as trec_eval has them."""
 
+from itertools import pairwise
 from math import log2
 
 import numpy as np
@@ -8,7 +9,12 @@ import torch
 
 from raydistill.errors import NotFiniteError, SignalError
 from raydistill.evaluation.measures import agree, measure
-from raydistill.evaluation.ranking import rank_together, ranking_agreement, ranking_metrics
+from raydistill.evaluation.ranking import (
+    each_query,
+    rank_together,
+    ranking_agreement,
+    ranking_metrics,
+)
 from raydistill.tasks import QueryGroups
 
 
@@ -49,6 +55,23 @@ def test_equal_scores_earn_nothing_by_the_order_of_the_file() -> None:
     grades = torch.tensor([1.0, *[0.0] * 11])
     found = ranking_metrics(torch.zeros(12), grades, queries(12))
     assert found["ndcg_at_10"] == found["mrr_at_10"] == found["recall_at_10"] == 0
+
+
+def test_first_relevant_place_is_that_of_the_formula_down_to_ten() -> None:
+    """MRR of the whole order is another figure than MRR@10, and looks like it."""
+    random = np.random.default_rng(5)
+    sizes = [1, 2, 10, 11, *random.integers(1, 40, 60).tolist()]
+    scores = torch.from_numpy(random.permutation(sum(sizes)).astype(np.float32))
+    grades = torch.from_numpy((random.random(sum(sizes)) < 0.06) * random.integers(1, 4, sum(sizes)).astype(float))  # fmt: skip
+    expected, starts = [], np.cumsum([0, *sizes])
+    for begin, end in pairwise(starts.tolist()):
+        in_order = grades[begin:end][scores[begin:end].argsort(descending=True)]
+        if (in_order > 0).any():
+            place = int((in_order > 0).float().argmax()) + 1
+            expected.append(1 / place if place <= 10 else 0.0)
+    assert 0.0 in expected
+    found = each_query(scores, grades, queries(*sizes))
+    assert found["mrr_at_10"] == expected
 
 
 def test_agreement_is_the_order_within_queries() -> None:
