@@ -39,18 +39,11 @@ def ranking_faults(config: "DistillConfig") -> list[Fault]:
 
 
 def _data_faults(config: "DistillConfig") -> list[Fault]:
-    """Ways to name rows that know no groups."""
-    written = {"dataset": config.data.dataset is not None, "streaming": config.data.streaming}
-    return [
-        Fault(
-            f"data.{name}",
-            f"must be left out with task.kind: {config.task.kind}: queries with their passages are read from files, as a whole. "
-            "Name data.train.",
-            rests_on=(f"data.{name}", "task.kind"),
-        )
-        for name, there in written.items()
-        if there
-    ]
+    """A way to read rows that knows no groups."""
+    if not config.data.streaming:
+        return []
+    message = f"must be left out with task.kind: {config.task.kind}: queries with their passages are read as a whole."
+    return [Fault("data.streaming", message, rests_on=("data.streaming", "task.kind"))]
 
 
 def _copy_faults(config: "DistillConfig") -> list[Fault]:

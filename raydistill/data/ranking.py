@@ -16,6 +16,7 @@ from raydistill.data.fingerprint import fingerprint_of
 from raydistill.data.judged import Judged, read_judged
 from raydistill.data.matrix import as_lists
 from raydistill.data.negatives import Mined, mine_negatives
+from raydistill.data.parts import Origin, find_parts
 from raydistill.data.ranking_reader import TRAINED, Group, GroupReader
 from raydistill.data.sources import Split
 from raydistill.errors import ConfigError, Fault
@@ -28,7 +29,7 @@ class RankingFiles:
     """What a configuration names.
 
     Attributes:
-        splits: Split name to its files.
+        splits: Split name to its files, or splits of data sets.
         columns: Names of columns, by what they hold.
         corpus: Files of passages by id.
         queries: Files of queries by id.
@@ -39,7 +40,7 @@ class RankingFiles:
         whole_corpus: Whether measured splits are to say which passages of the corpus are relevant.
     """
 
-    splits: Mapping[str, Sequence[str | Path]]
+    splits: Mapping[str, Sequence[Origin]]
     columns: Mapping[str, str]
     corpus: Sequence[str | Path] = ()
     queries: Sequence[str | Path] = ()
@@ -75,8 +76,7 @@ def load_groups(files: RankingFiles) -> dict[str, Split]:
     origins: dict[str, tuple[str, ...]] = {}
     for name in [name for name in SPLIT_NAMES if name in files.splits]:
         reader = GroupReader(name, files.columns, judged, broken)
-        absent: list[Fault] = []
-        found = _found(files.splits[name], f"data.{name}", absent)
+        found, absent = find_parts(files.splits[name], f"data.{name}")
         for file in found if not absent else ():
             reader.read(file)
         wrong = absent or reader.done()

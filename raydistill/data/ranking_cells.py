@@ -12,8 +12,9 @@ from typing import Any, TextIO
 import pyarrow.parquet as pq
 
 from raydistill.data.checks import HALF_PAIR, has_half_pair
-from raydistill.data.files import DataFile
-from raydistill.data.readers import read_columns
+from raydistill.data.hub import DatasetSplit
+from raydistill.data.parts import Part
+from raydistill.data.readers import Cells, Columns, Wanted, read_columns
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import PLACE_ERRORS
 
@@ -66,8 +67,10 @@ def named_columns(
     return found
 
 
-def file_columns(file: DataFile) -> list[str]:
+def file_columns(file: Part) -> list[str]:
     """Names of the columns, as far as the first rows tell; none of a file that cannot be read."""
+    if isinstance(file, DatasetSplit):
+        return list(file.features)
     try:
         if file.suffix == ".parquet":
             with file.open_anywhere() as content:
@@ -104,7 +107,7 @@ def _json_or_none(line: str) -> Any:
 
 
 def ranking_rows(
-    file: DataFile, columns: Mapping[str, str], *, path_in_config: str
+    file: Part, columns: Mapping[str, str], *, path_in_config: str
 ) -> list[dict[str, str | None]]:
     """The cells of a file as text, row by row; a list is JSON.
 
@@ -118,20 +121,18 @@ def ranking_rows(
     """
     found: dict[str, list[str | None]] = {}
     faults: list[Fault] = []
-    for cells, names in (
+    of_kinds: list[tuple[Cells, list[str]]] = [
         ("class", [name for name in columns if name not in _OF_TEXTS | _OF_IDS]),
         ("list", [name for name in columns if name in _OF_IDS]),
         ("texts", [name for name in columns if name in _OF_TEXTS]),
-    ):
+    ]
+    for cells, names in of_kinds:
         roles = {n: f"{'text' if n in _TEXTS else 'label'}:columns.{n}" for n in names}
         if not roles:
             continue
         try:
-            read = read_columns(
-                file,
-                {roles[name]: columns[name] for name in names},
-                path_in_config=path_in_config,
-                cells=cells,  # type: ignore[arg-type]
+            read = _read(
+                file, {roles[name]: columns[name] for name in names}, path_in_config, cells
             )
         except ConfigError as error:
             faults += [fault for fault in error.faults if fault not in faults]
@@ -141,6 +142,13 @@ def ranking_rows(
         raise ConfigError(faults)
     each = zip(*(found[name] for name in columns), strict=True)
     return [dict(zip(columns, row, strict=True)) for row in each]
+
+
+def _read(file: Part, wanted: Wanted, path_in_config: str, cells: Cells) -> Columns:
+    """Some columns, all of whose roles have cells of one kind."""
+    if isinstance(file, DatasetSplit):
+        return file.read(wanted, labels=None, path_in_config=path_in_config, cells=cells)
+    return read_columns(file, wanted, path_in_config=path_in_config, cells=cells)
 
 
 def ids_of(cell: str | None) -> tuple[list[str], str | None]:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from raydistill.data.checks import RowFaults, column_list, named_few
-from raydistill.data.files import DataFile
 from raydistill.data.judged import Judged
+from raydistill.data.parts import Part
 from raydistill.data.ranking_cells import (
     file_columns,
     grade_of,
@@ -114,8 +114,8 @@ class GroupReader:
                 )
         return self._faults
 
-    def read(self, file: DataFile) -> None:
-        """One file."""
+    def read(self, file: Part) -> None:
+        """One file, or one split of a data set."""
         there = file_columns(file)
         named = named_columns(self._columns, there, _FORMS)
         form = next((name for name in _FORMS if named[name] in there), None)

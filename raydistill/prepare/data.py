@@ -26,7 +26,6 @@ from raydistill.data import (
     Split,
     TaggedColumns,
     Targets,
-    find_dataset_splits,
     find_splits,
     load_question_splits,
     load_splits,
@@ -37,6 +36,7 @@ from raydistill.data.files import DataFile, matching_files
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import PLACE_ERRORS, shown_uri
 from raydistill.prepare.answering import with_answering
+from raydistill.prepare.parts import dataset_parts
 from raydistill.prepare.ranking import load_ranking
 
 __all__ = ["load_data", "targets_of"]
@@ -103,27 +103,9 @@ def _named_rows(config: DistillConfig) -> tuple[dict[str, list[Origin]], list[Fa
         else:
             files = {name: [file.uri] for name, file in found.items()}
     if data.dataset is not None:
-        unused: list[str] = []
-        try:
-            parts = find_dataset_splits(
-                data.dataset,
-                config=data.config,
-                revision=data.revision,
-                splits={str(name): split for name, split in data.splits.items()},
-                needs_train=data.train is None,
-                streaming=data.streaming,
-                unused=unused,
-            )
-        except ConfigError as error:
-            faults += error.faults
-        else:
-            files = {name: [part] for name, part in parts.items()}
-            if unused:
-                it, are = ("the split", "is") if len(unused) == 1 else ("the splits", "are")
-                notes.append(
-                    f"{data.dataset} has also {it} {', '.join(unused)}, which {are} not used. What should be "
-                    "used is named under data.splits."
-                )
+        files, wrong, said = dataset_parts(data)
+        faults += wrong
+        notes += said
     if all(on_labels(loss) for loss in config.losses):
         files.pop("unlabelled", None)  # nothing would be learnt from it
     for name in SPLIT_NAMES:

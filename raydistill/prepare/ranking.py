@@ -10,7 +10,7 @@ import numpy as np
 from raydistill.config import DistillConfig
 from raydistill.config.losses import GroupLoss, LossBase, on_labels
 from raydistill.config.ranking import SCORE, BM25Negatives, RankedTask
-from raydistill.data import Split
+from raydistill.data import Origin, Split
 from raydistill.data.files import SPLIT_NAMES, SUFFIXES, DataFile, local_path
 from raydistill.data.folder import listed_files
 from raydistill.data.matrix import label_matrix
@@ -19,6 +19,7 @@ from raydistill.data.ranking import RankingFiles, load_groups
 from raydistill.data.ranking_reader import TRAINED
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import shown_uri
+from raydistill.prepare.parts import dataset_parts
 
 __all__ = ["choice_faults", "choice_notes", "load_ranking"]
 
@@ -42,24 +43,33 @@ def load_ranking(config: DistillConfig, task: RankedTask) -> dict[str, Split]:
         ConfigError: Every fault of every file.
     """
     faults: list[Fault] = []
-    files: dict[str, list[str]] = {}
+    files: dict[str, list[Origin]] = {}
+    beside: dict[str, list[str]] = {}
+    notes: list[str] = []
     if config.data.folder is not None:
         named = {name for name in SPLIT_NAMES if getattr(config.data, name) is not None}
-        files, faults = _in_folder(config.data.folder, named)
-        if all(on_labels(loss) for loss in config.losses):
-            files.pop("unlabelled", None)  # nothing would be learnt from it
+        in_folder, faults = _in_folder(config.data.folder, named)
+        files = {name: [*uris] for name, uris in in_folder.items() if name not in _BESIDE}
+        beside = {name: uris for name, uris in in_folder.items() if name in _BESIDE}
+    elif config.data.dataset is not None:
+        files, faults, notes = dataset_parts(config.data)
+    if all(on_labels(loss) for loss in config.losses):
+        files.pop("unlabelled", None)  # nothing would be learnt from it
     for name in (*SPLIT_NAMES, *_BESIDE):
         written = getattr(config.data, name)
         if written is not None:
-            files[name] = [written] if isinstance(written, str) else [*written]
+            paths = [written] if isinstance(written, str) else [*written]
+            (beside if name in _BESIDE else files)[name] = [*paths]
     if "train" not in files and not faults:
         where = f": {shown_uri(config.data.folder)} holds none" if config.data.folder else ""
         message = f"is missing{where}. Name a file of training rows."
-        faults.append(Fault("data.train", message, rests_on=("data.train", "data.folder")))
+        faults.append(
+            Fault("data.train", message, rests_on=("data.train", "data.folder", "data.dataset"))
+        )
     if faults:
         raise ConfigError(faults)
     whole_corpus = config.evaluation.retrieval == "corpus" and config.task.kind == "retrieval"
-    if whole_corpus and "corpus" not in files:
+    if whole_corpus and "corpus" not in beside:
         path, where = "evaluation.retrieval", f": {shown_uri(config.data.folder or '')} holds none"
         message = f"is corpus, but there is no data.corpus to find passages in{where}."
         raise ConfigError([Fault(path, message, rests_on=(path, "data.corpus", "data.folder"))])
@@ -71,7 +81,7 @@ def load_ranking(config: DistillConfig, task: RankedTask) -> dict[str, Split]:
             RankingFiles(
                 splits={name: files[name] for name in SPLIT_NAMES if name in files},
                 columns=task.columns.model_dump(),
-                **{name: files.get(name, ()) for name in _BESIDE},
+                **beside,
                 mined=mined,
                 max_candidates=task.max_candidates,
                 label=SCORE,
@@ -82,7 +92,8 @@ def load_ranking(config: DistillConfig, task: RankedTask) -> dict[str, Split]:
         raise ConfigError([_with_basis(fault) for fault in error.faults]) from None
     if wrong := _label_faults(config, splits):
         raise ConfigError(wrong)
-    return splits
+    train = splits["train"]
+    return {**splits, "train": replace(train, notes=(*notes, *train.notes))}
 
 
 def _in_folder(folder: str, named: Collection[str]) -> tuple[dict[str, list[str]], list[Fault]]:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import ClassLabel, Dataset, DatasetDict
 
 from raydistill.config import DistillConfig
 from raydistill.config.ranking import RankingColumns, RetrievalTask
@@ -217,6 +218,33 @@ def test_triplets_are_rows_of_one_passage_each(tmp_path: Path) -> None:
         assert [row[1:] for row in rows_of(split)] == [
             ("red apples", 1.0, 0), ("blue stones", 0.0, 0), ("red apples", 1.0, 1), ("pears", 0.0, 1)
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["lists", "pairs", "ids"])
+def test_splits_of_data_sets_are_read_as_files_are(tmp_path: Path, form: str) -> None:
+    """Most public rows are on the hub; whoever has to write them to files first looks for another tool."""
+    lists = [{**row, "positives": [*np.atleast_1d(row["positives"])]} for row in BY_TEXTS]
+    rows = Dataset.from_list({"lists": lists, "pairs": BY_PAIRS, "ids": BY_IDS}[form])
+    if form == "pairs":
+        rows = rows.cast_column("label", ClassLabel(names=["no", "yes"]))
+    DatasetDict({"train": rows, "dev": rows.select([])}).save_to_disk(tmp_path / "set")
+    beside = {"corpus": str(write(tmp_path / "corpus.jsonl", CORPUS))} if form == "ids" else {}
+    data = {"dataset": str(tmp_path / "set"), "splits": {"train": "train"}, **beside}
+    split = configured(tmp_path, **data)["train"]
+    assert rows_of(split) == EXPECTED
+    assert split.origins == (f"{tmp_path / 'set'} train",)
+    data["splits"] = {"train": "train", "validation": "nowhere"}
+    with pytest.raises(ConfigError, match=r"data.splits.*nowhere"):
+        configured(tmp_path, **data)
+    data["splits"] = {"train": "train", "validation": "dev"}
+    with pytest.raises(
+        ConfigError, match=r"^data.validation must hold at least one query, got none"
+    ):
+        configured(tmp_path, **data)
+    with pytest.raises(
+        ConfigError, match=r"data.train must hold a column 'zz' \(task.columns.query"
+    ):
+        configured(tmp_path, **data, task={"columns": {"query": "zz", "query_id": "zz"}})
 
 
 def test_candidates_are_judged_and_cut(tmp_path: Path) -> None:
