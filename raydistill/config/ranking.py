@@ -4,7 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from raydistill.config.base import Positive, PositiveInt, Section, WholeNonNegative
+from raydistill.config.base import (
+    Positive,
+    PositiveInt,
+    Section,
+    WholeNonNegative,
+    one_sentence,
+)
 
 __all__ = [
     "SCORE",
@@ -20,6 +26,12 @@ __all__ = [
 
 SCORE = "score"
 """What the one output of a student is called, and the label of a teacher that means relevant."""
+
+
+Columns = Annotated[
+    str | Annotated[list[str], Field(min_length=1)],
+    one_sentence("must be the name of a column, or a list of them"),
+]
 
 
 class RankingColumns(Section):
@@ -42,8 +54,9 @@ class RankingColumns(Section):
     """How relevant it is: 0 not at all, larger more. Empty: not known."""
     positives: str = "positives"
     """List of the texts of relevant passages, or of objects with `title` and `text`."""
-    negatives: str = "negatives"
-    """Likewise of passages that are not relevant."""
+    negatives: Columns = "negatives"
+    """Likewise of passages that are not relevant. Or a list of columns, [negative_1, negative_2]: a file has all of them, or
+    none; empty cells name no passage."""
     positive_ids: str = "positive_ids"
     """List of the ids of relevant passages."""
     negative_ids: str = "negative_ids"
@@ -58,6 +71,14 @@ class RankingColumns(Section):
     """In `data.corpus`, and in objects: text of a passage."""
     relevance: str = "relevance"
     """In `data.qrels`: how relevant a passage is for a query; what is not there, or below 0, is not relevant."""
+
+    @property
+    def by_role(self) -> dict[str, str]:
+        """Name of each column, by what it holds; of several with negatives `negatives.0`, `negatives.1` and so on."""
+        columns = self.model_dump(exclude={"negatives"})
+        if isinstance(self.negatives, str):
+            return {**columns, "negatives": self.negatives}
+        return columns | {f"negatives.{i}": name for i, name in enumerate(self.negatives)}
 
 
 class ListedNegatives(Section):

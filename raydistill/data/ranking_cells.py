@@ -122,9 +122,9 @@ def ranking_rows(
     found: dict[str, list[str | None]] = {}
     faults: list[Fault] = []
     of_kinds: list[tuple[Cells, list[str]]] = [
-        ("class", [name for name in columns if name not in _OF_TEXTS | _OF_IDS]),
+        ("class", [name for name in columns if _plain(name) not in _OF_TEXTS | _OF_IDS]),
         ("list", [name for name in columns if name in _OF_IDS]),
-        ("texts", [name for name in columns if name in _OF_TEXTS]),
+        ("texts", [name for name in columns if _plain(name) in _OF_TEXTS]),
     ]
     for cells, names in of_kinds:
         roles = {n: f"{'text' if n in _TEXTS else 'label'}:columns.{n}" for n in names}
@@ -142,6 +142,11 @@ def ranking_rows(
         raise ConfigError(faults)
     each = zip(*(found[name] for name in columns), strict=True)
     return [dict(zip(columns, row, strict=True)) for row in each]
+
+
+def _plain(role: str) -> str:
+    """Of one column of several, what they hold."""
+    return role.partition(".")[0]
 
 
 def _read(file: Part, wanted: Wanted, path_in_config: str, cells: Cells) -> Columns:

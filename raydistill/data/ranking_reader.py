@@ -158,14 +158,18 @@ class GroupReader:
             return ["query", "passage", *label], []
         if form == "doc_id":
             return ["query_id", "doc_id", *(["relevance"] if self._labelled else [])], []
-        optional = {
-            "candidates": [],
-            "positive_ids": ["negative_ids"],
-            "positives": ["negatives"],
-        }[form]
         if form == "candidates":
             return ["query_id", form], ["query"]
-        return [*key, form], [*more, *optional]
+        beside = self._beside(form)
+        if len(beside) > 1 and any(self._columns[name] in there for name in beside):
+            return [*key, form, *beside], more  # one that is missing is written in another way
+        return [*key, form], [*more, *beside]
+
+    def _beside(self, form: str) -> list[str]:
+        """Columns of what is not relevant, where others hold what is."""
+        if form == "positives":
+            return [name for name in self._columns if name.partition(".")[0] == "negatives"]
+        return ["negative_ids"] if form == "positive_ids" else []
 
     def _pair(
         self,
@@ -274,17 +278,17 @@ class GroupReader:
         self, row: Mapping[str, str | None], form: str, where: str, problems: RowFaults
     ) -> tuple[list[str], list[str]] | None:
         """What a row lists, first and second; None if that is at fault."""
-        beside = {"positives": "negatives", "positive_ids": "negative_ids"}.get(form)
         found: list[list[str]] = [[], []]
         sound = True
-        for place, name in enumerate((form, beside) if beside else (form,)):
+        for place, name in ((0, form), *((1, name) for name in self._beside(form))):
             if form == "positives":
                 title, text = self._columns["title"], self._columns["text"]
-                found[place], odd = passages_of(row.get(name), title=title, text=text)
+                listed, odd = passages_of(row.get(name), title=title, text=text)
                 rule = "hold a text, a list of texts, or of objects with a text,"
             else:
-                found[place], odd = ids_of(row.get(name))
+                listed, odd = ids_of(row.get(name))
                 rule = "hold a list of ids"
+            found[place] += listed
             if odd is not None:
                 rule = f"{rule} in column {self._columns[name]!r} (task.columns.{name})"
                 problems.add(rule, odd, where)

@@ -23,7 +23,7 @@ from raydistill.prepare.parts import dataset_parts
 
 __all__ = ["choice_faults", "choice_notes", "load_ranking"]
 
-_COLUMN = re.compile(r"\(task\.columns\.([a-z_]+)\)")
+_COLUMN = re.compile(r"\(task\.columns\.([a-z_]+(?:\.\d+)?)\)")
 _BESIDE = ("corpus", "queries", "qrels")
 _FEWEST = 2  # candidates without which nothing is compared
 _JUDGED_BY = "qrels"
@@ -80,7 +80,7 @@ def load_ranking(config: DistillConfig, task: RankedTask) -> dict[str, Split]:
         splits = load_groups(
             RankingFiles(
                 splits={name: files[name] for name in SPLIT_NAMES if name in files},
-                columns=task.columns.model_dump(),
+                columns=task.columns.by_role,
                 **beside,
                 mined=mined,
                 max_candidates=task.max_candidates,

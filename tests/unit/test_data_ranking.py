@@ -19,7 +19,7 @@ from raydistill.data.ranking import RankingFiles, load_groups
 from raydistill.errors import ConfigError
 from raydistill.prepare.ranking import load_ranking
 
-COLUMNS = RankingColumns().model_dump()
+COLUMNS = RankingColumns().by_role
 CORPUS = [
     {"doc_id": "a", "title": "", "text": "red apples"},
     {"doc_id": "b", "title": "Fruit", "text": "green pears"},
@@ -218,6 +218,28 @@ def test_triplets_are_rows_of_one_passage_each(tmp_path: Path) -> None:
         assert [row[1:] for row in rows_of(split)] == [
             ("red apples", 1.0, 0), ("blue stones", 0.0, 0), ("red apples", 1.0, 1), ("pears", 0.0, 1)
         ]  # fmt: skip
+
+
+def test_negatives_stand_in_columns_of_one_each(tmp_path: Path) -> None:
+    """Rows of mined negatives mostly have a column for each; those after the first would be left out."""
+    rows = [
+        {"query": "apples", "positives": "red apples", "hard_1": "blue stones", "hard_2": "Fruit green pears"},
+        {"query": "pears", "positives": "Fruit green pears", "hard_1": "red apples", "hard_2": ""},
+    ]  # fmt: skip
+    task = {"columns": {"negatives": ["hard_1", "hard_2"]}}
+    for form in ("jsonl", "csv", "parquet"):
+        path = write(tmp_path / f"train.{form}", rows)
+        assert rows_of(configured(tmp_path, train=str(path), task=task)["train"]) == EXPECTED
+    named = {"negatives": ["hard_1", "hrad_2"]}
+    with pytest.raises(ConfigError) as caught:
+        configured(tmp_path, train=str(path), task={"columns": named})
+    (fault,) = caught.value.faults
+    assert "must hold a column 'hrad_2' (task.columns.negatives.1), got the columns" in str(fault)
+    assert fault.rests_on == ("data.train", "task.columns.negatives.1")
+    alone = write(tmp_path / "alone.jsonl", [{"query": "pears", "positives": "pears"}])
+    assert len(rows_of(configured(tmp_path, train=str(alone), task=task)["train"])) == 1
+    with pytest.raises(ValueError, match="must be the name of a column, or a list of them"):
+        configured(tmp_path, train=str(path), task={"columns": {"negatives": []}})
 
 
 @pytest.mark.parametrize("form", ["lists", "pairs", "ids"])
