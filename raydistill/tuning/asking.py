@@ -21,6 +21,7 @@ from raydistill.prepare import Prepared, load_data, prepare
 from raydistill.prepare.objective import plan_objective
 from raydistill.signals import Ask
 from raydistill.signals.ask import SIDES
+from raydistill.tuning.outcome import measured_in_trials, objectives_of
 from raydistill.tuning.points import combinations
 
 __all__ = ["asking_points", "prepared_variants", "union_of", "unknown_answers"]
@@ -153,7 +154,9 @@ def _prepared(
 
 
 def union_of(base: Prepared, others: Sequence[Prepared], points: Points) -> Prepared:
-    """The run as written, whose teachers are asked all that any of some runs asks.
+    """The run as written, whose teachers are asked all that any of some runs asks, and no more.
+
+    Trials measure no teacher; the last runs do, on the last of ``evaluation.splits``.
 
     Args:
         base: The run as written.
@@ -175,8 +178,12 @@ def union_of(base: Prepared, others: Sequence[Prepared], points: Points) -> Prep
             every.append(prepared.objective.asks)
     weighing = next((one.config.ensemble for one in others if one.config.measures_teachers), None)
     config = base.config
+    assert config.tuning is not None
     if weighing is not None:
         config = config.model_copy(update={"ensemble": weighing})
+    if config.tuning.final is None:
+        measured = config.evaluation.model_copy(update=measured_in_trials(objectives_of(config)))
+        config = config.model_copy(update={"evaluation": measured})
     asks = {
         name: _joined(ask, [one[name] for one in every if name in one])
         for name, ask in base.objective.asks.items()

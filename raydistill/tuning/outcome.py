@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from raydistill.config import DistillConfig
 from raydistill.config.task import METRICS
@@ -17,6 +17,7 @@ __all__ = [
     "Objective",
     "comparison_sentence",
     "front_of",
+    "measured_in_trials",
     "objective_faults",
     "objectives_of",
     "winner_of",
@@ -69,6 +70,12 @@ def objectives_of(config: DistillConfig) -> list[Objective]:
         maximize = natural if section.goal == "auto" else section.goal == "max"
         found.append(Objective(metric, maximize, section.limit))
     return found
+
+
+def measured_in_trials(objectives: Iterable[Objective]) -> dict[str, Any]:
+    """Settings of `evaluation` that a trial has in place of the written ones: validation rows, and no teachers."""
+    timed = any("latency" in objective.metric for objective in objectives)
+    return {"splits": ["validation"], "teachers": False, "latency": timed, "perturbations": {}}
 
 
 def objective_faults(config: DistillConfig, *, validated: bool) -> list[Fault]:

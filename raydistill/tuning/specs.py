@@ -10,7 +10,7 @@ from raydistill.config.space import label_of, settings_of
 from raydistill.runtime import object_store_bytes
 from raydistill.storing import store_uri
 from raydistill.tracking import resolve_uri
-from raydistill.tuning.outcome import Objective
+from raydistill.tuning.outcome import Objective, measured_in_trials
 from raydistill.tuning.trial import RunSpec
 
 __all__ = ["environment", "run_spec", "seeds_of", "written_values"]
@@ -83,11 +83,8 @@ def run_spec(
         share = object_store_bytes() // 3 // search.training.num_workers // concurrent
         settings["pipeline"] = {**settings.get("pipeline", {}), "max_bytes_ahead": max(1, share)}
     if objectives is not None:
-        timed = any("latency" in objective.metric for objective in objectives)
-        settings["evaluation"] = {
-            **settings.get("evaluation", {}),
-            "splits": ["validation"], "teachers": False, "latency": timed, "perturbations": {},
-        }  # fmt: skip
+        measured = measured_in_trials(objectives)
+        settings["evaluation"] = {**settings.get("evaluation", {}), **measured}
     params = None
     if varied is not None:
         params = {**{path: label_of(value) for path, value in varied.items()}, "run.seed": seed}

@@ -10,10 +10,12 @@ import torch
 from raydistill.config import DistillConfig
 from raydistill.evaluation.corpus import corpus_metrics, embed_texts, find_passages
 from raydistill.losses import PairScorer
-from raydistill.prepare import prepare
+from raydistill.prepare import Resources, prepare
 from raydistill.signals import Request, TeacherSignal, pack_signal
+from raydistill.storing import needed_answers
 from raydistill.tasks import Retrieval
 from raydistill.teachers.source import Source
+from raydistill.tuning.check import check_search
 from tests.conftest import write_rows
 from tests.unit.embedders import make_embedder
 
@@ -137,3 +139,21 @@ def test_figures_of_a_corpus_are_not_those_of_candidates(settings: dict[str, Any
         "test/corpus/map": pytest.approx(((1 + 2 / 3) / 2 + (1 / 3) / 2) / 2),
         "test/corpus/recall_at_100": pytest.approx((1 + 1 / 2) / 2),
     }
+
+
+def test_a_search_embeds_the_corpus_for_its_last_runs_only(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Hours of passages that no trial asks about: it is measured without its teachers."""
+    settings["teachers"] = {"t": {"model": str(make_embedder(tmp_path / "teacher"))}}
+    settings["losses"].append({"kind": "embedding_mse"})
+    space = {"losses.1.weight": {"kind": "uniform", "low": 0.1, "high": 1.0}}
+    asked = {}
+    for name, final in (("trials", None), ("last", {"register_model": False})):
+        tuning = {"space": space, "final": final}
+        config = DistillConfig.model_validate(settings | {"tuning": tuning})
+        union = check_search(config, Resources(4.0, 0.0), resume=False).union
+        tables = [task.texts(range(task.num_rows))[1] for task, _ in needed_answers(union, "t")]
+        asked[name] = {text for columns in tables for text in columns[0]}
+    assert asked["trials"] == {"qt", "p4", "p0", "p2"}
+    assert asked["last"] == asked["trials"] | {"qa", "qb", *CORPUS}
