@@ -6,6 +6,8 @@ search that is resumed tells the same again and goes on as if it had not been in
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from random import Random
 from typing import Any
 
 import optuna
@@ -32,6 +34,8 @@ from raydistill.tuning.records import TrialRecord
 __all__ = ["Suggester", "grid_points", "importances"]
 
 _TRIES = 100  # for a point that there was not yet
+_ALIKE = 10  # of these, before they are made otherwise: by chance, and elsewhere in the grid
+_MOST = 10_000  # points that are listed
 _STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
 
 
@@ -61,7 +65,7 @@ class Suggester:
         if tuning.search.kind == "grid":
             grids = in_sequence(tuning)
         self._grid = list(grid_points(tuning, teachers, grids))
-        if tuning.search.kind == "grid":
+        if len(grids) == len(in_sequence(tuning)):
             self._grid = [point for point in self._grid if _key(point) not in self._seen]
         self._asked: dict[int, Any] = {}
 
@@ -73,13 +77,13 @@ class Suggester:
         """
         if self._tuning.search.kind == "grid":
             return dict(self._grid[number - 1]) if number <= len(self._grid) else None
-        for attempt in range(_TRIES):
+        for attempt in range(_TRIES + len(self._grid)):
             point = self._draw(number, attempt)
             if _key(point) not in self._seen:
                 self._seen.add(_key(point))
                 return point
             self.refuse(number)
-        return None
+        return self._left_over(number)
 
     def refuse(self, number: int) -> None:
         """The point that was asked last is of no use."""
@@ -88,11 +92,10 @@ class Suggester:
             self._study.tell(asked, state=TrialState.FAIL)
 
     def _draw(self, number: int, attempt: int) -> dict[str, Any]:
-        tuning = self._tuning
-        seed = (tuning.search.seed * 1_000_003 + number) * _TRIES + attempt
-        self._study.sampler = _sampler(tuning, seed % 2**32)
+        tuning, more = self._tuning, max(0, attempt + 1 - _ALIKE)
+        self._study.sampler = _sampler(tuning, self._seed(number, attempt), by_chance=more > 0)
         asked = self._asked[number] = self._study.ask()
-        fixed = self._grid[(number - 1) % len(self._grid)] if self._grid else {}
+        fixed = self._grid[(number - 1 + more) % len(self._grid)] if self._grid else {}
         point: dict[str, Any] = {}
         for path in in_sequence(tuning):
             if not counts(tuning, path, point):
@@ -102,6 +105,24 @@ class Suggester:
                 continue
             point[path] = _drawn(asked, path, tuning.space[path], self._teachers)
         return point
+
+    def _seed(self, number: int, attempt: int) -> int:
+        return ((self._tuning.search.seed * 1_000_003 + number) * _TRIES + attempt) % 2**32
+
+    def _left_over(self, number: int) -> dict[str, Any] | None:
+        """A point that nothing drew, of a space with so few that they can be listed; None: there is none."""
+        tuning, values = self._tuning, partial(_every_value, teachers=self._teachers)
+        if any(not values(parameter) for parameter in tuning.space.values()):
+            return None
+        points = combinations(tuning, in_sequence(tuning), values, most=_MOST) or []
+        Random(self._seed(number, 0)).shuffle(
+            points
+        )  # all: what was refused before decides nothing
+        for point in points:
+            if _key(point) not in self._seen:
+                self._seen.add(_key(point))
+                return point
+        return None
 
     def hold(self, record: TrialRecord) -> None:
         """A trial of an earlier sitting that has not ended: its point is not drawn again."""
@@ -158,8 +179,10 @@ def _study(objectives: Sequence[Objective]) -> optuna.Study:
     return optuna.create_study(directions=[objective.direction for objective in objectives])
 
 
-def _sampler(tuning: TuningSection, seed: int) -> optuna.samplers.BaseSampler:
-    if tuning.search.kind == "random" or (tuning.stopper and tuning.stopper.kind == "pbt"):
+def _sampler(tuning: TuningSection, seed: int, *, by_chance: bool) -> optuna.samplers.BaseSampler:
+    """Of the search; by chance if what it draws was there: TPE would draw the same values again and again."""
+    by_chance = by_chance or (tuning.stopper is not None and tuning.stopper.kind == "pbt")
+    if by_chance or tuning.search.kind == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of options that are called experimental
@@ -170,7 +193,7 @@ def _sampler(tuning: TuningSection, seed: int) -> optuna.samplers.BaseSampler:
 
 def _distribution(parameter: Parameter, teachers: Sequence[str]) -> BaseDistribution:
     if isinstance(parameter, UniformParameter):
-        return FloatDistribution(parameter.low, parameter.high, step=parameter.step)
+        return _floats(parameter)
     if isinstance(parameter, LogUniformParameter):
         return FloatDistribution(parameter.low, parameter.high, log=True)
     if isinstance(parameter, IntegerParameter):
@@ -178,10 +201,34 @@ def _distribution(parameter: Parameter, teachers: Sequence[str]) -> BaseDistribu
     return CategoricalDistribution([label_of(value) for value in values_of(parameter, teachers)])
 
 
+def _floats(parameter: UniformParameter) -> FloatDistribution:
+    """With the last value there is for `high`, where a step does not lead to it, as Optuna would warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return FloatDistribution(parameter.low, parameter.high, step=parameter.step)
+
+
+def _every_value(parameter: Parameter, teachers: Sequence[str]) -> Sequence[Any]:
+    """All values that may be drawn; empty: they have no end, or one too far away."""
+    if isinstance(parameter, IntegerParameter):
+        return range(parameter.low, parameter.high + 1)
+    if isinstance(parameter, UniformParameter):
+        floats = _floats(parameter)
+        steps = round((floats.high - floats.low) / floats.step) if floats.step else _MOST
+        if steps >= _MOST or floats.step is None:
+            return []
+        places = range(steps + 1)
+        return [min(place * floats.step + floats.low, floats.high) for place in places]
+    if isinstance(parameter, LogUniformParameter):
+        return []
+    return values_of(parameter, teachers)
+
+
 def _drawn(asked: optuna.Trial, path: str, parameter: Parameter, teachers: Sequence[str]) -> Any:
     """What the configuration gets for what Optuna draws."""
     if isinstance(parameter, UniformParameter):
-        return asked.suggest_float(path, parameter.low, parameter.high, step=parameter.step)
+        floats = _floats(parameter)
+        return asked.suggest_float(path, floats.low, floats.high, step=floats.step)
     if isinstance(parameter, LogUniformParameter):
         return asked.suggest_float(path, parameter.low, parameter.high, log=True)
     if isinstance(parameter, IntegerParameter):

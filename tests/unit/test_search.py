@@ -111,6 +111,78 @@ def test_grids_within_a_random_search_come_in_turn():
     assert weights == [1, 2, 3, 1, 2, 3]
 
 
+def test_grids_alone_in_a_random_search_are_gone_through():
+    """The search came to the point that was written, which had been tried, and ended there."""
+    grids = {
+        "losses.1.temperature": {"kind": "grid", "values": [1.0, 2.0, 4.0]},
+        "losses.1.weight": {"kind": "grid", "values": [1.0, 2.0]},
+    }
+    points = [record.point for record in run_search(search(grids, search={"kind": "random"}), 99)]
+    written = {"losses.1.temperature": 2.0, "losses.1.weight": 1.0}
+    others = run_search(search(grids, search={"kind": "grid"}), 99)[1:]
+    assert points == [written, *(record.point for record in others)]
+    assert len(points) == 6
+
+
+def test_a_grid_goes_on_where_all_of_one_value_was_tried():
+    """Its next value has points that nobody tried, or the last has."""
+    space = {
+        "losses.1.temperature": {"kind": "grid", "values": [1.0, 2.0, 4.0]},
+        "losses.1.weight": {
+            "kind": "uniform", "low": 0.5, "high": 2, "when": {"losses.1.temperature": 4.0}
+        },
+    }  # fmt: skip
+    records = run_search(search(space, search={"kind": "random"}), 9)
+    temperatures = [record.point["losses.1.temperature"] for record in records]
+    assert temperatures[:3] == [2.0, 1.0, 4.0]
+    assert temperatures[3:] == [4.0] * 6
+
+
+TEMPERATURES = {"losses.1.temperature": {"kind": "choice", "values": [1.0, 2.0, 4.0, 8.0]}}
+SIXTEEN = {**TEMPERATURES, "losses.1.weight": {"kind": "choice", "values": [0.5, 1.0, 2.0, 4.0]}}
+# 2.0 and 4.0 with each of three weights, the others without: eight.
+CONDITIONAL = {
+    **TEMPERATURES,
+    "losses.1.weight": {
+        "kind": "choice",
+        "values": [0.5, 1.0, 2.0],
+        "when": {"losses.1.temperature": [2.0, 4.0]},
+    },
+}
+# From 1 to 2.5: the step leads to no 2.8.
+NUMBERS = {
+    "losses.1.temperature": {"kind": "uniform", "low": 1.0, "high": 2.8, "step": 0.5},
+    "training.epochs": {"kind": "randint", "low": 1, "high": 4},
+}
+
+
+@pytest.mark.parametrize(("space", "size"), [(SIXTEEN, 16), (CONDITIONAL, 8), (NUMBERS, 16)])
+@pytest.mark.parametrize("kind", ["tpe", "random"])
+def test_a_space_with_an_end_is_tried_to_its_end(space, size, kind):
+    """TPE proposes again what was good, and the search said after 8 of 16 points that there were no more."""
+    for seed in (0, 1):
+        config = search(space, search={"kind": kind, "seed": seed})
+        records = run_search(config, size + 3)
+        assert len({json.dumps(record.point, sort_keys=True) for record in records}) == size
+        assert len(records) == size, "and then it ends"
+        assert run_search(config, size, records[: size // 2]) == records
+
+
+def test_tpe_goes_on_by_chance_where_it_proposes_what_was_there():
+    """A condition leaves one point of three a number of its own; TPE stays with the two that are used up."""
+    space = {
+        "losses.1.kind": {"kind": "choice", "values": ["forward_kl", "reverse_kl", "jensen_shannon"]},
+        "losses.1.temperature": {
+            "kind": "uniform",
+            "low": 6,
+            "high": 8,
+            "when": {"losses.1.kind": "jensen_shannon"},
+        },
+    }  # fmt: skip
+    records = run_search(search(space, search={"seed": 1, "startup_trials": 4}), 24)
+    assert len({json.dumps(record.point) for record in records}) == 24
+
+
 def test_a_stopped_trial_teaches_and_a_failed_one_does_not():
     """A trial that never finished must not look like a good one."""
     config = search(SPACE)
