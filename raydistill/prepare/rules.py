@@ -11,7 +11,7 @@ from raydistill.models import ModelTraits
 from raydistill.objective import ObjectivePlan
 from raydistill.prepare.manifest import flatten
 from raydistill.prepare.sources import is_registry_uri
-from raydistill.tracking import server_faults
+from raydistill.tracking import is_held, server_faults
 from raydistill.training.schedule import Steps
 
 __all__ = [
@@ -38,9 +38,12 @@ def length_faults(path: str, max_tokens: int, traits: ModelTraits) -> list[Fault
 
 
 def registry_faults(config: DistillConfig) -> list[Fault]:
-    """Of the tracking server: it must be there if a model comes from it, or if the user says so."""
+    """Of the tracking server: it must be there if a model must be asked of it, or if the user says so."""
     settings = flatten(config.model_dump(mode="json")).values()
-    has_models = any(isinstance(value, str) and is_registry_uri(value) for value in settings)
+    has_models = any(
+        isinstance(value, str) and is_registry_uri(value) and not is_held(value)
+        for value in settings
+    )
     tracking = config.tracking
     if not (tracking.enabled or has_models):
         return []

@@ -7,7 +7,13 @@ once) → ``operations.py`` (as calls). MLflow itself is imported when it is nee
 from raydistill.tracking.aliases import promote, rollback
 from raydistill.tracking.comparison import Comparison, compare_models
 from raydistill.tracking.connection import prepare_mlflow, resolve_uri
-from raydistill.tracking.download import ResolvedModel, cache_folder, resolve_model
+from raydistill.tracking.download import (
+    ResolvedModel,
+    cache_folder,
+    is_held,
+    models_held,
+    resolve_model,
+)
 from raydistill.tracking.journal import pending_journals
 from raydistill.tracking.moves import Move
 from raydistill.tracking.opening import open_tracker
@@ -50,7 +56,9 @@ __all__ = [
     "close_record",
     "compare_models",
     "describe_model",
+    "is_held",
     "list_models",
+    "models_held",
     "open_tracker",
     "pending_journals",
     "prepare_mlflow",

@@ -4,7 +4,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from raydistill.tracking.registry import describe_model
 from raydistill.tracking.verdict import one_line
 from raydistill.tracking.versions import VersionDetails
 
-__all__ = ["ResolvedModel", "cache_folder", "resolve_model"]
+__all__ = ["ResolvedModel", "cache_folder", "is_held", "models_held", "resolve_model"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,38 @@ class ResolvedModel:
         return f"models:/{self.name}/{self.version}"
 
 
+_held: ContextVar[dict[str, ResolvedModel] | None] = ContextVar("_held", default=None)
+
+
+@contextmanager
+def models_held(
+    known: Mapping[str, ResolvedModel] | None = None,
+) -> Iterator[Mapping[str, ResolvedModel]]:
+    """In this block a URI stays what it was when it was resolved first, and no server is asked again.
+
+    So that runs that belong together start from the same models, though an alias moves meanwhile or
+    the server is away.
+
+    Args:
+        known: What was found elsewhere, by URI.
+
+    Yields:
+        All that was found so far, by URI.
+    """
+    found = dict(known or {})
+    token = _held.set(found)
+    try:
+        yield found
+    finally:
+        _held.reset(token)
+
+
+def is_held(uri: str) -> bool:
+    """Whether a URI can be resolved without the server: it was before, and the folder is here."""
+    held = _held.get() or {}
+    return uri in held and held[uri].folder.is_dir()
+
+
 def cache_folder() -> Path:
     """Where downloaded models lie: ``$RAYDISTILL_CACHE``, else in the user's cache."""
     chosen = os.environ.get("RAYDISTILL_CACHE")
@@ -53,7 +87,7 @@ def cache_folder() -> Path:
 def resolve_model(
     uri: str, tracking_uri: str | None = None, *, path: str = "model", cache: Path | None = None
 ) -> ResolvedModel:
-    """Finds a registered model and downloads it, unless it is here already.
+    """Finds a registered model and downloads it, unless it is here already; see :func:`models_held` too.
 
     Args:
         uri: ``models:/name@alias`` or ``models:/name/version``. Registered by raydistill or by
@@ -66,6 +100,9 @@ def resolve_model(
     Raises:
         ConfigError: It does not exist, cannot be downloaded, or holds no such folder.
     """
+    held = _held.get()
+    if held is not None and is_held(uri):
+        return held[uri]
     place = resolve_uri(tracking_uri)
     found = describe_model(uri, place, path=path)
     target = (cache or cache_folder()) / "models" / _key(found, place)
@@ -77,7 +114,10 @@ def resolve_model(
             path,
             f"{uri!r} holds no folder with config.json and *.safetensors, so it cannot be loaded.",
         )
-    return ResolvedModel(found.name, found.version, found.run_id, folder, found.tags)
+    model = ResolvedModel(found.name, found.version, found.run_id, folder, found.tags)
+    if held is not None:
+        held[uri] = model
+    return model
 
 
 def _key(found: VersionDetails, place: str) -> str:

@@ -107,7 +107,7 @@ class _Searcher(Searcher):  # type: ignore[misc]
         name = self._names.pop(trial_id, None)
         if name is not None:
             note = (
-                "its process was lost more often than tuning.max_failures allows"
+                "its process, or the server at tracking.uri, was lost more often than tuning.max_failures allows"
                 if error
                 else "it ended without a word"
             )

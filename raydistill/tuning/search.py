@@ -31,6 +31,7 @@ from raydistill.output import write_atomically
 from raydistill.prepare import Resources, needed_resources
 from raydistill.run import connect_if_cluster
 from raydistill.runtime import cluster_resources, connect_ray, embedded, machine_resources
+from raydistill.tracking import ResolvedModel, models_held
 from raydistill.tuning.check import Checked, check_search
 from raydistill.tuning.execute import execute
 from raydistill.tuning.finale import DEFAULT, WINNER, Finale, metric_of_comparison, register_best
@@ -91,7 +92,7 @@ def tune(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None) -
         KeyboardInterrupt: The search was interrupted; it can be resumed.
     """
     ui = ui or Ui()
-    with connect_if_cluster(config):
+    with connect_if_cluster(config), models_held() as models:
         have = machine_resources() if embedded(config.run) else cluster_resources()
         checked = check_search(config, have, resume=resume)
         for note in (*checked.base.notes, *checked.notes):
@@ -99,10 +100,17 @@ def tune(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None) -
         folder = SearchFolder.of(config)
         if resume and folder.read_manifest() is None:
             ui.say(f"{folder.path} holds no search to resume; starting anew")
-        return _run(checked, folder, resume=resume, ui=ui)
+        return _run(checked, folder, models, resume=resume, ui=ui)
 
 
-def _run(checked: Checked, folder: SearchFolder, *, resume: bool, ui: Ui) -> SearchResult:
+def _run(
+    checked: Checked,
+    folder: SearchFolder,
+    models: Mapping[str, ResolvedModel],
+    *,
+    resume: bool,
+    ui: Ui,
+) -> SearchResult:
     config = checked.config
     tuning = config.tuning
     assert tuning is not None
@@ -121,7 +129,7 @@ def _run(checked: Checked, folder: SearchFolder, *, resume: bool, ui: Ui) -> Sea
             checked, folder, record, objectives, ui, computed=teachers.computed, begin=begin
         )
         trials.spend()
-        shared = _shared(teachers, objectives, folder)
+        shared = _shared(teachers, objectives, folder, models)
         try:
             _train(checked, folder, trials, shared, ui)
         finally:
@@ -185,7 +193,12 @@ def _needed(checked: Checked) -> Resources:
     return replace(whole, cpus=max(trials, held + 1) if checked.filled else trials + held)
 
 
-def _shared(teachers: SharedTeachers, objectives: list[Objective], folder: SearchFolder) -> Shared:
+def _shared(
+    teachers: SharedTeachers,
+    objectives: list[Objective],
+    folder: SearchFolder,
+    models: Mapping[str, ResolvedModel],
+) -> Shared:
     first = objectives[0].metric
     return Shared(
         teachers=teachers.handles,
@@ -193,6 +206,7 @@ def _shared(teachers: SharedTeachers, objectives: list[Objective], folder: Searc
         folder=str(Path.cwd()),
         environment=environment(),
         log=folder.trials,
+        models=models,
     )
 
 

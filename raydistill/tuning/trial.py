@@ -2,8 +2,8 @@
 
 It tells the search what the validation rows say while it trains, and waits until that was heard. If it is
 to stop, there is a file by then, which whoever is started again finds too. Every end is told, a
-failure too; only a process that dies, or loses one that it needs, says nothing, and is started again by
-Ray Tune.
+failure too; only a process that dies, or loses one that it needs or the server that it must have, says
+nothing, and is started again by Ray Tune.
 """
 
 import json
@@ -24,11 +24,15 @@ from raydistill.errors import ConfigError, RaydistillError
 from raydistill.output import OutputFolder
 from raydistill.run import DistillResult, Within, distill
 from raydistill.serve import Served
+from raydistill.tracking import ResolvedModel, models_held
 from raydistill.tuning.outcome import OF_STUDENT
 from raydistill.tuning.records import SeedResult, stop_file
 from raydistill.ui import Ui
 
 __all__ = ["RunSpec", "Shared", "TrialSpec", "run_trial", "student_metrics"]
+
+_SERVER = {"tracking.uri", "tracking.required"}
+"""What a complaint rests on that no trial can help: all was sound when the search began."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class Shared:
         folder: Where the search was started.
         environment: Variables that a process elsewhere has not.
         log: Where sentences of trials go, and the word that one is to stop.
+        models: Registered ones, as the search found them, by URI.
     """
 
     teachers: Mapping[str, Served]
@@ -92,6 +97,7 @@ class Shared:
     folder: str
     environment: Mapping[str, str] = field(default_factory=dict)
     log: Path | None = None
+    models: Mapping[str, ResolvedModel] = field(default_factory=dict)
 
 
 class _Stopped(KeyboardInterrupt):
@@ -120,13 +126,16 @@ def run_trial(config: Mapping[str, Any], shared: Shared) -> None:
     _settle(shared)
     clock, done = _Clock(), []
     try:
-        for index, run in enumerate(spec.runs):
-            done.append(_one_run(spec, run, shared, clock, watched=index == 0))
+        with models_held(shared.models):
+            for index, run in enumerate(spec.runs):
+                done.append(_one_run(spec, run, shared, clock, watched=index == 0))
     except _Stopped:
         end: dict[str, Any] = {"end": "stopped"}
     except KeyboardInterrupt:
         end = {"end": "paused"}
     except ConfigError as error:
+        if any(_SERVER & {*fault.rests_on} for fault in error.faults):
+            raise  # it is away, and may be back: tuning.max_failures decides
         end = {"end": "failed", "note": "; ".join(str(fault) for fault in error.faults)}
     except RaydistillError as error:
         end = {"end": "failed", "note": str(error)}
