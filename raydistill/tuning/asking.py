@@ -29,6 +29,8 @@ __all__ = ["asking_points", "prepared_variants", "union_of", "unknown_answers"]
 _MOST = 256  # combinations of what decides the layers of one loss
 _EPOCHS = ("epochs", "max_steps", "batch_rows", "group_rows")
 _TOKENIZER = ("model", "tokenizer")
+_SIZES = ("dropout", "pooling", "normalize", "prompts")
+"""Settings of the student that leave its tokens as they are."""
 
 Points = Sequence[Mapping[str, Any]]
 Asks = Mapping[str, Ask]
@@ -47,9 +49,23 @@ def unknown_answers(config: DistillConfig, *, stream: bool, points: Points | Non
         return "with data.streaming nobody knows beforehand what will be asked"
     if rows := [p for p in config.tuning.space if p.split(".")[0] in ("data", "augmentation")]:
         return f"tuning.space.{rows[0]} lets trials ask about rows of their own"
+    if config.task.kind == "question_answering":
+        cutting = [path for path in config.tuning.space if _cuts(path)]
+        if cutting:
+            return f"tuning.space.{cutting[0]} decides where contexts are cut into windows, which fit all models of a run"  # fmt: skip
     if points is None:
         return f"of the values that decide what a loss asks there are more than {_MOST} combinations"  # fmt: skip
     return _new_rows(config)
+
+
+def _cuts(path: str) -> bool:
+    """Whether a setting decides which tokenizers see a text, or how much of it they take at once."""
+    if path in ("teachers", "student", "student.from_teacher.teacher"):
+        return True
+    section, *rest = path.split(".")
+    if section != "student":
+        return False
+    return (len(rest) == 1 and rest[0] not in _SIZES) or rest[:2] == ["network", "embeddings"]
 
 
 def _new_rows(config: DistillConfig) -> str:

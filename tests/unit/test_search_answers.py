@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from raydistill.config import DistillConfig, parse_config
+from raydistill.config.task import QuestionAnsweringTask
 from raydistill.prepare import Prepared, Resources, prepare
 from raydistill.store import row_keys
 from raydistill.storing import needed_answers
 from raydistill.tuning import specs
+from raydistill.tuning.asking import unknown_answers
 from raydistill.tuning.check import Checked, check_search
 from raydistill.tuning.finale import DEFAULT, Finale
 from raydistill.tuning.records import SearchFolder, TrialRecord
@@ -18,6 +20,7 @@ from raydistill.tuning.share import _lacking
 from raydistill.tuning.track import SearchRecord
 from raydistill.ui import Ui
 from tests.unit.test_search_check import search_of
+from tests.unit.test_search_space import search
 
 QUIET = Ui(quiet=True)
 TRAIN, UNLABELLED, VALIDATION, TEST = 96, 32, 24, 40
@@ -88,3 +91,36 @@ def test_teachers_answer_the_rows_of_trials_and_of_the_last_runs(
         last = [spec for spec in finale._left if DEFAULT in spec.name]
         asked |= keys_of(prepared_run(last[0].runs[0].settings))
     assert asked == answered
+
+
+SUBSETS = {"kind": "subsets"}
+TWO = {"kind": "choice", "values": ["x", "y"]}
+WHOLE = {"kind": "choice", "values": [{"model": "x"}, {"model": "y"}]}
+TOKENS = {"kind": "choice", "values": [64, 128]}
+WIDTHS = {"kind": "randint", "low": 16, "high": 32}
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter", "cuts"),
+    [
+        ("teachers", SUBSETS, True),
+        ("student", WHOLE, True),
+        ("student.model", TWO, True),
+        ("student.tokenizer", TWO, True),
+        ("student.max_tokens", TOKENS, True),
+        ("student.from_teacher.teacher", TWO, True),
+        ("student.network.embeddings.model", TWO, True),
+        ("student.from_config.hidden_size", WIDTHS, False),
+        ("student.from_teacher.layers", {"kind": "choice", "values": [[0], [1]]}, False),
+        ("student.dropout", {"kind": "uniform", "low": 0.0, "high": 0.1}, False),
+        ("losses.1.temperature", {"kind": "uniform", "low": 1, "high": 8}, False),
+    ],
+)
+def test_windows_that_differ_between_runs_are_not_known(path, parameter, cuts):
+    """Windows fit all tokenizers of a run: without one of its teachers contexts are cut elsewhere, and nobody answered those."""
+    config = search({path: parameter})
+    assert unknown_answers(config, stream=False, points=[]) == "", "of texts as they are"
+    answering = QuestionAnsweringTask(kind="question_answering")
+    reason = unknown_answers(config.model_copy(update={"task": answering}), stream=False, points=[])
+    expected = f"tuning.space.{path} decides where contexts are cut into windows, which fit all models of a run"
+    assert reason == (expected if cuts else "")
