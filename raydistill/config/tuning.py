@@ -223,7 +223,7 @@ class TuningSection(Section):
     concurrent: Annotated[
         PositiveInt | Literal["auto"], one_sentence("must be a number, 1 or more, or auto")
     ] = "auto"
-    """Trials at the same time. auto: as many as there is room for."""
+    """Trials at the same time. auto: as many as there is room for, which a cluster that grows does not say."""
     seeds_per_trial: PositiveInt = 1
     """Runs of a trial, each with another seed; it is judged by their mean."""
     stopper: Stopper | None = None

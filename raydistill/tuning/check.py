@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from raydistill import run
-from raydistill.cache import only_teachers
 from raydistill.config import DistillConfig
-from raydistill.config.faults import in_order, without_echoes
+from raydistill.config.faults import in_order
 from raydistill.config.space_rules import written_faults
 from raydistill.config.tuning import PbtSection
 from raydistill.data import any_label
@@ -15,10 +14,7 @@ from raydistill.prepare import (
     Resources,
     changed_settings,
     flatten,
-    needed_resources,
-    resource_faults,
 )
-from raydistill.runtime import embedded
 from raydistill.storing import cached_faults
 from raydistill.tracking import server_faults
 from raydistill.tuning.asking import (
@@ -30,6 +26,7 @@ from raydistill.tuning.asking import (
 from raydistill.tuning.outcome import objective_faults, objectives_of
 from raydistill.tuning.population_rules import population_faults
 from raydistill.tuning.records import SearchFolder
+from raydistill.tuning.room import room_for
 
 __all__ = ["Checked", "check_search"]
 
@@ -106,7 +103,7 @@ def check_search(config: DistillConfig, have: Resources, *, resume: bool) -> Che
     if faults:
         raise ConfigError(faults)
     filled = _filled(config, unknown)
-    concurrent, wrong = _room(config, have, filled=filled)
+    concurrent, wrong = room_for(config, have, filled=filled)
     faults += wrong
     asked, wrong = prepared_variants(config, base)
     faults += wrong
@@ -157,44 +154,6 @@ def _filled(config: DistillConfig, unknown: str) -> bool:
     assert config.tuning is not None
     wanted = config.tuning.answers
     return wanted == "filled" or (wanted == "auto" and not unknown and config.store.max_bytes is None)  # fmt: skip
-
-
-def _room(config: DistillConfig, have: Resources, *, filled: bool) -> tuple[int, list[Fault]]:
-    """How many trials there is room for."""
-    tuning, inside = config.tuning, embedded(config.run)
-    assert tuning is not None
-    students = config.model_copy(update={"teachers": {}})
-    parts = [only_teachers(config), students] if filled else [config]
-    faults: list[Fault] = []
-    for part in parts:
-        faults += without_echoes(resource_faults(part, have, embedded=inside), faults)
-    if faults:
-        return 1, faults
-    per = needed_resources(students)
-    held = Resources(0.0, 0.0)
-    if not filled:
-        whole = needed_resources(config)
-        custom = {name: amount - per.custom.get(name, 0.0) for name, amount in whole.custom.items()}
-        held = Resources(whole.cpus - per.cpus, whole.gpus - per.gpus, custom)
-    fits = int((have.cpus - held.cpus) / per.cpus + 1e-9)
-    if per.gpus:
-        fits = min(fits, int((have.gpus - held.gpus) / per.gpus + 1e-9))
-    wanted = {name: amount for name, amount in per.custom.items() if amount and not inside}
-    for name, amount in wanted.items():  # a Ray that starts here has them as they are asked for
-        free = have.custom.get(name, 0.0) - held.custom.get(name, 0.0)
-        fits = min(fits, int(free / amount + 1e-9))
-    fits = max(1, fits)
-    if tuning.concurrent == "auto":
-        return min(fits, tuning.trials), []
-    if tuning.concurrent <= fits or config.run.autoscaling or (inside and not per.gpus):
-        return min(tuning.concurrent, tuning.trials), []
-    what = "this machine has" if inside else "the cluster has"
-    others = "".join(f", {amount:g} {name}" for name, amount in wanted.items())
-    message = (
-        f"is {tuning.concurrent}, but {what} room for {fits}: a trial takes {per.cpus:g} CPUs and {per.gpus:g} GPUs{others}. "
-        "Lower it, or set auto."
-    )
-    return fits, [Fault("tuning.concurrent", message)]
 
 
 def _notes(config: DistillConfig, concurrent: int, unknown: str) -> tuple[str, ...]:

@@ -11,8 +11,9 @@ from raydistill.config.augmentation import AugmentationSection
 from raydistill.errors import ConfigError
 from raydistill.prepare import Resources
 from raydistill.tuning.asking import asking_points, unknown_answers
-from raydistill.tuning.check import _room, check_search
+from raydistill.tuning.check import check_search
 from raydistill.tuning.records import SearchFolder
+from raydistill.tuning.room import room_for
 from tests.conftest import two_teachers
 from tests.unit.test_search_space import search
 
@@ -131,13 +132,53 @@ def test_custom_resources_bound_how_many_trials_run(tiny, tmp_path):
     settings["run"]["ray_address"] = "auto"
     config = DistillConfig.model_validate(settings)
     have = Resources(8.0, 0.0, {"student_node": 1.0})
-    assert _room(config, have, filled=True) == (2, [])
+    assert room_for(config, have, filled=True) == (2, [])
     settings["tuning"]["concurrent"] = 4
-    _, faults = _room(DistillConfig.model_validate(settings), have, filled=True)
+    _, faults = room_for(DistillConfig.model_validate(settings), have, filled=True)
     assert str(faults[0]) == (
         "tuning.concurrent is 4, but the cluster has room for 2: a trial takes 1 CPUs and 0 GPUs, 0.5 student_node. "
         "Lower it, or set auto."
     )
+
+
+FOUR_NODES = Resources.of_nodes([{"CPU": 3.0}] * 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "filled", "room"),
+    [
+        ({"training": {"cpus_per_worker": 2}}, True, 4),
+        ({"training": {"cpus_per_worker": 2, "num_workers": 2}}, True, 2),
+        ({"training": {"cpus_per_worker": 1.5}}, True, 8),
+        ({"training": {"cpus_per_worker": 2}, "teacher": {"num_cpus": 1}}, False, 4),
+        ({"training": {"cpus_per_worker": 2}, "teacher": {"num_cpus": 2}}, False, 2),
+        ({"training": {"cpus_per_worker": 2}, "teacher": {"num_cpus": 0}}, False, 4),
+        ({"training": {"cpus_per_worker": 2}, "teacher": {"num_cpus": 1.5, "replicas": 2}}, False, 2),
+    ],
+)  # fmt: skip
+def test_room_is_counted_on_each_node(tiny, tmp_path, changes, filled, room):
+    """Of 12 CPUs on four nodes workers of two CPUs find 8: what is left on each is of no use to them."""
+    settings = search_of(tiny, tmp_path)
+    settings["run"]["ray_address"] = "auto"
+    settings["training"] = changes["training"]
+    for teacher in settings["teachers"].values():
+        teacher.update(changes.get("teacher", {}))
+    found = room_for(DistillConfig.model_validate(settings), FOUR_NODES, filled=filled)
+    assert found == (room, [])
+
+
+def test_a_cluster_that_grows_needs_a_number(tiny, tmp_path):
+    """One trial at a time, for all of a search, on a cluster of one node that would have grown to twenty."""
+    settings = search_of(tiny, tmp_path)
+    settings["run"] |= {"ray_address": "auto", "autoscaling": True}
+    have = Resources.of_nodes([{"CPU": 1.0}])
+    _, faults = room_for(DistillConfig.model_validate(settings), have, filled=True)
+    assert [str(fault) for fault in faults] == [
+        "tuning.concurrent is auto, but with run.autoscaling nobody knows how many nodes there will be (now there is "
+        "room for 1). Write how many trials may run at the same time."
+    ]
+    settings["tuning"]["concurrent"] = 5
+    assert room_for(DistillConfig.model_validate(settings), have, filled=True) == (5, [])
 
 
 def test_the_last_runs_measure_what_they_are_chosen_by(tiny, tmp_path):
