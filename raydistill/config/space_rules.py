@@ -15,12 +15,14 @@ from raydistill.config.tuning import (
     LogUniformParameter,
     Parameter,
     SubsetsParameter,
+    UniformParameter,
 )
 from raydistill.errors import Fault
 
 __all__ = ["written_faults"]
 
 _SHOWN = 60
+_ROUNDING = 1e-9
 _TEACHER_FREE = ("label_map", "missing_labels")
 _DATA_FREE = ("train", "unlabelled", "shuffle_rows")
 _HELD = ("num_workers", "cpus_per_worker", "gpus_per_worker", "max_restarts")
@@ -96,6 +98,8 @@ def _value_faults(config: DistillConfig, path: str, parameter: Parameter) -> lis
             )
     elif parameter.low >= parameter.high:
         faults.append(Fault(f"{subject}.low", f"must be less than high = {parameter.high:g}, got {parameter.low:g}."))  # fmt: skip
+    elif isinstance(parameter, UniformParameter) and _too_wide(parameter):
+        faults.append(Fault(f"{subject}.step", f"must be at most high - low = {parameter.high - parameter.low:g}, got {parameter.step:g}: there would be no value but low."))  # fmt: skip
     elif isinstance(parameter, LogUniformParameter) and parameter.low <= 0:
         faults.append(Fault(f"{subject}.low", f"must be positive for loguniform, got {parameter.low:g}."))  # fmt: skip
     if kind == "grid" and parameter.kind not in ("choice", "grid", "subsets"):
@@ -103,6 +107,12 @@ def _value_faults(config: DistillConfig, path: str, parameter: Parameter) -> lis
     if kind == "tpe" and parameter.kind == "grid":
         faults.append(Fault(f"{subject}.kind", "is grid, which tpe does not go through. Write choice, or search: {kind: random}."))  # fmt: skip
     return faults
+
+
+def _too_wide(parameter: UniformParameter) -> bool:
+    """Whether a step leads beyond the range; .1 to .3 is a step of .2, whatever floats make of it."""
+    width = parameter.high - parameter.low
+    return parameter.step is not None and parameter.step > width * (1 + _ROUNDING)
 
 
 def _condition_faults(config: DistillConfig, path: str, parameter: Parameter) -> list[Fault]:

@@ -58,7 +58,7 @@ class UniformParameter(_Range):
     kind: Literal["uniform"]
     """A number, all alike likely."""
     step: Positive | None = None
-    """Only `low` and multiples of it above; null: any number."""
+    """Only `low` and multiples of it above, as far as they go; null: any number."""
 
 
 class LogUniformParameter(_Range):

@@ -93,6 +93,11 @@ def test_a_sound_space_has_no_faults():
             "tuning.space.losses.1.temperature.low must be less than high = 1, got 8.",
         ),
         (
+            {"losses.1.temperature": {"kind": "uniform", "low": 1, "high": 2, "step": 5}},
+            {},
+            "tuning.space.losses.1.temperature.step must be at most high - low = 1, got 5: there would be no value but low.",
+        ),
+        (
             {"training.learning_rate": {"kind": "loguniform", "low": 0, "high": 1}},
             {},
             "tuning.space.training.learning_rate.low must be positive for loguniform, got 0.",
@@ -246,6 +251,12 @@ def test_a_subset_of_teachers_takes_what_is_said_of_the_others_with_it():
     assert trial.ensemble.weights == {}
     assert set(trial.losses[2].layers) == {"a"}
     assert config.ensemble.weights == {"c": 2.0}
+
+
+def test_a_step_as_wide_as_the_range_is_no_fault():
+    """As floats .3 - .1 is less than .2."""
+    step = {"kind": "uniform", "low": 0.1, "high": 0.3, "step": 0.2}
+    assert sentences({"losses.1.weight": step}) == []
 
 
 def test_the_written_configuration_is_a_point_where_the_space_holds_it():
