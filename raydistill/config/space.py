@@ -108,25 +108,50 @@ def in_sequence(tuning: TuningSection) -> list[str]:
 def with_values(settings: Mapping[str, Any], point: Point) -> tuple[dict[str, Any], list[Fault]]:
     """Settings with the values of a point; whole sections first, so that what is inside them comes after."""
     changed, faults = copy.deepcopy(dict(settings)), []
+    alone: list[int] = []
     for path in sorted(point, key=lambda path: path.count(".")):
         value = copy.deepcopy(point[path])
         if path == "teachers" and isinstance(value, list):
-            _keep_teachers(changed, value)
+            alone = _keep_teachers(changed, value)
         elif trouble := set_value(changed, path, value):
             faults.append(Fault(path, trouble))
+    _drop_losses(changed, alone)
     return changed, faults
 
 
-def _keep_teachers(settings: dict[str, Any], names: Sequence[str]) -> None:
-    """Take out all teachers but some, with what is said of them elsewhere."""
-    ensemble = settings.get("ensemble") or {}
+def _keep_teachers(settings: dict[str, Any], names: Sequence[str]) -> list[int]:
+    """Take out all teachers but some, with what is said of them elsewhere; losses without layers then."""
+    ensemble, losses = settings.get("ensemble") or {}, settings.get("losses", ())
+    weighting = ensemble.get("weighting") or {}
+    layers = [loss.get("layers") for loss in losses]
     maps = [settings.get("teachers"), ensemble.get("weights"), ensemble.get("temperatures")]
-    maps.append((ensemble.get("weighting") or {}).get("scores"))
-    maps += [loss.get("layers") for loss in settings.get("losses", ())]
+    maps += [weighting.get("scores"), *layers]
+    before = [bool(one) for one in layers]
     for one in maps:
         if isinstance(one, dict):
             for name in [name for name in one if name not in names]:
                 del one[name]
+    if routes := weighting.get("routes"):
+        weighting["routes"] = {cell: name for cell, name in routes.items() if name in names}
+    return [place for place, one in enumerate(layers) if one == {} and before[place]]
+
+
+def _drop_losses(settings: dict[str, Any], places: Sequence[int]) -> None:
+    """Leave out losses whose layers were of teachers that are left out, unless the point gave others.
+
+    What names a loss by its place names the same one then. One that others are scaled to stays, and is
+    at fault.
+    """
+    losses, balancing = settings["losses"] if places else [], settings.get("balancing") or {}
+    main = balancing.get("main", 0) if balancing.get("kind") == "relative" else None
+    kept = [p for p, loss in enumerate(losses) if p not in places or p == main or loss.get("layers") != {}]  # fmt: skip
+    if len(kept) == len(losses):
+        return
+    settings["losses"] = [losses[place] for place in kept]
+    for stage in settings.get("stages", ()):
+        stage["losses"] = [kept.index(place) for place in stage["losses"] if place in kept]
+    if main in kept:
+        balancing["main"] = kept.index(main)
 
 
 def trial_config(config: DistillConfig, point: Point) -> tuple[DistillConfig | None, list[Fault]]:

@@ -102,8 +102,8 @@ class SubsetsParameter(_Parameter):
     """Some of the teachers; only at the path `teachers`."""
 
     kind: Literal["subsets"]
-    """Some of the teachers; only at the path `teachers`. Weights, temperatures and layer maps of the
-    others go with them."""
+    """Some of the teachers; only at the path `teachers`. Weights, temperatures, routes and layer maps of the
+    others go with them, and losses whose layers are theirs alone."""
     min: PositiveInt = 1
     """How many at least."""
     max: PositiveInt | None = None

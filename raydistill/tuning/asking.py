@@ -6,6 +6,7 @@ from typing import Any
 
 from raydistill.config import DistillConfig
 from raydistill.config.augmentation import MaskOperation
+from raydistill.config.ensemble import RoutingWeighting
 from raydistill.config.rules import needs_inside
 from raydistill.config.space import in_sequence, label_of, trial_config, values_of, variants
 from raydistill.config.tuning import (
@@ -166,6 +167,9 @@ def _prepared(
     if variant is None or wrong:
         return None, []
     same = (variant.data, variant.task, variant.ensemble) == (config.data, config.task, config.ensemble)  # fmt: skip
+    routed = isinstance(variant.ensemble.weighting, RoutingWeighting)
+    if routed and list(variant.teachers) != list(config.teachers):
+        same = False  # a row's route is a place among them
     return prepare(variant, splits=splits if same else None)
 
 

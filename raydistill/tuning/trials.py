@@ -191,6 +191,8 @@ class Trials:
         written, _ = trial_config(self._config, record.point)
         assert written is not None
         varied = written_values(written, list(record.point or self._tuning.space))
+        if len(written.losses) < len(self._config.losses):  # whose places are others then
+            varied |= {p: v for p, v in record.point.items() if p.startswith("losses.")}
         number = f"{self._config.run.name}-{trial_name(record.number)}"
         runs = tuple(
             run_spec(

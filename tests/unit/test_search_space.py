@@ -259,6 +259,64 @@ def test_a_step_as_wide_as_the_range_is_no_fault():
     assert sentences({"losses.1.weight": step}) == []
 
 
+def alone_in_a_loss(**more: Any) -> DistillConfig:
+    """Four losses, of which the third has layers of teacher a only."""
+    settings = search({"teachers": {"kind": "subsets"}}).model_dump(mode="json", exclude_unset=True)
+    settings["losses"][2]["layers"] = {"a": [[1, 1]]}
+    settings["losses"].append({"kind": "logit_mse", "weight": 3.0})
+    config, faults = parse_config({**settings, **more})
+    assert config is not None, faults
+    assert not faults
+    return config
+
+
+def test_a_loss_goes_with_the_only_teacher_of_its_layers():
+    """Every subset without that teacher was refused, and the whole search with it."""
+    stages = [
+        {"name": "features", "share": 0.5, "losses": [0, 2, 3]},
+        {"name": "answers", "share": 0.5, "losses": [1, 3]},
+    ]
+    config = alone_in_a_loss(stages=stages, balancing={"kind": "relative", "main": 3})
+    assert written_faults(config) == []
+    trial, faults = trial_config(config, {"teachers": ["b", "c"], "losses.3.weight": 5.0})
+    assert faults == []
+    assert [loss.kind for loss in trial.losses] == ["cross_entropy", "forward_kl", "logit_mse"]
+    assert trial.losses[2].weight == 5.0, "places are those of what was written"
+    assert [stage.losses for stage in trial.stages] == [[0, 2], [1, 2]]
+    assert trial.balancing.main == 2
+    whole, faults = trial_config(config, {"teachers": ["a", "c"]})
+    assert faults == []
+    assert whole.losses == config.losses
+
+
+def test_a_loss_stays_where_it_gets_other_layers_or_others_are_scaled_to_it():
+    """A value that was chosen must not be dropped in silence."""
+    config = alone_in_a_loss()
+    trial, faults = trial_config(config, {"teachers": ["b"], "losses.2.layers": {"b": [[1, 1]]}})
+    assert faults == []
+    assert set(trial.losses[2].layers) == {"b"}
+    _, faults = trial_config(config, {"teachers": ["b"], "losses.2.layers": {"a": [[1, 1]]}})
+    assert [fault.path for fault in faults] == ["losses.2.layers.a"]
+    scaled = alone_in_a_loss(balancing={"kind": "relative", "main": 2})
+    _, faults = trial_config(scaled, {"teachers": ["b"]})
+    assert [fault.path for fault in faults][:1] == ["losses.2.layers"]
+
+
+def test_routes_of_teachers_that_are_left_out_go_with_them():
+    """Every subset but the whole was refused for a route to nobody."""
+    settings = search({"teachers": {"kind": "subsets", "min": 2}}).model_dump(
+        mode="json", exclude_unset=True
+    )
+    weighting = {"kind": "routing", "column": "language", "routes": {"zh": "a", "en": "b", "de": "a"}, "others": "all"}  # fmt: skip
+    settings["ensemble"]["weighting"] = weighting
+    config, faults = parse_config(settings)
+    assert not faults
+    assert written_faults(config) == []
+    trial, _ = trial_config(config, {"teachers": ["b", "c"]})
+    assert trial.ensemble.weighting.routes == {"en": "b"}
+    assert config.ensemble.weighting.routes == weighting["routes"]
+
+
 def test_the_written_configuration_is_a_point_where_the_space_holds_it():
     """Else the search would try it a second time, or learn nothing from it."""
     inside = search({**TEMPERATURE, "teachers": {"kind": "subsets"}})
