@@ -24,9 +24,13 @@ def evaluate(
     config: Config,
     *,
     model: Annotated[
-        list[str],
-        typer.Option("--model", help=f"{_MODEL}; may be repeated.", show_default=False),
-    ],
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help=f"{_MODEL}; may be repeated, or left out beside --teachers or --ensemble.",
+            show_default=False,
+        ),
+    ] = None,
     split: Split = "test",
     teachers: Annotated[
         bool, typer.Option("--teachers", help="Teachers too, and how much models answer like them.")
@@ -43,14 +47,14 @@ def evaluate(
     task: Task = None,
     settings: Settings = None,
 ) -> None:
-    """Figures of models on a split: a table; of one model alone as JSON on standard output."""
+    """Figures of models on a split: a table; of one alone as JSON on standard output."""
     _refuse_files({"--json": json_file, "--predictions": predictions})
     parsed = one_task(sound_data(config, overrides(settings)), "evaluate", task)
     from raydistill.evaluate import Wanted, evaluate
     from raydistill.evaluation.sheet import sheet_rows
 
     wanted = Wanted(
-        tuple(model),
+        tuple(model or ()),
         split,
         teachers=teachers,
         ensemble=ensemble,

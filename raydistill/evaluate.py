@@ -45,7 +45,7 @@ class Wanted:
     """What to measure.
 
     Attributes:
-        models: Folders, exports, Hugging Face ids, registry URIs.
+        models: Folders, exports, Hugging Face ids, registry URIs; none where only teachers are wanted.
         split: Of the data.
         teachers: Also those of the configuration, and how much models agree with each.
         ensemble: Also the teachers together.
@@ -89,7 +89,7 @@ class Evaluation:
 
     @property
     def flat(self) -> dict[str, float]:
-        """Of the first model, by the names of ``metrics.json``; then what it costs."""
+        """Of the first of them, by the names of ``metrics.json``; then what it costs."""
         one = self.figures[0]
         found = {f"{self.split}/{name}": value for name, value in one.metrics.items()}
         for copy, metrics in one.perturbed.items():
@@ -163,6 +163,10 @@ def _found(rows: Rows, wanted: Wanted) -> tuple[list[Subject], list[Subject]]:
     teachers: list[Subject] = []
     faults: list[Fault] = []
     needed = wanted.teachers or wanted.ensemble
+    if not needed and not wanted.models:
+        faults.append(
+            Fault("--model", "is needed where neither --teachers nor --ensemble is given.")
+        )
     if needed and not rows.config.teachers:
         option = "--teachers" if wanted.teachers else "--ensemble"
         faults.append(Fault(option, "needs teachers in the configuration, and there are none."))

@@ -231,7 +231,7 @@ def test_output_folder_of_another_run_is_refused(place, settings, capsys):
         (["train"], "Missing argument"),
         (["trian", "c.yaml"], "No such command"),
         (["models", "shwo"], "No such command"),
-        (["evaluate", "c.yaml"], "Missing option"),
+        (["evaluate", "c.yaml"], "--model is needed"),
         (["compare", "c.yaml", "a"], "Missing argument"),
         (["export", "c.yaml", "--to", "tflite"], "Invalid value for '--to'"),
         (["train", "c.yaml", "--output", "c.yaml"], "must be a folder"),

@@ -96,6 +96,23 @@ def test_models_teachers_and_ensemble_stand_beside_each_other(
     assert student["metrics"]["accuracy"] == pytest.approx(accuracy)
 
 
+def test_teachers_are_measured_without_a_model_beside_them(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever has no student yet wants to know what there is to be learnt."""
+    code, out, _ = said(capsys, "evaluate", config, "--teachers", "--ensemble", "--no-latency")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["teacher", "teacher", "ensemble"]
+    code, out, err = said(capsys, "evaluate", config, "--ensemble", "--no-latency")
+    assert code == 0
+    found = evaluate(load_config(config), Wanted((), ensemble=True, latency=False), QUIET)
+    assert json.loads(out) == found.flat
+    assert found.figures[0].role == "ensemble"
+    code, out, err = said(capsys, "evaluate", config)
+    line = "--model is needed where neither --teachers nor --ensemble is given."
+    assert (code, out, err.splitlines()) == (2, "", [line])
+
+
 def test_teachers_that_weigh_by_validation_do_so_here(config: Path, tiny: dict[str, Path]) -> None:
     """Equal weights would be another ensemble than the one that taught."""
     weighed = load_config(config, ["ensemble={weighting: {kind: validation, sharpness: 1000}}"])
