@@ -118,7 +118,7 @@ def evaluate(config: DistillConfig, wanted: Wanted, ui: Ui) -> Evaluation:
     asked: list[Asked] = []
     scores: dict[str, float] = {}
     copies = {
-        one.name: _copies(rows, one) for one in subjects
+        (one.role, one.name): _copies(rows, one) for one in [*subjects, *teachers]
     }  # made first: what cannot be made is said before anything is measured
     for subject in [*subjects, *teachers]:
         with ui.doing(f"measuring {subject.name} on {rows.split.table.num_rows:,} rows"):
@@ -130,7 +130,7 @@ def evaluate(config: DistillConfig, wanted: Wanted, ui: Ui) -> Evaluation:
                     model,
                     rows,
                     latency=wanted.latency,
-                    copies={} if taught else copies[subject.name],
+                    copies=copies[subject.role, subject.name],
                 )
             )
             if taught and wanted.ensemble and config.measures_teachers:
@@ -204,7 +204,10 @@ def _plan(rows: Rows, teachers: Sequence[Subject]) -> ObjectivePlan:
 
 def _copies(rows: Rows, subject: Subject) -> Mapping[str, pa.Table]:
     own = rows.config.model_copy(update={"augmentation": None})  # nothing is trained
-    operations = plan_operations(own, lambda: load_tokenizer(subject.source).mask_token)
+    whose = "the student" if subject.role == "model" else f"the teacher {subject.name}"
+    operations = plan_operations(
+        own, lambda: load_tokenizer(subject.source).mask_token, whose=whose
+    )
     return perturbed(own, operations, rows.split.table)
 
 
@@ -257,24 +260,36 @@ def _together(rows: Rows, teachers: Mapping[str, Asked], plan: ObjectivePlan) ->
     """The ensemble: sizes and operations add up; nobody times it."""
     logits = {name: one.logits for name, one in teachers.items()}
     columns = {name: one.subject.columns for name, one in teachers.items()}
-    task = rows.task()
-    queries, questions = task.queries(), task.questions()
-    together: Tensor
-    if queries is not None:
-        together = rank_together(logits, plan.weights, plan.combine, queries)
-    elif questions is not None:
-        together = answers_together(logits, plan.weights, plan.combine, questions, task.route())
-    else:
-        together = predict_ensemble(
-            logits, plan.weights, plan.combine, task.route(), kind=rows.kind, columns=columns
-        )
+    together = _combined(rows, logits, columns, plan)
     anyone = tuple(max(of_label) for of_label in zip(*columns.values(), strict=True))
     known = anyone if rows.kind not in EXCLUSIVE else ()
     name = f"{len(teachers)} teachers together"
-    first = next(iter(teachers.values())).subject
+    first = next(iter(teachers.values()))
     figures = Figures("ensemble", name, metrics=metrics_on(rows, together, known))
+    for copy in first.changed:
+        said = {one: asked.changed[copy] for one, asked in teachers.items()}
+        changed = _combined(rows, said, columns, plan)
+        figures.perturbed[copy] = metrics_on(rows, changed, known)
     for size in ("parameters", "disk_bytes", "flops_per_row"):
         each = [getattr(one.figures, size) for one in teachers.values()]
         if None not in each:
             setattr(figures, size, sum(each))
-    return Asked(Subject("ensemble", name, first.settings, anyone), together, figures)
+    return Asked(Subject("ensemble", name, first.subject.settings, anyone), together, figures)
+
+
+def _combined(
+    rows: Rows,
+    logits: Mapping[str, Tensor],
+    columns: Mapping[str, Sequence[int]],
+    plan: ObjectivePlan,
+) -> Tensor:
+    """What teachers say together of the rows, or of changed copies of them, whose labels and routes are the same."""
+    task = rows.task()
+    queries, questions = task.queries(), task.questions()
+    if queries is not None:
+        return rank_together(logits, plan.weights, plan.combine, queries)
+    if questions is not None:
+        return answers_together(logits, plan.weights, plan.combine, questions, task.route())
+    return predict_ensemble(
+        logits, plan.weights, plan.combine, task.route(), kind=rows.kind, columns=columns
+    )

@@ -129,11 +129,13 @@ class Asked:
         subject: The model.
         logits: In the order of the task's labels, ``[N, C]``.
         figures: Of it.
+        changed: Logits of changed copies of the rows, by their names.
     """
 
     subject: Subject
     logits: Tensor
     figures: "Figures"
+    changed: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -384,9 +386,10 @@ def figures_of(
         asked = as_teacher(model, subject.scorer)
         of_corpus = found_in(corpus.to_pylist(), asked, rows.task(), "own")
         found.metrics |= {n.removeprefix("own/"): value for n, value in of_corpus.items()}
+    changed: dict[str, Tensor] = {}
     for name, table in (copies or {}).items():
-        changed = ask(subject, model, rows, table=table)
-        found.perturbed[name] = metrics_on(rows, changed, subject.columns, table)
+        changed[name] = ask(subject, model, rows, table=table)
+        found.perturbed[name] = metrics_on(rows, changed[name], subject.columns, table)
     task = rows.task()
     found.tokens_per_row, longest = _mean_tokens(model, task)
     if subject.settings.backend == "torch" and not is_exported(subject.source.location):
@@ -399,7 +402,7 @@ def figures_of(
             )
             for size in LATENCY_ROWS
         }
-    return Asked(subject, logits, found)
+    return Asked(subject, logits, found, changed)
 
 
 def _mean_tokens(model: LocalTeacher, task: TextTask) -> tuple[int, Request]:

@@ -130,13 +130,16 @@ class Operations:
         return change
 
 
-def plan_operations(config: DistillConfig, mask_token: Callable[[], str | None]) -> Operations:
+def plan_operations(
+    config: DistillConfig, mask_token: Callable[[], str | None], *, whose: str = "the student"
+) -> Operations:
     """Read word lists, and look at models that name words.
 
     Args:
         config: Valid by itself.
-        mask_token: Gives that of the student's tokenizer, if there is one; raises ConfigError if no
-            tokenizer could be read.
+        mask_token: Gives that of the tokenizer, if there is one; raises ConfigError if no tokenizer
+            could be read.
+        whose: Tokenizer that is, for the error.
 
     Raises:
         ConfigError: With every fault of lists and models.
@@ -162,7 +165,7 @@ def plan_operations(config: DistillConfig, mask_token: Callable[[], str | None])
             if isinstance(section, MaskOperation) and section.token is None:
                 found.mask_token = mask_token()
                 if found.mask_token is None:
-                    message = "is needed: the student's tokenizer has no mask token. Write e.g. token: '[MASK]'."
+                    message = f"is needed: the tokenizer of {whose} has no mask token. Write e.g. token: '[MASK]'."
                     faults.append(
                         Fault(f"{path}.token", message, rests_on=(f"{path}.token", "student"))
                     )

@@ -15,6 +15,7 @@ from raydistill.config import load_config
 from raydistill.errors import ConfigError
 from raydistill.evaluate import Wanted, evaluate
 from raydistill.evaluation.cost import count_flops, latency_of
+from raydistill.prepare import perturbed, plan_operations
 from raydistill.subjects import find_model, open_subject, rows_of
 from raydistill.ui import Ui
 from tests.conftest import two_teachers
@@ -111,6 +112,35 @@ def test_teachers_are_measured_without_a_model_beside_them(
     code, out, err = said(capsys, "evaluate", config)
     line = "--model is needed where neither --teachers nor --ensemble is given."
     assert (code, out, err.splitlines()) == (2, "", [line])
+
+
+def test_changed_copies_of_the_rows_are_shown_of_all_who_are_measured(
+    config: Path, tiny: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A student that falls with typos looks weak where nobody sees how its teachers fall."""
+    whole = tmp_path / "all.json"
+    typos = {"kind": "typo", "rate": 0.9}
+    code, out, _ = said(
+        capsys, "evaluate", config, "--model", tiny["student"], "--teachers", "--ensemble",
+        "--no-latency", "--json", whole, "--set", f"evaluation.perturbations.slips={json.dumps(typos)}",
+    )  # fmt: skip
+    assert code == 0
+    assert "Accuracy, slips" in out.splitlines()[0]
+    models = json.loads(whole.read_text())["models"]
+    found = {model["name"]: model["perturbed"]["slips"] for model in models}
+    assert [model["role"] for model in models] == ["model", "teacher", "teacher", "ensemble"]
+    parsed = load_config(config, [f"evaluation.perturbations.slips={json.dumps(typos)}"])
+    rows = rows_of(parsed, "test")
+    copies = perturbed(parsed, plan_operations(parsed, lambda: None), rows.split.table)
+    changed = copies["slips"]["text"].to_pylist()
+    assert changed != rows.split.table["text"].to_pylist()
+    right = rows.task().hard_labels()
+    p = {n: plain_logits(tiny[n], changed).double().softmax(-1) for n in ("wide", "deep")}
+    p["2 teachers together"] = 0.75 * p["wide"] + 0.25 * p["deep"]
+    for name, one in p.items():
+        nll = -one.gather(1, right.unsqueeze(1)).log().mean().item()
+        assert found[name]["nll"] == pytest.approx(nll, abs=1e-5), name
+        assert found[name]["accuracy"] == pytest.approx((one.argmax(-1) == right).double().mean())
 
 
 def test_teachers_that_weigh_by_validation_do_so_here(config: Path, tiny: dict[str, Path]) -> None:

@@ -212,7 +212,7 @@ def test_models_without_what_is_needed_are_refused(settings, tiny, tmp_path):
     assert told[0].startswith("augmentation.operations.0.model is a BertForSequenceClassification, which has no head for its vocabulary")  # fmt: skip
     assert told[1].startswith("augmentation.operations.0.max_tokens must not exceed the model's 64 positions, got 128.")  # fmt: skip
     assert told[2].startswith("augmentation.operations.1.model must be an existing folder")
-    assert told[3].startswith("augmentation.operations.2.token is needed: the student's tokenizer has no mask token.")  # fmt: skip
+    assert told[3].startswith("augmentation.operations.2.token is needed: the tokenizer of the student has no mask token.")  # fmt: skip
     assert len(told) == 4
 
 
