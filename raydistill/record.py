@@ -6,8 +6,9 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
-from raydistill.config.ranking import RankedTask
-from raydistill.config.task import QuestionAnsweringTask
+import pyarrow as pa
+
+from raydistill.config.task import QuestionAnsweringTask, TaggingTask, TaskSection
 from raydistill.data import UNIT
 from raydistill.errors import RaydistillError
 from raydistill.evaluation.metrics import greater_is_better
@@ -33,7 +34,7 @@ from raydistill.tracking import (
 from raydistill.ui import Ui
 from raydistill.version import __version__
 
-__all__ = ["RunRecord"]
+__all__ = ["RunRecord", "served_example"]
 
 
 class RunRecord:
@@ -189,13 +190,7 @@ class RunRecord:
         config, task = prepared.config, before.rstrip("/")
         metric = config.tracking.promoted_by
         assert config.tracking.registered_model is not None
-        there = prepared.splits["train"].table.column_names
-        columns = [name for name in ("text", "text_pair", "words") if name in there]
-        first = prepared.splits["train"].table.slice(0, 1).to_pylist()[0]
-        pairs = RankedTask | QuestionAnsweringTask
-        if isinstance(config.task, pairs):  # whose columns are not those of a file
-            columns = [config.task.text, config.task.text_pair]
-            first = {columns[0]: first["text"], columns[1]: first["text_pair"]}
+        example = served_example(config.task, prepared.splits["train"].table)
         own = {n.removeprefix(before): v for n, v in metrics.items() if n.startswith(before)}
         fingerprints = {
             name.removeprefix(before): value
@@ -208,8 +203,8 @@ class RunRecord:
                 self._folder.model / task,
                 task_kind=config.task.kind,
                 labels=prepared.labels,
-                text_columns=columns,
-                example={column: first[column] for column in columns},
+                text_columns=list(example),
+                example=example,
                 answering=_answering(prepared),
             )
             uri = tracker.register(
@@ -242,6 +237,20 @@ def views_of(prepared: Prepared | PreparedTasks) -> dict[str, Prepared]:
     if isinstance(prepared, Prepared):
         return {"": prepared}
     return {f"{name}/": one for name, one in prepared.tasks.items()}
+
+
+def served_example(task: TaskSection, table: pa.Table) -> dict[str, Any]:
+    """The first row as a request: by the columns that a served student reads, called as the task calls them.
+
+    Args:
+        task: Of the student.
+        table: Of its training rows, whose columns have names of our own.
+    """
+    first = table.slice(0, 1).to_pylist()[0]
+    if isinstance(task, TaggingTask):
+        return {"words": first["words"]}
+    names = {"text": task.text, "text_pair": task.text_pair}
+    return {name: first[ours] for ours, name in names.items() if name is not None}
 
 
 def _answering(prepared: Prepared) -> dict[str, Any] | None:

@@ -5,10 +5,13 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+import pyarrow as pa
 import pytest
+from pydantic import TypeAdapter
 
-from raydistill.config.task import TaskKind
+from raydistill.config.task import TaskKind, TaskSection
 from raydistill.data import UNIT
+from raydistill.record import served_example
 from raydistill.tracking import packaging, save_model_folder
 from tests.conftest import make_model
 from tests.unit.windows import make_answerer, pieces
@@ -86,6 +89,35 @@ def test_every_kind_answers_its_own_example(kind: str, tmp_path: Path) -> None:
         n for value in answer.values() for n in (value if isinstance(value, list) else [value])
     ]
     assert any(isinstance(number, float) for number in scores)
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "example"),
+    [
+        ({}, {"text": "a", "label": 0}, {"text": "a"}),
+        ({"text": "review"}, {"text": "a", "label": 0}, {"review": "a"}),
+        (
+            {"kind": "regression", "text": "premise", "text_pair": "hypothesis"},
+            {"text": "a", "text_pair": "b", "label": 0.5},
+            {"premise": "a", "hypothesis": "b"},
+        ),
+        ({"kind": "reranking"}, {"text": "a", "text_pair": "b"}, {"query": "a", "passage": "b"}),
+        (
+            {"kind": "question_answering"},
+            {"text": "a", "text_pair": "b"},
+            {"question": "a", "context": "b"},
+        ),
+        ({"kind": "tagging", "words": "w"}, {"words": ["a", "b"]}, {"words": ["a", "b"]}),
+    ],
+)
+def test_requests_have_the_columns_that_the_task_names(
+    task: dict[str, Any], row: dict[str, Any], example: dict[str, Any]
+) -> None:
+    """Whoever trained on `premise` and `hypothesis` would be refused for want of a `text`."""
+    section: TaskSection = TypeAdapter(TaskSection).validate_python(task)
+    assert (
+        served_example(section, pa.table({name: [cell] for name, cell in row.items()})) == example
+    )
 
 
 def test_requirements_are_what_pypi_has(monkeypatch: pytest.MonkeyPatch) -> None:
