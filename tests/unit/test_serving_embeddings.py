@@ -1,5 +1,6 @@
 """A packed embedder: texts in, embeddings out, and scores of pairs, as in training and in sentence-transformers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,33 @@ def test_texts_are_embedded_as_sentence_transformers_does(spec: dict[str, Any], 
     scores = model.predict(pd.DataFrame({"query": TEXTS, "passage": TEXTS[::-1]}))["score"]
     expected = peer.similarity_pairwise(sides["query"], sides["passage"][::-1].copy())
     assert scores.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_requests_of_one_side_or_both_are_served(tmp_path: Path) -> None:
+    """Columns that may be missing are filled up by MLflow, and a query would be scored against nothing."""
+    from mlflow.pyfunc.scoring_server import invocations
+
+    model, peer = packed(tmp_path, normalize=True, **PROMPTS)
+    signature = model.metadata.signature
+    assert signature.inputs.input_names() == ["query", "passage", "text"]
+    assert signature.outputs.input_names() == ["embedding", "score"]
+
+    def ask(body: str) -> list[dict[str, Any]]:
+        done = invocations(body, "application/json", model, signature.inputs)
+        assert done.status == 200, done.response
+        return json.loads(done.response)["predictions"]
+
+    query = torch.from_numpy(peer.encode_query(["good film"]))
+    passage = torch.from_numpy(peer.encode_document(["a plot"]))
+    (answer,) = ask((tmp_path / "model" / "serving_input_example.json").read_text())
+    assert list(answer) == ["score"]
+    assert answer["score"] == pytest.approx((query * passage).sum().item(), abs=1e-5)
+    for side, expected in {"query": query, "passage": passage, "text": passage}.items():
+        text = "good film" if side == "query" else "a plot"
+        for body in ({"inputs": [{side: text}]}, {"dataframe_records": [{side: text}]}):
+            (answer,) = ask(json.dumps(body))
+            assert list(answer) == ["embedding"]
+            torch.testing.assert_close(torch.tensor([answer["embedding"]]), expected, rtol=1e-5, atol=1e-6)  # fmt: skip
 
 
 def test_rows_come_in_any_form(tmp_path: Path) -> None:
