@@ -28,6 +28,7 @@ PINNED = dict(
 )
 KUBERNETES = ["shared.yaml", "networkpolicy.yaml", "mlflow.yaml"]
 RAY = ["raycluster.yaml", "rayjob.yaml"]
+JOBS = ("distill", "teach", "cache", "tune", "evaluate")
 
 
 def documents(name: str) -> list[dict[str, Any]]:
@@ -340,7 +341,26 @@ def test_every_path_and_command_exists():
             if re.match(r"(/app/|cluster/|jobs/|raydistill/)\S+", word):
                 assert (ROOT / path).exists(), words
     scripts = [w.removeprefix("/app/") for words in said for w in words if w.endswith(".py")]
-    assert {"jobs/distill.py", "jobs/cache.py", "jobs/teach.py", "jobs/evaluate.py"} <= set(scripts)
+    assert {f"jobs/{name}.py" for name in JOBS} <= set(scripts)
+
+
+def test_helm_knows_where_a_chart_is_from():
+    """`helm install kuberay/…` fails on a machine that was never told of kuberay."""
+    said = commands((CLUSTER / "README.md").read_text())
+    added = [words[3] for words in said if words[:3] == ["helm", "repo", "add"]]
+    charts = [words[3] for words in said if words[:2] == ["helm", "install"]]
+    assert charts
+    assert {chart.partition("/")[0] for chart in charts} <= set(added)
+
+
+def test_what_the_job_reads_is_said_before_it_is_applied():
+    """A first run would end at once, for want of rows and teachers that nobody spoke of."""
+    (job,) = documents("rayjob.yaml")
+    (file,) = [w for w in shlex.split(job["spec"]["entrypoint"]) if w.endswith(".yaml")]
+    config = yaml.safe_load((ROOT / file.removeprefix("/app/")).read_text())
+    named = [one["model"].removeprefix("models:/").partition("@")[0] for one in config["teachers"].values()]  # fmt: skip
+    readme = (CLUSTER / "README.md").read_text(encoding="utf-8")
+    assert [word for word in [config["data"]["folder"], *named] if f"`{word}`" not in readme] == []
 
 
 def test_claims_and_volumes_fit_together():
@@ -525,7 +545,7 @@ def test_local_script_ends_no_process_of_others(local):
 
 def test_jobs_are_short_scripts_of_the_command_line():
     """A job that does more than the command has another exit code, or another fault."""
-    for name in ("distill", "teach", "cache", "evaluate"):
+    for name in JOBS:
         text = (ROOT / "jobs" / f"{name}.py").read_text()
         assert len(text.splitlines()) <= 60
         assert f'main_of("{"train" if name == "distill" else name}")' in text
