@@ -363,6 +363,17 @@ def test_what_the_job_reads_is_said_before_it_is_applied():
     assert [word for word in [config["data"]["folder"], *named] if f"`{word}`" not in readme] == []
 
 
+def test_mlflow_has_the_driver_of_its_store_and_may_reach_it():
+    """A server elsewhere needs a package in the image and a way out through the policies."""
+    (server,) = containers("mlflow.yaml")
+    (store,) = [a.partition("=")[2] for a in server["args"] if a.startswith("--backend-store-uri=")]
+    (artifacts,) = [a.partition("=")[2] for a in server["args"] if a.startswith("--artifacts-destination=")]  # fmt: skip
+    policies = [one["spec"] for one in documents("networkpolicy.yaml")]
+    outward = [p for p in policies if "mlflow" in str(p["podSelector"]) and "egress" in p]
+    assert store.startswith("sqlite:") or {"psycopg", "psycopg2-binary"} & set(PINNED)
+    assert (store.startswith("sqlite:") and artifacts.startswith("/")) or outward
+
+
 def test_claims_and_volumes_fit_together():
     """A volume without its claim leaves a pod pending for ever."""
     claims = {one["metadata"]["name"] for name in KUBERNETES for one in documents(name) if one["kind"] == "PersistentVolumeClaim"}  # fmt: skip
