@@ -1,6 +1,7 @@
 """Begins to record a run, or goes on with one."""
 
 import contextlib
+import time
 import uuid
 import warnings
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from raydistill.tracking.verdict import Say
 __all__ = ["lock_journal", "open_tracker"]
 
 _OPEN_WAIT_S = 15.0
+_LOCK_PAUSE_S = 0.1
 
 
 def open_tracker(
@@ -83,15 +85,21 @@ def open_tracker(
     return tracker
 
 
-def lock_journal(folder: Path) -> FileLock:
+def lock_journal(folder: Path, *, wait_s: float = 0.0) -> FileLock:
     """The right to deliver a folder's journal.
+
+    Args:
+        folder: The run's output folder.
+        wait_s: For a process that is about to die.
 
     Raises:
         TrackingError: Another process has it.
     """
-    lock = FileLock(Journal(folder).home / "lock")
-    if not lock.acquire():
-        raise TrackingError(f"{folder} is being recorded by another process; wait for its end.")
+    lock, until = FileLock(Journal(folder).home / "lock"), time.monotonic() + wait_s
+    while not lock.acquire():
+        if time.monotonic() >= until:
+            raise TrackingError(f"{folder} is being recorded by another process; wait for its end.")
+        time.sleep(_LOCK_PAUSE_S)
     return lock
 
 

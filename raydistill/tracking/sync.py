@@ -71,13 +71,14 @@ def sync(folder: Path, say: Say, *, uri: str | None = None) -> SyncResult:
     )
 
 
-def close_record(folder: Path, status: str, say: Say) -> None:
+def close_record(folder: Path, status: str, say: Say, *, wait_s: float = 0.0) -> None:
     """End the record of a run whose process died; nothing if it was ended, or never begun.
 
     Args:
         folder: The run's output folder.
         status: As MLflow has it, ``FAILED``.
         say: Told why it could not be sent.
+        wait_s: For a process that is about to die.
     """
     journal = Journal(folder)
     last = None
@@ -86,7 +87,7 @@ def close_record(folder: Path, status: str, say: Say) -> None:
     if last in (None, "finish"):
         return
     try:
-        lock_journal(folder).release()  # nobody writes there any more
+        lock_journal(folder, wait_s=wait_s).release()  # nobody writes there any more
         journal.append({"op": "finish", "status": status, "time_ms": now_ms()})
         sync(folder, say)
     except RaydistillError as error:

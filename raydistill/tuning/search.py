@@ -92,7 +92,7 @@ def tune(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None) -
         KeyboardInterrupt: The search was interrupted; it can be resumed.
     """
     ui = ui or Ui()
-    with connect_if_cluster(config), models_held() as models:
+    with ExitStack() as behind, connect_if_cluster(config), models_held() as models:
         have = machine_resources() if embedded(config.run) else cluster_resources()
         checked = check_search(config, have, resume=resume)
         for note in (*checked.base.notes, *checked.notes):
@@ -100,15 +100,16 @@ def tune(config: DistillConfig, *, resume: bool = False, ui: Ui | None = None) -
         folder = SearchFolder.of(config)
         if resume and folder.read_manifest() is None:
             ui.say(f"{folder.path} holds no search to resume; starting anew")
-        return _run(checked, folder, models, resume=resume, ui=ui)
+        record = SearchRecord(checked.config, folder, resume=resume, ui=ui)
+        behind.push(record.end_runs)
+        return _run(checked, folder, record, models, ui)
 
 
 def _run(
     checked: Checked,
     folder: SearchFolder,
+    record: SearchRecord,
     models: Mapping[str, ResolvedModel],
-    *,
-    resume: bool,
     ui: Ui,
 ) -> SearchResult:
     config = checked.config
@@ -120,7 +121,7 @@ def _run(
     if not embedded(config.run):
         folder.require_shared(checked.base.files_everywhere)
     with ExitStack() as stack:
-        record = stack.enter_context(SearchRecord(config, folder, resume=resume, ui=ui))
+        stack.enter_context(record)
         if embedded(config.run):
             with ui.doing("starting Ray"):
                 stack.enter_context(connect_ray(config.run, _needed(checked), state=True))

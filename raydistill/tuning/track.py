@@ -17,6 +17,7 @@ __all__ = ["PARENT_TAG", "SEARCH_TAG", "TRIAL_TAG", "SearchRecord"]
 PARENT_TAG = "mlflow.parentRunId"
 SEARCH_TAG = "raydistill.search"
 TRIAL_TAG = "raydistill.trial"
+_GONE_WAIT_S = 10.0  # after which a process is gone that lost its cluster
 
 
 class SearchRecord:
@@ -66,6 +67,25 @@ class SearchRecord:
         if self._tracker is not None:
             stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
             self._tracker.finish("KILLED" if stopped else "FAILED" if kind else "FINISHED")
+
+    def end_runs(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Behind a search that was cut short: end the records of runs whose processes went with it.
+
+        They can only be ended when Ray is gone, so later than the search's own. A resumed search opens
+        those that it goes on with again.
+        """
+        del error, traceback
+        if kind is None or self._tracker is None:
+            return
+        status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
+        runs = [*self._folder.trials.glob("*/seed-*"), *self._folder.final.glob("*")]
+        for run in sorted(runs):
+            close_record(run, status, self._ui.say, wait_s=_GONE_WAIT_S)
 
     def tags(self, number: int) -> dict[str, str]:
         """Of a trial's run."""

@@ -1,0 +1,98 @@
+"""What MLflow is told of a search: nested runs have a parent, none is left open, no student becomes two versions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raydistill.config import DistillConfig
+from raydistill.tracking import tracker
+from raydistill.tracking.journal import Journal
+from raydistill.tuning import check, search, specs
+from raydistill.tuning.records import SearchFolder
+from raydistill.ui import Ui
+from tests.unit.test_search_check import search_of
+from tests.unit.test_tracking_delivery import OPEN, FakeClient
+
+QUIET = Ui(quiet=True)
+sync: Any = import_module("raydistill.tracking.sync")  # the package's own name is its function
+
+
+class Client(FakeClient):
+    """Also takes files, and knows how runs stand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: list[tuple[str, str]] = []
+
+    def log_artifact(self, run_id: str, path: str, to: str | None) -> None:
+        self._take("log_artifact", path)
+
+    def set_terminated(self, run_id: str, status: str, end_time: int) -> None:
+        self.fail("set_terminated", run_id)
+        self.ended.append((self.runs[run_id]["run_name"], status))
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Client:
+    """A server without a network, which may fail."""
+    found = Client()
+    for module in (tracker, sync):
+        monkeypatch.setattr(module, "connect", lambda uri: found)
+    monkeypatch.setattr(check, "server_faults", lambda *_, **__: [])
+    monkeypatch.setattr(specs, "object_store_bytes", lambda: 1 << 30)
+    return found
+
+
+def tracked(tiny: dict[str, Path], folder: Path) -> DistillConfig:
+    return DistillConfig.model_validate(
+        search_of(tiny, folder) | {"tracking": {"uri": "http://server", "registered_model": "m"}}
+    )
+
+
+def begun(folder: Path, name: str, *more: dict[str, Any]) -> None:
+    """What a process left of a run."""
+    journal = Journal(folder)
+    for record in ({**OPEN, "uuid": name, "run_name": name, "uri": "http://server"}, *more):
+        journal.append(record)
+
+
+def test_runs_of_a_search_that_is_stopped_do_not_seem_to_run_on(
+    tiny: dict[str, Path], tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks at MLflow would wait for trials that nobody trains."""
+    config = tracked(tiny, tmp_path)
+    folder = SearchFolder.of(config)
+    told: list[bool] = []
+
+    @contextmanager
+    def ray(*_: Any, **__: Any) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            told.append(bool(client.ended))
+
+    def stopped(*_: Any) -> None:
+        begun(folder.trial(0, 0), "done", {"op": "finish", "status": "FINISHED", "time_ms": 1})
+        begun(folder.trial(1, 0), "begun")
+        begun(folder.trial(2, 0), "again", {"op": "finish", "status": "KILLED", "time_ms": 1}, {"op": "resume", "time_ms": 2})  # fmt: skip
+        begun(folder.final / "as-written-seed0", "last")
+        raise KeyboardInterrupt
+
+    client.update_run = lambda run_id, status: None  # type: ignore[attr-defined]
+    monkeypatch.setattr(search, "connect_ray", ray)
+    monkeypatch.setattr(search, "share_teachers", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        search.tune(config, ui=QUIET)
+    assert told == [False], "while Ray lives, trials may still write"
+    assert client.ended == [
+        (config.run.name, "KILLED"),
+        ("last", "KILLED"),
+        ("begun", "KILLED"),
+        ("again", "KILLED"),
+        ("again", "KILLED"),
+    ]
+    assert Journal(folder.trial(1, 0)).count_pending() == 0
