@@ -57,10 +57,14 @@ def test_a_member_that_goes_on_from_another_is_one_run_with_its_course(
         before = result.records[donor].changes[0][2]
         assert point != before
         for path, value in point.items():
-            assert value / before[path] == pytest.approx(0.8) or value / before[path] == pytest.approx(1.25)
+            assert value / before[path] == pytest.approx(0.8) or value / before[
+                path
+            ] == pytest.approx(1.25)
     winner = result.winner
     assert winner is not None
-    assert winner.values["validation/nll"] == min(r.values["validation/nll"] for r in result.records)
+    assert winner.values["validation/nll"] == min(
+        r.values["validation/nll"] for r in result.records
+    )
     trial = output / "trials" / f"{winner.number:04}" / "seed-5"
     again = f"trial-{winner.number:04}" if winner.point else "as-written"
     assert weights_hash(trial) == weights_hash(output / "final" / f"{again}-seed5")
