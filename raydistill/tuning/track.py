@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from raydistill.config import DistillConfig
+from raydistill.errors import TrackingError
 from raydistill.prepare import flatten
 from raydistill.tracking import Tracker, close_record, open_tracker
 from raydistill.tuning.records import SearchFolder
@@ -54,6 +55,15 @@ class SearchRecord:
                 tags={"raydistill.version": __version__, **config.tracking.tags},
                 say=self._ui.say,
             )
+            # Trials name this run as the one they stand under: however slow the server is, it must be there first.
+            if self.run_id is None:
+                self._tracker.flush()
+            if self.run_id is None:
+                self._tracker.finish("FAILED")
+                raise TrackingError(
+                    "MLflow has not taken the search's run, under which its trials would stand. "
+                    "Look after the server of tracking.uri, and start the search again."
+                )
             self._tracker.log_params(flatten({"tuning": config.tuning.model_dump(mode="json")}))
             self._tracker.log_artifact(self._folder.config)
         return self

@@ -1,5 +1,6 @@
 """What MLflow is told of a search: nested runs have a parent, none is left open, no student becomes two versions."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 
 from raydistill.config import DistillConfig
-from raydistill.tracking import tracker
+from raydistill.errors import TrackingError
+from raydistill.tracking import opening, tracker
 from raydistill.tracking.journal import Journal
 from raydistill.tuning import check, search, specs
 from raydistill.tuning.records import SearchFolder
+from raydistill.tuning.track import PARENT_TAG, SearchRecord
 from raydistill.ui import Ui
 from tests.unit.test_search_check import search_of
 from tests.unit.test_tracking_delivery import OPEN, FakeClient
@@ -96,3 +99,39 @@ def test_runs_of_a_search_that_is_stopped_do_not_seem_to_run_on(
         ("again", "KILLED"),
     ]
     assert Journal(folder.trial(1, 0)).count_pending() == 0
+
+
+def test_trials_wait_for_the_run_they_stand_under(
+    tiny: dict[str, Path], tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a slow server they would stand alone, and nobody could tell whose they are."""
+    monkeypatch.setattr(opening, "_OPEN_WAIT_S", 0.0)
+    client.fail = lambda name, what: time.sleep(0.5 if name == "create_run" else 0)
+    config = tracked(tiny, tmp_path)
+    folder = SearchFolder.of(config)
+    folder.begin("run: {}", {})
+    with SearchRecord(config, folder, resume=False, ui=QUIET) as record:
+        assert record.tags(3)[PARENT_TAG] == "run0"
+    assert client.ended == [(config.run.name, "FINISHED")]
+
+
+def test_a_search_whose_run_nobody_takes_does_not_begin(
+    tiny: dict[str, Path], tmp_path: Path, client: Client
+) -> None:
+    def away(name: str, what: Any) -> None:
+        raise ConnectionError("gone")
+
+    client.fail = away
+    config = tracked(tiny, tmp_path)
+    folder = SearchFolder.of(config)
+    folder.begin("run: {}", {})
+    client.update_run = lambda run_id, status: None  # type: ignore[attr-defined]
+    for _ in range(2):  # the second meets no lock
+        with (
+            pytest.raises(TrackingError, match="has not taken the search's run"),
+            SearchRecord(config, folder, resume=True, ui=QUIET),
+        ):
+            pass
+    client.fail = lambda name, what: None
+    with SearchRecord(config, folder, resume=True, ui=QUIET) as record:
+        assert record.run_id == "run0"
