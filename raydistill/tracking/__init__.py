@@ -20,7 +20,13 @@ from raydistill.tracking.opening import open_tracker
 from raydistill.tracking.packaging import save_model_folder
 from raydistill.tracking.reached import server_faults
 from raydistill.tracking.registry import describe_model, list_models, show_model
-from raydistill.tracking.sync import SyncResult, close_record, sync
+from raydistill.tracking.sync import (
+    Registration,
+    SyncResult,
+    close_record,
+    registration_of,
+    sync,
+)
 from raydistill.tracking.tags import (
     DATA_TAG,
     METRIC_TAG,
@@ -47,6 +53,7 @@ __all__ = [
     "ModelDetails",
     "Move",
     "Promotion",
+    "Registration",
     "ResolvedModel",
     "SyncResult",
     "Tracker",
@@ -63,6 +70,7 @@ __all__ = [
     "pending_journals",
     "prepare_mlflow",
     "promote",
+    "registration_of",
     "resolve_model",
     "resolve_uri",
     "rollback",

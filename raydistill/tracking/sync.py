@@ -11,7 +11,7 @@ from raydistill.tracking.opening import lock_journal
 from raydistill.tracking.tracker import now_ms
 from raydistill.tracking.verdict import Say
 
-__all__ = ["SyncResult", "close_record", "sync"]
+__all__ = ["Registration", "SyncResult", "close_record", "registration_of", "sync"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,17 @@ class SyncResult:
     model_uri: str | None
     skipped: int = 0
     run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What became of the version that a run asked for.
+
+    Attributes:
+        model_uri: The version; ``None``: MLflow is away, and the registration waits on.
+    """
+
+    model_uri: str | None
 
 
 def sync(folder: Path, say: Say, *, uri: str | None = None) -> SyncResult:
@@ -92,3 +103,27 @@ def close_record(folder: Path, status: str, say: Say, *, wait_s: float = 0.0) ->
         sync(folder, say)
     except RaydistillError as error:
         say(f"the record of {folder} stays open: {error}")
+
+
+def registration_of(folder: Path, say: Say, *, uri: str | None = None) -> Registration | None:
+    """The version that a run asked for in an earlier sitting, asked for again if MLflow was away.
+
+    Args:
+        folder: The run's output folder.
+        say: Told why it could not be sent.
+        uri: See :func:`raydistill.tracking.resolve_uri`.
+
+    Returns:
+        ``None``: It asked for none, or MLflow refused it for good.
+    """
+    journal = Journal(folder)
+    waits = any(entry.record.get("op") == "register" for entry in journal.entries())
+    if waits:
+        try:
+            sync(folder, say, uri=resolve_uri(uri))
+        except RaydistillError as error:
+            say(f"the registration in {folder} waits for another time: {error}")
+        journal = Journal(folder)
+        waits = any(entry.record.get("op") == "register" for entry in journal.entries())
+    found = journal.position.model_uri
+    return Registration(found) if waits or found is not None else None

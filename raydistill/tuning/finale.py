@@ -17,6 +17,7 @@ from raydistill.output import OutputFolder
 from raydistill.prepare import prepare
 from raydistill.record import RunRecord
 from raydistill.serve import Served
+from raydistill.tracking import registration_of
 from raydistill.tuning.check import Checked
 from raydistill.tuning.execute import End
 from raydistill.tuning.outcome import Objective
@@ -130,7 +131,11 @@ class Finale:
 def register_best(
     finale: Finale, objective: Objective, teachers: Mapping[str, Served], ui: Ui
 ) -> str | None:
-    """Make the winner's best student, by the objective, a version of the registered model; its URI."""
+    """Make the winner's best student, by the objective, a version of the registered model.
+
+    Returns:
+        Its URI; None: MLflow is away, and the registration waits.
+    """
     search = finale.checked.config
     best: int | None = None
     runs = finale.results[WINNER]
@@ -143,14 +148,19 @@ def register_best(
     done = folder.finished()
     if done is not None and done["model_uri"]:
         return str(done["model_uri"])
-    point = finale.winner.recipe(finale.checked.base.steps.total)
-    config = _registering(search, point, folder.path, best)
-    prepared, faults = prepare(config)
-    if prepared is None or faults:
-        raise ConfigError(faults)
-    with RunRecord(prepared, folder, resume=True, ui=ui, params={}) as record:
-        record.teachers({n: s.description for n, s in teachers.items() if s.description and n in config.teachers})  # fmt: skip
-        uri = record.registered(runs[best].metrics)
+    # Asked for twice, a student that waits for its server would become two versions.
+    asked = registration_of(folder.path, ui.say, uri=search.tracking.uri)
+    if asked is not None:
+        uri = asked.model_uri
+    else:
+        point = finale.winner.recipe(finale.checked.base.steps.total)
+        config = _registering(search, point, folder.path, best)
+        prepared, faults = prepare(config)
+        if prepared is None or faults:
+            raise ConfigError(faults)
+        with RunRecord(prepared, folder, resume=True, ui=ui, params={}) as record:
+            record.teachers({n: s.description for n, s in teachers.items() if s.description and n in config.teachers})  # fmt: skip
+            uri = record.registered(runs[best].metrics)
     metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
     folder.finish(metrics, run_id=runs[best].run_id, model_uri=uri)
     write_report(folder.path)

@@ -1,20 +1,25 @@
 """What MLflow is told of a search: nested runs have a parent, none is left open, no student becomes two versions."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from raydistill.config import DistillConfig
 from raydistill.errors import TrackingError
-from raydistill.tracking import opening, tracker
+from raydistill.output import OutputFolder
+from raydistill.tracking import opening, operations, tracker
 from raydistill.tracking.journal import Journal
-from raydistill.tuning import check, search, specs
-from raydistill.tuning.records import SearchFolder
+from raydistill.tuning import check, finale, search, specs
+from raydistill.tuning.finale import WINNER, register_best
+from raydistill.tuning.outcome import objectives_of
+from raydistill.tuning.records import SearchFolder, SeedResult
 from raydistill.tuning.track import PARENT_TAG, SearchRecord
 from raydistill.ui import Ui
 from tests.unit.test_search_check import search_of
@@ -135,3 +140,52 @@ def test_a_search_whose_run_nobody_takes_does_not_begin(
     client.fail = lambda name, what: None
     with SearchRecord(config, folder, resume=True, ui=QUIET) as record:
         assert record.run_id == "run0"
+
+
+@pytest.mark.parametrize("state", ["waits", "away", "sent", "refused"])
+def test_a_winner_that_waits_for_its_server_becomes_one_version(
+    tiny: dict[str, Path], tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:  # fmt: skip
+    """A resumed search asked for a second one, and both were made when the server came back."""
+    config = tracked(tiny, tmp_path)
+    folder = OutputFolder(SearchFolder.of(config).final / "trial-0000-seed0")
+    begun(folder.path, "winner", {"op": "register", "uuid": "r1", "name": "m", "path": "model"})
+    folder.metrics.write_text("{}")
+    folder.summary.write_text("{}")
+    folder.finish({}, run_id="run0", model_uri=None)
+    made: list[str] = []
+
+    def register(client: Client, record: dict[str, Any], *_: Any) -> dict[str, Any]:
+        if state == "away":
+            raise ConnectionError("gone")
+        if state == "refused":
+            raise ValueError("no such name")
+        made.append(record["uuid"])
+        return {"registrations": {record["uuid"]: "models:/m/1"}, "model_uri": "models:/m/1"}
+
+    @contextmanager
+    def again(*_: Any, **__: Any) -> Iterator[Any]:
+        made.append("second")
+        yield SimpleNamespace(teachers=lambda _: None, registered=lambda _: "models:/m/2")
+
+    monkeypatch.setattr(operations, "apply_registration", register)
+    monkeypatch.setattr(finale, "RunRecord", again)
+    monkeypatch.setattr(finale, "prepare", lambda _: (object(), []))
+    monkeypatch.setattr(finale, "write_report", lambda _: None)
+    if state == "sent":  # by `raydistill sync`
+        sync.sync(folder.path, QUIET.say)
+    one: Any = SimpleNamespace(
+        checked=SimpleNamespace(config=config, base=SimpleNamespace(steps=SimpleNamespace(total=4))),
+        results={WINNER: {0: SeedResult(0, {"validation/accuracy": 0.5}, "run0")}},
+        winner=SimpleNamespace(recipe=lambda _: {}),
+        place=lambda role, seed: folder.path,
+    )  # fmt: skip
+    uri = register_best(one, objectives_of(config)[0], {}, QUIET)
+    expected = {
+        "waits": ("models:/m/1", ["r1"]),
+        "away": (None, []),
+        "sent": ("models:/m/1", ["r1"]),
+    }
+    assert (uri, made) == expected.get(state, ("models:/m/2", ["second"]))
+    done = json.loads((folder.path / "finished.json").read_text())
+    assert done["model_uri"] == uri
