@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import torch
 import yaml
 from torch import nn
 
+from raydistill import subjects
 from raydistill.cli import app, run
 from raydistill.config import load_config
 from raydistill.errors import ConfigError
 from raydistill.evaluate import Wanted, evaluate
-from raydistill.evaluation.cost import count_flops, latency_of
+from raydistill.evaluation.cost import Latency, count_flops, latency_of
 from raydistill.prepare import perturbed, plan_operations
 from raydistill.subjects import find_model, open_subject, rows_of
 from raydistill.ui import Ui
@@ -325,6 +327,40 @@ def test_an_export_answers_like_torch_on_any_shape(
     assert math.isfinite(json.loads(out)["test/accuracy"])
     assert "flops_per_row" not in json.loads(out)
     assert not list(finished.glob(f".{form}*"))  # nothing half made
+
+
+def test_an_export_is_timed_in_its_table_and_on_its_card(
+    finished: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Times of another form or batch, or none, would decide what is taken into production."""
+    timed: list[Any] = []
+
+    def clock(run: Any, requests: Any, *, budget_s: float) -> Latency:
+        del budget_s
+        request = next(iter(requests))
+        run(request)
+        timed.append(run)
+        time_ms = 100.0 * len(timed) + len(request.row_ids)
+        return Latency(time_ms, time_ms + 0.1, time_ms + 0.2, 10)
+
+    monkeypatch.setattr(subjects, "latency_of", clock)
+    folder = tmp_path / "int8"
+    code, out, err = said(capsys, "export", finished, "--to", "int8", "--output", folder)
+    assert code == 0, err
+    headers, *rows = [re.split(r"\s{2,}", line) for line in out.splitlines()[:-1]]
+    first, last = headers.index("Latency, 1 row (ms)"), headers.index("Like torch")
+    assert headers[first:last] == [
+        "Latency, 1 row (ms)", "Latency, 32 rows (ms)", "FLOPs a row",
+        "p90, 1 row", "p99, 1 row", "p90, 32 rows", "p99, 32 rows",
+    ]  # fmt: skip
+    times = {"torch": ("101.0", "232.0"), "onnx": ("301.0", "432.0"), "int8": ("501.0", "632.0")}
+    assert {row[1]: tuple(row[first : first + 2]) for row in rows} == times
+    assert rows[2][first + 3 : last] == ["501.1", "501.2", "632.1", "632.2"]
+    card = (folder / "README.md").read_text().splitlines()
+    (top,) = [line for line in card if line.endswith("| p50, 1 row (ms) | p50, 32 rows (ms) |")]
+    lines = [line.strip("| ").split(" | ") for line in card[card.index(top) + 2 :][:3]]
+    assert {line[0]: tuple(line[-2:]) for line in lines} == times
 
 
 def test_an_export_is_refused_where_it_cannot_be_made(
