@@ -61,7 +61,7 @@ def tokenizer_of(config: DistillConfig, traits: Mapping[str, ModelTraits]) -> Fo
     section, teacher = config.student, only_teacher(config)
     path, notes = "student.tokenizer", tuple[str, ...]()
     named, revision, trusted = section.tokenizer, section.revision, section.trust_remote_code
-    if named is None and teacher in traits:
+    if named is None and teacher is not None and teacher in traits:
         of = config.teachers[teacher]
         path = f"teachers.{teacher}.{'model' if of.tokenizer is None else 'tokenizer'}"
         named, revision, trusted = of.tokenizer or of.model, of.revision, of.trust_remote_code

@@ -199,9 +199,10 @@ def union_of(base: Prepared, others: Sequence[Prepared], points: Points) -> Prep
     weighing = next((one.config.ensemble for one in others if one.config.measures_teachers), None)
     config = base.config
     assert config.tuning is not None
+    last_runs = config.tuning.final is not None
     if weighing is not None:
         config = config.model_copy(update={"ensemble": weighing})
-    if config.tuning.final is None:
+    if not last_runs:
         measured = config.evaluation.model_copy(update=measured_in_trials(objectives_of(config)))
         config = config.model_copy(update={"evaluation": measured})
     asks = {
