@@ -27,6 +27,10 @@ from raydistill.teach import teach
 from raydistill.ui import Ui
 
 CONFIGS = Path("jobs/configs")
+SLIPS = [
+    "test/accuracy",
+    *(f"test/perturbed/{name}/accuracy" for name in ("typos", "deletions", "swaps", "synonyms")),
+]
 WORDNET = (
     "data/wordnet/data.noun",
     "WordNet's files: /usr/share/wordnet of Debian's wordnet-base, or corpora/wordnet of nltk",
@@ -109,21 +113,28 @@ SYSTEMS = {
         "cmrc_student",
         ["test/f1", "test/exact_match"],
     ),
+    "mr_adversarial": System(
+        "Film reviews with slips, BERT-tiny with examples made against it, or with soft labels of augmented rows",
+        ["mr_teacher_l6", "mr_teacher_sre"],
+        {
+            "student alone": "mr_alone",
+            "distilled, rows as they are": "mr_two_teachers",
+            "distilled, rows augmented, soft labels": "mr_soft_label",
+        },
+        "mr_adversarial",
+        SLIPS,
+        called="distilled, adversarial examples",
+        needs=(WORDNET,),
+    ),
     "mr_robust": System(
         "Film reviews with slips, BERT-tiny with augmented rows",
         ["mr_teacher_l6", "mr_teacher_sre"],
         {
             "student alone": "mr_alone",
             "distilled, rows as they are": "mr_two_teachers",
-            "distilled, adversarial examples": "mr_adversarial",
-            "distilled, rows augmented, soft labels": "mr_soft_label",
         },
         "mr_robust",
-        ["test/accuracy"]
-        + [
-            f"test/perturbed/{name}/accuracy"
-            for name in ("typos", "deletions", "swaps", "synonyms")
-        ],
+        SLIPS,
         called="distilled, rows augmented",
         needs=(WORDNET,),
     ),
