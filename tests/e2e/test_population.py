@@ -38,7 +38,7 @@ def test_a_member_that_goes_on_from_another_is_one_run_with_its_course(
             "trials": 3,
             "stopper": {"kind": "pbt", "rounds": 2, "exchange": 0.5},
             "concurrent": 1,
-            "final": {"seeds": 1},
+            "final": {"seeds": 1, "register_model": False},
         },
     }
     config = DistillConfig.model_validate(settings)
