@@ -9,7 +9,7 @@ from raydistill.tuning import tune
 from raydistill.ui import Ui
 from tests.e2e.conftest import settings_of, weights_hash
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 class BrokenOff(Ui):
