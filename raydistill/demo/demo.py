@@ -11,7 +11,7 @@ from raydistill.config import DistillConfig
 from raydistill.config.training import RunSection
 from raydistill.demo.assets import fetch_assets
 from raydistill.demo.recipe import alone_config, distill_config, teacher_config
-from raydistill.evaluation.plots import comparison_png
+from raydistill.evaluation.comparison_plot import comparison_png
 from raydistill.evaluation.report import write_report
 from raydistill.evaluation.table import comparison_rows
 from raydistill.output import OutputFolder, write_atomically

@@ -4,9 +4,10 @@ A picture for the page is SVG with real text; its colours are the CSS variables 
 drawing serves light, dark and print.
 """
 
+import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
 from io import StringIO
@@ -26,7 +27,9 @@ __all__ = [
     "WIDTH",
     "clean",
     "new_figure",
+    "shortened",
     "style",
+    "ticks",
     "to_svg",
 ]
 
@@ -104,3 +107,37 @@ def to_svg(figure: Figure, label: str) -> str:
     text = _COLOR.sub(lambda match: f"{match[1]}: {_VARIABLES.get(match[2], match[2])}", text)
     width, height = (72 * side for side in figure.get_size_inches())
     return f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {width:g} {height:g}">{text}'
+
+
+def ticks(axes: Axes, *, score: bool) -> Callable[[float, int], str]:
+    """How ticks of the upright axis are written: as many decimals as their distance needs, the same for all.
+
+    Args:
+        axes: Whose.
+        score: Whether they are shares of one, written as such.
+    """
+
+    def show(value: float, _: int) -> str:
+        there = axes.yaxis.get_majorticklocs()
+        distance = abs(there[1] - there[0]) if len(there) > 1 else abs(value) or 1.0
+        largest = max(abs(tick) for tick in there) if len(there) else abs(value)
+        if largest and (largest < 1e-3 or largest >= 1e5):  # noqa: PLR2004
+            return "0" if value == 0 else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
+        decimals = max(0, -math.floor(math.log10(distance * 1.0001))) if distance else 2
+        if abs(distance * 10**decimals - round(distance * 10**decimals)) > 1e-6:  # noqa: PLR2004
+            decimals += 1  # 0.25
+        text = f"{value:,.{max(decimals, 1 if score else 0)}f}"
+        return text.removeprefix("0") if score and value else text
+
+    return show
+
+
+def shortened(text: str, limit: int) -> str:
+    """On one line, printable, not longer than that.
+
+    Args:
+        text: Of any origin.
+        limit: In characters.
+    """
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

