@@ -15,19 +15,19 @@ import regex
 from raydistill.data.checks import HALF_PAIR, RowFaults, has_half_pair, overlap_notes
 from raydistill.data.files import SPLIT_NAMES
 from raydistill.data.labels import NO_LABEL
-from raydistill.data.parts import Origin, Part, find_parts
+from raydistill.data.parts import Origin, Part, read_each
 from raydistill.data.question_reader import QuestionColumns, QuestionReader, QuestionRow
-from raydistill.data.routes import Routes, route_note
+from raydistill.data.routes import Routed, Routes, route_note
 from raydistill.data.sources import Split
 from raydistill.data.squad import Answers
 from raydistill.data.units import units_of
 from raydistill.errors import ConfigError, Fault
-from raydistill.filesystems import PLACE_ERRORS, first_line
 
 __all__ = ["QUESTION_SCHEMA", "load_question_splits"]
 
 _NEAR = 3  # characters
-_HANGUL = regex.compile(r"\p{Hangul}")
+_CUT_ANEW = ((3, regex.compile("[ーｰﾞﾟ〆〱-〵]")), (2, regex.compile(r"\p{Hangul}")))
+"""Contexts whose units are others than they were: since 3 marks of Japanese are letters, since 2 Hangul is cut into syllables."""
 
 QUESTION_SCHEMA = pa.schema([
     ("text", pa.large_string()),
@@ -96,25 +96,13 @@ def _read(  # noqa: PLR0917 - private
     Raises:
         ConfigError: What is wrong with files and rows.
     """
-    parts, faults = find_parts(paths, path_in_config)
-    if faults:
-        raise ConfigError(faults)
     reader = _Collector(name, columns, routes, path_in_config)
-    for part in parts:
-        try:
-            faults += reader.read(part)
-        except ConfigError as error:
-            faults += error.faults
-        except PLACE_ERRORS as error:
-            why = getattr(error, "strerror", None) or first_line(error)
-            faults.append(Fault(path_in_config, f"must be readable, got {part.shown}: {why}."))
-    if not reader.rows and not faults:
+    parts = read_each(paths, path_in_config, reader.read)
+    if not reader.rows:
         listed = ", ".join(part.name for part in parts)
-        faults.append(
-            Fault(path_in_config, f"must hold at least one question, got none in {listed}.")
+        raise ConfigError.of(
+            path_in_config, f"must hold at least one question, got none in {listed}."
         )
-    if faults:
-        raise ConfigError(faults)
     return reader.split([part.shown for part in parts], first_row_id)
 
 
@@ -126,8 +114,9 @@ class _Collector:
     ) -> None:
         self._name, self._columns, self._routes = name, columns, routes
         self._path_in_config = path_in_config
+        self._routed = Routed(routes, path_in_config)
         self._reader = QuestionReader(
-            columns, routes, path_in_config, answered=name != "unlabelled"
+            columns, self._routed, path_in_config, answered=name != "unlabelled"
         )
         self._ids: set[str] = set()
         self._visible: dict[str, bool] = {}
@@ -139,8 +128,7 @@ class _Collector:
         problems = RowFaults(self._path_in_config, part.name)
         for row in self._reader.rows(part, problems):
             self.rows.append(self._checked(row, problems))
-        faults, self._reader.faults = self._reader.faults, []
-        return [*problems.faults(), *faults]
+        return [*problems.faults(), *self._reader.faults]
 
     def _checked(self, row: QuestionRow, problems: RowFaults) -> QuestionRow:
         """A row as it is kept; what is wrong with it is added."""
@@ -253,7 +241,7 @@ class _Collector:
                 "at answer_start, but others of the same question do; labels are of those, figures of all."
             )
         if self._routes is not None:
-            places = np.concatenate(self._reader.places)
+            places = self._routed.places
             table = table.append_column("route", pa.array(places, pa.int32()))
             notes += [route_note(places, self._routes)] if trains else []
         fingerprint = _fingerprint(rows, table, routes=trains)
@@ -276,9 +264,9 @@ def _short(text: str) -> str:
 
 def _fingerprint(rows: Sequence[QuestionRow], table: pa.Table, *, routes: bool) -> str:
     """SHA-256 over questions, contexts and answers in order, each after its length."""
-    # 2: since Hangul is cut into syllables. Rows without it are those that they were.
-    korean = any(_HANGUL.search(context) for context in {row.context for row in rows})
-    whole = hashlib.sha256(b"raydistill questions 2" if korean else b"raydistill questions 1")
+    contexts = {row.context for row in rows}
+    edition = next((n for n, cut in _CUT_ANEW if any(map(cut.search, contexts))), 1)
+    whole = hashlib.sha256(f"raydistill questions {edition}".encode())
     for row in rows:
         numbers = [-1] if row.answers is None else [start for _, start in row.answers]
         whole.update(np.array([len(numbers), *numbers], "<i8").tobytes())

@@ -17,7 +17,17 @@ from raydistill.data.targets import Targets
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import PLACE_ERRORS, first_line
 
-__all__ = ["TEXTS", "Origin", "Part", "Parts", "find_parts", "joined", "read_parts", "roles_of"]
+__all__ = [
+    "TEXTS",
+    "Origin",
+    "Part",
+    "Parts",
+    "find_parts",
+    "joined",
+    "read_each",
+    "read_parts",
+    "roles_of",
+]
 
 Origin = str | Path | DatasetSplit
 """Path, URI, pattern, or a split of a data set."""
@@ -91,6 +101,48 @@ def find_parts(
     return found, faults
 
 
+def read_each(
+    paths: Sequence[Origin],
+    path_in_config: str,
+    read: Callable[[Part], list[Fault]],
+    suffixes: Sequence[str] = SUFFIXES,
+) -> list[Part]:
+    """The parts of a split, each read.
+
+    Args:
+        paths: In the order of the rows.
+        path_in_config: The subject of faults.
+        read: Reads one, and says what is wrong with it.
+        suffixes: Of files that can be read.
+
+    Raises:
+        ConfigError: Every fault of every part.
+    """
+    parts, faults = find_parts(paths, path_in_config, suffixes)
+    if faults:
+        raise ConfigError(faults)
+    faults = _each(parts, path_in_config, read)
+    if faults:
+        raise ConfigError(faults)
+    return parts
+
+
+def _each(
+    parts: Sequence[Part], path_in_config: str, read: Callable[[Part], list[Fault]]
+) -> list[Fault]:
+    """What is wrong with some parts, what stops one from being read among it."""
+    faults: list[Fault] = []
+    for part in parts:
+        try:
+            faults += read(part)
+        except ConfigError as error:
+            faults += error.faults
+        except PLACE_ERRORS as error:
+            why = getattr(error, "strerror", None) or first_line(error)
+            faults.append(Fault(path_in_config, f"must be readable, got {part.shown}: {why}."))
+    return faults
+
+
 def read_parts(
     name: str,
     parts: Sequence[Part],
@@ -113,28 +165,22 @@ def read_parts(
         dropped: Leaves out rows that are incomplete, and counts them; None: they are a fault.
     """
     read = Parts()
-    for part in parts:
-        try:
-            if name == "test":
-                columns, notes = _with_labels_or_not(part, roles, cells, labels, path_in_config)
-                read.notes += notes
-            else:
-                columns = _read(part, roles, cells, labels, path_in_config)
-        except ConfigError as error:
-            read.faults += error.faults
-            continue
-        except PLACE_ERRORS as error:
-            why = getattr(error, "strerror", None) or first_line(error)
-            read.faults.append(Fault(path_in_config, f"must be readable, got {part.shown}: {why}."))
-            continue
+
+    def add(part: Part) -> list[Fault]:
+        if name == "test":
+            columns, notes = _with_labels_or_not(part, roles, cells, labels, path_in_config)
+            read.notes += notes
+        else:
+            columns = _read(part, roles, cells, labels, path_in_config)
         place: Callable[[int], str] = row_place
         if dropped is not None:
             columns, place = dropped.rest(columns)
         read.columns.append((part.name, columns))
         read.places.append(place)
+        faults: list[Fault] = []
         for role in [role for role in TEXTS if role in roles]:
             named = f"column {roles[role]!r} ({setting_of(role)})"
-            read.faults += require_text(
+            faults += require_text(
                 columns[role],
                 named=named,
                 path_in_config=path_in_config,
@@ -145,6 +191,9 @@ def read_parts(
                 read.notes += text_notes(columns[role], file_name=part.name)
         if isinstance(part, DatasetSplit) and "label" in roles and labels and cells != "number":
             read.notes += part.rename_notes(roles["label"], labels)
+        return faults
+
+    read.faults += _each(parts, path_in_config, add)
     read.notes += dropped.notes if dropped is not None else ()
     if not read.num_rows and not read.faults:
         names = ", ".join(name for name, _ in read.columns)

@@ -4,16 +4,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from raydistill.data.checks import RowFaults
 from raydistill.data.files import DataFile
 from raydistill.data.hub import DatasetSplit
 from raydistill.data.parts import Part
 from raydistill.data.readers import read_columns
-from raydistill.data.routes import Routes, encode_routes
+from raydistill.data.routes import Routed
 from raydistill.data.squad import Answers, as_answers, unfolded
-from raydistill.errors import ConfigError, Fault
+from raydistill.errors import Fault
 
 __all__ = ["QuestionColumns", "QuestionReader", "QuestionRow"]
 
@@ -74,22 +72,21 @@ class QuestionRow:
 class QuestionReader:
     """Reads the files of one split, one after the other.
 
+    Args:
+        columns: Where things stand.
+        routed: Gets where rows go.
+        path_in_config: The subject of faults.
+        answered: Whether answers are read.
+
     Attributes:
-        places: Number of the teacher of each row, file by file; nothing without routes.
-        faults: What is wrong with routes.
+        faults: What is wrong with the routes of the part that was read last.
     """
 
     def __init__(
-        self,
-        columns: QuestionColumns,
-        routes: Routes | None,
-        path_in_config: str,
-        *,
-        answered: bool,
+        self, columns: QuestionColumns, routed: Routed, path_in_config: str, *, answered: bool
     ) -> None:
-        self._columns, self._routes = columns, routes
+        self._columns, self._routed = columns, routed
         self._path_in_config, self._answered = path_in_config, answered
-        self.places = [np.empty(0, np.int32)]
         self.faults: list[Fault] = []
 
     def rows(self, part: Part, problems: RowFaults) -> Iterator[QuestionRow]:
@@ -98,11 +95,7 @@ class QuestionReader:
             with part.here() as local:
                 nested = unfolded(local, problems)
                 if nested is not None:
-                    if self._routes is not None:
-                        raise ConfigError.of(
-                            self._path_in_config,
-                            f"must be a file with columns for ensemble.weighting: routing, got {part.name}.",
-                        )
+                    self._routed.refuse(part.name)
                     for one in nested:
                         answers = one.answers if self._answered else None
                         yield QuestionRow(one.where, one.id, one.question, one.context, answers)
@@ -110,23 +103,13 @@ class QuestionReader:
         yield from self._columned(part, problems)
 
     def _columned(self, part: Part, problems: RowFaults) -> Iterator[QuestionRow]:
-        roles = self._columns.wanted(answered=self._answered)
-        if self._routes is not None:
-            roles["route"] = self._routes.column
+        roles = self._columns.wanted(answered=self._answered) | self._routed.roles
         if isinstance(part, DatasetSplit):
             read = part.read(roles, labels=None, path_in_config=self._path_in_config)
         else:
             read = read_columns(part, roles, path_in_config=self._path_in_config)
         found = {role.partition(":")[0]: column for role, column in read.items()}
-        if self._routes is not None:
-            places, wrong = encode_routes(
-                found["route"],
-                self._routes,
-                path_in_config=self._path_in_config,
-                file_name=part.name,
-            )
-            self.places.append(places)
-            self.faults += wrong
+        self.faults = self._routed.read(found, part.name)
         names = [name for name in found if name != "route"]
         for number, cells in enumerate(
             zip(*(found[name].to_pylist() for name in names), strict=True), start=1

@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.data.checks import did_you_mean, named_few, row_place, setting_of
-from raydistill.errors import Fault
+from raydistill.data.readers import Columns
+from raydistill.errors import ConfigError, Fault
 
-__all__ = ["ALL_TEACHERS", "Routes", "encode_routes", "route_note"]
+__all__ = ["ALL_TEACHERS", "Routed", "Routes", "encode_routes", "route_note"]
 
 ALL_TEACHERS = -1
 _MAX_CELLS_NAMED = 12
@@ -81,6 +82,63 @@ def encode_routes(
         "ensemble.weighting.routes, or set ensemble.weighting.others to all."
     )
     return table[indices], [Fault(path_in_config, message)]
+
+
+class Routed:
+    """Where the rows of a split go, read file by file.
+
+    Args:
+        routes: None: nowhere in particular, and nothing is read.
+        path_in_config: The subject of faults.
+    """
+
+    def __init__(self, routes: Routes | None, path_in_config: str) -> None:
+        self._routes, self._path_in_config = routes, path_in_config
+        self._places = [np.empty(0, np.int32)]
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The column that is wanted for it, by role."""
+        return {} if self._routes is None else {"route": self._routes.column}
+
+    @property
+    def places(self) -> NDArray[np.int32]:
+        """Places of teachers so far, ``[rows]``; none without routes."""
+        return np.concatenate(self._places)
+
+    def read(
+        self, columns: Columns, file_name: str, place: Callable[[int], str] = row_place
+    ) -> list[Fault]:
+        """Add the rows of a file; what is wrong with their routes.
+
+        Args:
+            columns: By role.
+            file_name: Named in faults.
+            place: How a row is named in faults, by its number from 0.
+        """
+        if self._routes is None:
+            return []
+        places, faults = encode_routes(
+            columns["route"],
+            self._routes,
+            path_in_config=self._path_in_config,
+            file_name=file_name,
+            place=place,
+        )
+        self._places.append(places)
+        return faults
+
+    def refuse(self, file_name: str) -> None:
+        """Of a file that has no columns.
+
+        Raises:
+            ConfigError: Rows go by one.
+        """
+        if self._routes is not None:
+            message = (
+                f"must be a file with columns for ensemble.weighting: routing, got {file_name}."
+            )
+            raise ConfigError.of(self._path_in_config, message)
 
 
 def route_note(places: NDArray[np.int32], routes: Routes, rows: str = "rows") -> str:

@@ -24,7 +24,7 @@ from raydistill.data.parts import (
     read_parts,
     roles_of,
 )
-from raydistill.data.routes import Routes, encode_routes, route_note
+from raydistill.data.routes import Routed, Routes, route_note
 from raydistill.data.stream import Stream, StreamPart
 from raydistill.data.targets import Read, Targets
 from raydistill.errors import ConfigError, Fault
@@ -236,17 +236,7 @@ def _places(
     read: Parts, routes: Routes | None, path_in_config: str
 ) -> tuple[np.ndarray, list[Fault]]:
     """Where the rows go, none without routes."""
-    found, faults = [np.empty(0, np.int32)], list[Fault]()
+    routed, faults = Routed(routes, path_in_config), list[Fault]()
     for (file_name, columns), place in zip(read.columns, read.places, strict=True):
-        if routes is None:
-            break
-        places, wrong = encode_routes(
-            columns["route"],
-            routes,
-            path_in_config=path_in_config,
-            file_name=file_name,
-            place=place,
-        )
-        found.append(places)
-        faults += wrong
-    return np.concatenate(found), faults
+        faults += routed.read(columns, file_name, place)
+    return routed.places, faults

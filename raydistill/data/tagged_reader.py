@@ -12,13 +12,12 @@ from raydistill.data.checks import HALF_PAIR, RowFaults, has_half_pair
 from raydistill.data.conll import CONLL_SUFFIXES, conll_rows
 from raydistill.data.files import SUFFIXES, DataFile
 from raydistill.data.hub import DatasetSplit
-from raydistill.data.parts import Origin, Part, find_parts
+from raydistill.data.parts import Origin, Part, read_each
 from raydistill.data.readers import read_columns
 from raydistill.data.readers.reading import Reading, require_utf8
-from raydistill.data.routes import Routes, encode_routes
+from raydistill.data.routes import Routed, Routes
 from raydistill.data.schemes import Scheme
 from raydistill.errors import ConfigError, Fault
-from raydistill.filesystems import PLACE_ERRORS, first_line
 
 __all__ = ["CHUNK_ROWS", "TAGGED_SUFFIXES", "TaggedColumns", "TaggedRows", "read_tagged"]
 
@@ -100,24 +99,11 @@ def read_tagged(
     Raises:
         ConfigError: What is wrong with files and rows, but for the tags.
     """
-    parts, faults = find_parts(paths, path_in_config, TAGGED_SUFFIXES)
-    if faults:
-        raise ConfigError(faults)
     reader = _Reader(name, columns, routes, path_in_config)
-    for part in parts:
-        try:
-            faults += reader.read(part)
-        except ConfigError as error:
-            faults += error.faults
-        except PLACE_ERRORS as error:
-            why = getattr(error, "strerror", None) or first_line(error)
-            faults.append(Fault(path_in_config, f"must be readable, got {part.shown}: {why}."))
-    if not reader.num_rows and not faults:
+    parts = read_each(paths, path_in_config, reader.read, TAGGED_SUFFIXES)
+    if not reader.num_rows:
         listed = ", ".join(part.name for part in parts)
-        message = f"must hold at least one row, got none in {listed}."
-        faults.append(Fault(path_in_config, message))
-    if faults:
-        raise ConfigError(faults)
+        raise ConfigError.of(path_in_config, f"must hold at least one row, got none in {listed}.")
     return reader.part([part.shown for part in parts])
 
 
@@ -128,12 +114,12 @@ class _Reader:
         self, name: str, columns: TaggedColumns, routes: Routes | None, path_in_config: str
     ) -> None:
         self._name, self._columns, self._routes = name, columns, routes
-        self._path_in_config = path_in_config
+        self._routed, self._path_in_config = Routed(routes, path_in_config), path_in_config
         self._tagged = name != "unlabelled"
         self._files: list[TaggedFile] = []
         self._chunks: list[pa.Array] = []
         self._tags: list[Sequence[Any] | None] = []
-        self._places = [np.empty(0, np.int32)]
+        self._faults: list[Fault] = []  # of the routes of the part that was read last
         self._seen: dict[Any, Any] = {}
 
     @property
@@ -151,7 +137,7 @@ class _Reader:
             pa.chunked_array(self._chunks, type=_WORDS),
             self._tags,
             self._routes,
-            np.concatenate(self._places),
+            self._routed.places,
         )
 
     def read(self, part: Part) -> list[Fault]:
@@ -174,20 +160,13 @@ class _Reader:
         self._files.append(TaggedFile(part.name, begin, places))
         return [*problems.faults(), *self._faults]
 
-    _faults: tuple[Fault, ...] = ()
-
     def _one(self, tag: Any) -> Any:
         return self._seen.setdefault(tag, tag) if isinstance(tag, str) else tag
 
     def _conll(
         self, file: DataFile, problems: RowFaults
     ) -> Iterator[tuple[str, list[str], list[str] | None]]:
-        if self._routes is not None:
-            raise ConfigError.of(
-                self._path_in_config,
-                f"must be a file with columns for ensemble.weighting: routing, got {file.name}.",
-            )
-        self._faults = ()
+        self._routed.refuse(file.name)
         with file.here() as local:
             reading = Reading(local, {}, self._path_in_config)
             require_utf8(reading)
@@ -197,26 +176,15 @@ class _Reader:
     def _columned(
         self, part: Part, problems: RowFaults
     ) -> Iterator[tuple[str, Any, list[Any] | None]]:
-        roles = {"words": self._columns.words}
+        roles = {"words": self._columns.words, **self._routed.roles}
         if self._tagged:
             roles["tags"] = self._columns.tags
-        if self._routes is not None:
-            roles["route"] = self._routes.column
         options: Any = {"path_in_config": self._path_in_config, "cells": "list"}
         if isinstance(part, DatasetSplit):
             found = part.read(roles, labels=None, **options)
         else:
             found = read_columns(part, roles, **options)
-        self._faults = ()
-        if self._routes is not None:
-            places, wrong = encode_routes(
-                found["route"],
-                self._routes,
-                path_in_config=self._path_in_config,
-                file_name=part.name,
-            )
-            self._places.append(places)
-            self._faults = tuple(wrong)
+        self._faults = self._routed.read(found, part.name)
         in_text = isinstance(part, DataFile) and part.suffix in (".csv", ".tsv")
         for row, cell in enumerate(_cells(found["words"]), start=1):
             where = f"row {row}"

@@ -115,9 +115,8 @@ class Suggester:
         if any(not values(parameter) for parameter in tuning.space.values()):
             return None
         points = combinations(tuning, in_sequence(tuning), values, most=_MOST) or []
-        Random(self._seed(number, 0)).shuffle(
-            points
-        )  # all: what was refused before decides nothing
+        # All of them, so that what was refused before decides nothing.
+        Random(self._seed(number, 0)).shuffle(points)
         for point in points:
             if _key(point) not in self._seen:
                 self._seen.add(_key(point))

@@ -233,10 +233,10 @@ def test_answers_without_a_place_are_counted(tmp_path: Path) -> None:
     assert again.table.to_pylist()[1]["starts"] == [4, 0, -1, -1]
 
 
-def test_rows_with_korean_are_other_rows_since_syllables_are_units(tmp_path: Path) -> None:
+def test_rows_that_are_cut_otherwise_than_before_are_other_rows(tmp_path: Path) -> None:
     """A run that goes on would go on with other windows."""
     answers = {"text": ["Ada"], "answer_start": [0]}
-    for context, version in (("Ada 서울", 2), ("Ada 上海", 1)):
+    for context, version in (("Ada 서울", 2), ("Ada 上海", 1), ("Ada サーバー 서울", 3)):
         row = {"id": "1", "question": "Who?", "context": context, "answers": answers}
         whole = hashlib.sha256(f"raydistill questions {version}".encode())
         whole.update(np.array([1, 0], "<i8").tobytes())

@@ -109,11 +109,15 @@ def column_faults(
             faults.append(
                 Fault(
                     path_in_config,
-                    f"must hold a column {column!r} ({setting_of(role)}), got the columns "
-                    f"{column_list(there)} in {name}.{did_you_mean(column, there)}{hint}",
+                    f"{_absent(role, column)}{column_list(there)} in {name}.{did_you_mean(column, there)}{hint}",
                 )
             )
     return faults
+
+
+def _absent(role: str, column: str) -> str:
+    """How the fault about a column that is missing begins."""
+    return f"must hold a column {column!r} ({setting_of(role)}), got the columns "
 
 
 def absent_roles(faults: Sequence[Fault], wanted: Wanted) -> set[str]:
@@ -123,7 +127,7 @@ def absent_roles(faults: Sequence[Fault], wanted: Wanted) -> set[str]:
         faults: What a file was refused for.
         wanted: Role to column, as it was asked for.
     """
-    begins = {f"must hold a column {column!r} ({setting_of(role)}), got the columns ": role for role, column in wanted.items()}  # fmt: skip
+    begins = {_absent(role, column): role for role, column in wanted.items()}
     found = set()
     for fault in faults:
         role = next(
