@@ -168,6 +168,18 @@ def test_a_space_with_an_end_is_tried_to_its_end(space, size, kind):
         assert run_search(config, size, records[: size // 2]) == records
 
 
+def test_the_last_points_of_a_space_are_found_where_chance_would_miss_them():
+    """Of 2,000 points the draws of one trial meet the last two in one case of ten."""
+    space = {"losses.1.temperature": {"kind": "uniform", "low": 1, "high": 2000, "step": 1}}
+    config = search(space)
+    suggester = Suggester(config.tuning, list(config.teachers), [ACCURACY], None)
+    for value in range(1, 1999):
+        suggester.hold(TrialRecord(value, {"losses.1.temperature": float(value)}))
+    found = [suggester.ask(number) for number in (1999, 2000)]
+    assert sorted(point["losses.1.temperature"] for point in found) == [1999.0, 2000.0]
+    assert suggester.ask(2001) is None
+
+
 def test_tpe_goes_on_by_chance_where_it_proposes_what_was_there():
     """A condition leaves one point of three a number of its own; TPE stays with the two that are used up."""
     space = {
