@@ -48,9 +48,9 @@ from raydistill.storing import cached_faults, store_faults
 from raydistill.summary import write_summary
 from raydistill.teachers.line import TeacherLine
 from raydistill.teachers.teacher import TeacherSettings
+from raydistill.training.job import WorkerJob
 from raydistill.training.recorder import descriptions_in, start_recorder
 from raydistill.training.trainer import Trained, train
-from raydistill.training.worker import WorkerJob
 from raydistill.ui import Ui
 
 __all__ = [

@@ -45,10 +45,10 @@ from raydistill.scoring import Measured, weigh_teachers
 from raydistill.serve import Served, serve_teachers, tend_replicas, try_inline
 from raydistill.storing import cached_faults, store_faults
 from raydistill.summary import write_summary
+from raydistill.training.job import TasksJob, WorkerJob
 from raydistill.training.recorder import descriptions_in, start_recorder
-from raydistill.training.several_worker import TasksJob, mean_of_tasks
+from raydistill.training.several_worker import mean_of_tasks
 from raydistill.training.trainer import Trained, train
-from raydistill.training.worker import WorkerJob
 from raydistill.ui import Ui
 
 __all__ = ["TaskFolder", "check", "distill"]

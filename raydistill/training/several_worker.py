@@ -1,7 +1,6 @@
 """What every training worker does where there are several tasks: the same, by turns."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import ray
@@ -9,44 +8,16 @@ import torch
 from torch import nn
 
 from raydistill.config.task import METRICS
-from raydistill.data import turns
 from raydistill.errors import NotFiniteError
 from raydistill.evaluation.metrics import greater_is_better
 from raydistill.pipeline import MicroBatch, by_turns
 from raydistill.signals import Ask
 from raydistill.terms import Seen
+from raydistill.training.job import TasksJob
 from raydistill.training.several import TaskStudents, make_tasks
-from raydistill.training.worker import Worker, WorkerJob
+from raydistill.training.worker import Worker
 
-__all__ = ["TasksJob", "TasksWorker", "mean_of_tasks"]
-
-
-@dataclass(frozen=True)
-class TasksJob(WorkerJob):
-    """Everything a worker needs. What is not by task is the owner's, which is the same in all.
-
-    Attributes:
-        tasks: Each as a run by itself, in the order of the configuration.
-        owner: Whose student's encoder all have.
-        shares: How often each is drawn.
-        weights: Of their steps.
-    """
-
-    tasks: Mapping[str, WorkerJob] = field(default_factory=dict)
-    owner: str = ""
-    shares: Mapping[str, float] = field(default_factory=dict)
-    weights: Mapping[str, float] = field(default_factory=dict)
-
-    def worker(self, scratch: Path) -> Worker:
-        """One that does it, with a folder of its own."""
-        return TasksWorker(self, scratch)
-
-    @property
-    def turns(self) -> list[str]:
-        """The task of every step."""
-        names = list(self.tasks)
-        drawn = turns([self.shares[name] for name in names], self.seed, self.steps.total)
-        return [names[place] for place in drawn]
+__all__ = ["TasksWorker", "mean_of_tasks"]
 
 
 def mean_of_tasks(metrics: Mapping[str, float], firsts: Sequence[str]) -> float | None:
@@ -119,7 +90,7 @@ class TasksWorker(Worker):
     def _plan(self) -> Iterator[MicroBatch]:
         def plan_of(name: str, first: int, total: int) -> Iterator[MicroBatch]:
             objective = self.core.part(name).objective
-            return self._plan_task(self.job.tasks[name], objective, first, total)
+            return self.planner.plan(self.job.tasks[name], objective, first, total)
 
         return by_turns(self._turns, self.progress.step, plan_of)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from raydistill.errors import NotFiniteError, RaydistillError, TrainingError
 from raydistill.training.checkpoint import Progress, read_progress
-from raydistill.training.worker import WorkerJob, run_worker
+from raydistill.training.job import TasksJob, WorkerJob
+from raydistill.training.several_worker import TasksWorker
+from raydistill.training.worker import Worker
 
 __all__ = ["Trained", "decide", "find_cause", "one_line", "train"]
 
@@ -132,7 +135,7 @@ def _attempt(
     if training.gpus_per_worker > 0:
         resources["GPU"] = training.gpus_per_worker
     trainer = TorchTrainer(
-        run_worker,
+        _run_worker,
         train_loop_config={"job": job},
         scaling_config=ray.train.ScalingConfig(
             num_workers=training.num_workers,
@@ -170,6 +173,16 @@ def _attempt(
         raise
     on_events(ray.get(job.recorder.drain.remote()))
     return outcome[0]
+
+
+def _run_worker(config: dict[str, Any]) -> None:
+    """What Ray Train starts: from the latest checkpoint, or the beginning, to the end."""
+    job: WorkerJob = config["job"]
+    with tempfile.TemporaryDirectory() as scratch:
+        if isinstance(job, TasksJob):
+            TasksWorker(job, Path(scratch)).run()
+        else:
+            Worker(job, Path(scratch)).run()
 
 
 def _trained(result: Any, storage: Path) -> Trained:
