@@ -21,7 +21,7 @@ from raydistill.models.pieces import word_prefix
 from raydistill.output import OutputFolder, write_atomically
 from raydistill.prepare import Prepared
 from raydistill.subjects import Figures, Rows
-from raydistill.teachers.teacher import TeacherDescription
+from raydistill.teachers.protocol import TeacherDescription
 from raydistill.training.student import make_tokenizer
 from raydistill.version import __version__
 

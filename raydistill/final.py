@@ -34,9 +34,10 @@ from raydistill.signals.ask import SignalDtype
 from raydistill.tasks import Retrieval, TextRows, task_of
 from raydistill.teachers.line import TeacherLine, open_source
 from raydistill.teachers.pairs import PairSource
+from raydistill.teachers.protocol import TeacherSettings
 from raydistill.teachers.source import Asked, Source
 from raydistill.teachers.sources import InlineSource, Memory, StoreSource
-from raydistill.teachers.teacher import LocalTeacher, TeacherSettings, time_answers
+from raydistill.teachers.teacher import LocalTeacher, time_answers
 from raydistill.training.trainer import find_cause, one_line
 
 __all__ = [

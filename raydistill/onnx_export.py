@@ -236,7 +236,7 @@ def _examples(loaded: LocalTeacher, rows: Rows) -> list[dict[str, Tensor]]:
     found = []
     for places in chosen:
         ids, texts = task.texts(places)
-        found.append(loaded.inputs_of(Request(ids, texts, Ask(logits=task.head))))
+        found.append(loaded.reader.inputs_of(Request(ids, texts, Ask(logits=task.head))))
     return found
 
 

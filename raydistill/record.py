@@ -15,7 +15,7 @@ from raydistill.evaluation.metrics import greater_is_better
 from raydistill.output import OutputFolder
 from raydistill.prepare import Prepared, PreparedTasks, flatten
 from raydistill.tasks import Answering
-from raydistill.teachers.teacher import TeacherDescription
+from raydistill.teachers.protocol import TeacherDescription
 from raydistill.tracking import (
     DATA_TAG,
     METRIC_TAG,

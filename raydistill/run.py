@@ -47,7 +47,7 @@ from raydistill.serve import Served, serve_teachers, tend_replicas, try_inline
 from raydistill.storing import cached_faults, store_faults
 from raydistill.summary import write_summary
 from raydistill.teachers.line import TeacherLine
-from raydistill.teachers.teacher import TeacherSettings
+from raydistill.teachers.protocol import TeacherSettings
 from raydistill.training.job import WorkerJob
 from raydistill.training.recorder import descriptions_in, start_recorder
 from raydistill.training.trainer import Trained, train

@@ -23,8 +23,8 @@ from raydistill.teachers.keeper import ReplicaKeeper
 from raydistill.teachers.line import StoreLine, TeacherLine
 from raydistill.teachers.pairs import text_ask
 from raydistill.teachers.placement import Trial, choose_placement
+from raydistill.teachers.protocol import TeacherDescription, TeacherSettings
 from raydistill.teachers.scaling import Scaler
-from raydistill.teachers.teacher import TeacherDescription, TeacherSettings
 
 __all__ = ["Served", "serve_teachers", "tend_replicas", "try_inline"]
 

@@ -18,8 +18,8 @@ from raydistill.store import Codecs, Place, Shelf, place_faults, row_keys
 from raydistill.tasks import TextRows, distinct_texts
 from raydistill.teachers.line import StoreLine
 from raydistill.teachers.pairs import text_ask
+from raydistill.teachers.protocol import TeacherDescription
 from raydistill.teachers.stored import description_from
-from raydistill.teachers.teacher import TeacherDescription
 
 __all__ = [
     "cached_faults",

@@ -37,7 +37,8 @@ from raydistill.prepare.windows import windows_for
 from raydistill.signals import Ask, Request
 from raydistill.tasks import TextTask, task_of
 from raydistill.teachers.exported import open_frozen
-from raydistill.teachers.teacher import LocalTeacher, TeacherSettings
+from raydistill.teachers.protocol import TeacherSettings
+from raydistill.teachers.teacher import LocalTeacher
 
 __all__ = [
     "Asked",
@@ -410,7 +411,7 @@ def _mean_tokens(model: LocalTeacher, task: TextTask) -> tuple[int, Request]:
     counts: list[int] = []
     for begin in range(0, task.num_rows, _LENGTHS):
         rows = range(begin, min(begin + _LENGTHS, task.num_rows))
-        counts += model.token_counts(_request(task, rows))
+        counts += model.reader.token_counts(_request(task, rows))
     longest = max(range(len(counts)), key=counts.__getitem__)
     return round(sum(counts) / len(counts)), _request(task, [longest])
 

@@ -14,7 +14,7 @@ from raydistill.config.task import METRICS
 from raydistill.final import FinalFigures
 from raydistill.output import OutputFolder, write_atomically
 from raydistill.prepare import Prepared
-from raydistill.teachers.teacher import TeacherDescription
+from raydistill.teachers.protocol import TeacherDescription
 from raydistill.training.trainer import Trained
 
 __all__ = ["write_summary"]

@@ -19,8 +19,9 @@ from benches.common import assets, classifier, line, median, real_texts, say, se
 from raydistill.cache import REQUEST_ROWS
 from raydistill.models import ModelSource
 from raydistill.signals import Ask, Request
+from raydistill.teachers.protocol import TeacherSettings
 from raydistill.teachers.sources import InlineSource
-from raydistill.teachers.teacher import LocalTeacher, TeacherSettings
+from raydistill.teachers.teacher import LocalTeacher
 
 BATCH, WINDOW, TOLERANCE = 32, 8, 1e-5
 

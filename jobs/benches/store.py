@@ -15,7 +15,8 @@ from raydistill.losses import build_loss
 from raydistill.models import ModelSource
 from raydistill.signals import Ask, HiddenAsk, Request, TeacherSignal, pack_signal
 from raydistill.store import Codecs, Place, Shelf, ShelfStore, encode_signal, read_signal, row_keys
-from raydistill.teachers.teacher import LocalTeacher, TeacherSettings
+from raydistill.teachers.protocol import TeacherSettings
+from raydistill.teachers.teacher import LocalTeacher
 
 TOKENS, WIDTH, REQUEST, BATCH = 32, 384, 256, 32
 ASK = Ask((HiddenAsk(6),))

@@ -18,8 +18,8 @@ from raydistill.models.spans import span_table
 from raydistill.signals import Ask, Request, TeacherSignal
 from raydistill.signals.ask import SignalDtype
 from raydistill.tasks import TextRows, TextTask
+from raydistill.teachers.protocol import Teacher
 from raydistill.teachers.source import Source
-from raydistill.teachers.teacher import Teacher
 from raydistill.terms import yes_no
 
 __all__ = [

@@ -16,13 +16,9 @@ from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.direct import Offered, Offers
 from raydistill.teachers.merging import Merge, MergingTeacher
 from raydistill.teachers.placement import Trial
+from raydistill.teachers.protocol import TeacherDescription, TeacherSettings
 from raydistill.teachers.stored import Publisher, StoredTeacher
-from raydistill.teachers.teacher import (
-    LocalTeacher,
-    TeacherDescription,
-    TeacherSettings,
-    time_answers,
-)
+from raydistill.teachers.teacher import LocalTeacher, time_answers
 from raydistill.teachers.thread import OneThread
 from raydistill.teachers.transport import LOST, cause_of
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 
 from raydistill.signals import Request, TeacherSignal
-from raydistill.teachers.teacher import Teacher, TeacherDescription
+from raydistill.teachers.protocol import Teacher, TeacherDescription
 
 __all__ = ["CountingTeacher"]
 

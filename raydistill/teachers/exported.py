@@ -5,12 +5,13 @@ from pathlib import Path
 
 import torch
 
-from raydistill.models import load_tokenizer
 from raydistill.models.backends import OnnxFile
 from raydistill.models.describe import quiet_transformers, traits_of_config
 from raydistill.models.exported import is_exported, onnx_file, read_export
+from raydistill.teachers.protocol import TeacherDescription, TeacherSettings
+from raydistill.teachers.rows import RowReader
 from raydistill.teachers.shapes import STEP
-from raydistill.teachers.teacher import LocalTeacher, TeacherDescription, TeacherSettings
+from raydistill.teachers.teacher import LocalTeacher
 
 __all__ = ["ExportedTeacher", "open_frozen"]
 
@@ -30,9 +31,7 @@ class ExportedTeacher(LocalTeacher):
         self.settings = settings = replace(settings, use_gpu=False, dtype="float32")
         folder = Path(settings.source.location)
         self._device = torch.device("cpu")
-        self._tokenizer = load_tokenizer(settings.source)
-        # It warns that padding is a second step; here it must be one.
-        self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
+        self.reader = RowReader(settings)
         with quiet_transformers():
             self._config = AutoConfig.from_pretrained(folder, **settings.source.options)
         self._fixed_passes = False
@@ -40,7 +39,7 @@ class ExportedTeacher(LocalTeacher):
         self._batch_rows = min(settings.batch_rows, most)
         record = read_export(settings.name, folder)
         self._description = TeacherDescription(
-            traits=traits_of_config(self._config, self._tokenizer),
+            traits=traits_of_config(self._config, self.reader.tokenizer),
             fingerprint=record.fingerprint,
             num_parameters=record.num_parameters,
             num_bytes=sum(file.stat().st_size for file in folder.glob("*.onnx*")),

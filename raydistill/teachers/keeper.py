@@ -9,8 +9,8 @@ from typing import Any
 from ray.exceptions import RayActorError, RayError
 
 from raydistill.teachers.calls import Calls, RayCalls, last_line
+from raydistill.teachers.protocol import TeacherDescription
 from raydistill.teachers.scaling import Load, Scaler
-from raydistill.teachers.teacher import TeacherDescription
 
 __all__ = ["ReplicaKeeper"]
 

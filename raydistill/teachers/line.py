@@ -10,10 +10,11 @@ from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.direct import why_unable
 from raydistill.teachers.pairs import PairSource
 from raydistill.teachers.pool import TeacherPool
+from raydistill.teachers.protocol import TeacherSettings
 from raydistill.teachers.source import Source
 from raydistill.teachers.sources import InlineSource, Memory, StoreSource
 from raydistill.teachers.stored import StoredTeacher
-from raydistill.teachers.teacher import LocalTeacher, TeacherSettings
+from raydistill.teachers.teacher import LocalTeacher
 from raydistill.teachers.transport import ActorTransport
 
 __all__ = ["StoreLine", "TeacherLine", "open_source"]

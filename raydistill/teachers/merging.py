@@ -11,7 +11,7 @@ from typing import Literal, ParamSpec, TypeVar
 from raydistill.errors import NotFiniteError
 from raydistill.signals import Request, TeacherSignal
 from raydistill.signals.signal import select_rows
-from raydistill.teachers.teacher import Teacher, TeacherDescription
+from raydistill.teachers.protocol import Teacher, TeacherDescription
 from raydistill.teachers.thread import OneThread
 
 __all__ = ["Merge", "MergingTeacher", "merge_requests"]

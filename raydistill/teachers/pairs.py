@@ -16,8 +16,8 @@ from torch import Tensor
 from raydistill.losses import PairScorer
 from raydistill.signals import SIDES, Ask, Cell, Request, Side, TeacherSignal, pack_signal
 from raydistill.signals.ask import SignalDtype, embedding_key
+from raydistill.teachers.protocol import TeacherDescription
 from raydistill.teachers.source import Source
-from raydistill.teachers.teacher import TeacherDescription
 
 __all__ = ["PairSource", "text_ask"]
 

@@ -7,7 +7,7 @@ import torch
 
 from raydistill.models import ModelTraits
 from raydistill.signals import Request, TeacherSignal, pack_signal
-from raydistill.teachers.teacher import TeacherDescription
+from raydistill.teachers.protocol import TeacherDescription
 
 __all__ = ["SimulatedSettings", "SimulatedTeacher"]
 

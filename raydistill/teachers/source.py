@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from raydistill.signals import Request, TeacherSignal
-from raydistill.teachers.teacher import TeacherDescription
+from raydistill.teachers.protocol import TeacherDescription
 
 __all__ = ["Asked", "Source"]
 

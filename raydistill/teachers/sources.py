@@ -23,9 +23,9 @@ from raydistill.store import (
 )
 from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.merging import merge_requests
+from raydistill.teachers.protocol import Teacher, TeacherDescription
 from raydistill.teachers.source import Source
 from raydistill.teachers.stored import StoredTeacher
-from raydistill.teachers.teacher import Teacher, TeacherDescription
 
 __all__ = ["InlineSource", "Memory", "StoreSource"]
 

@@ -10,7 +10,7 @@ from raydistill.errors import TeacherError
 from raydistill.models import ModelTraits
 from raydistill.signals import Request, TeacherSignal
 from raydistill.store import Pick, ShelfStore, row_keys
-from raydistill.teachers.teacher import Teacher, TeacherDescription
+from raydistill.teachers.protocol import Teacher, TeacherDescription
 
 __all__ = ["Publisher", "StoredTeacher", "description_from"]
 

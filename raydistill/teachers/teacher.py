@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,7 @@ from raydistill.errors import NotFiniteError, TeacherError
 from raydistill.models import (
     EmbedderSpec,
     ModelSource,
-    ModelTraits,
     load_classifier,
-    load_tokenizer,
     tokenize,
 )
 from raydistill.models.backends import Backend, ExportError, OnnxBackend, TorchBackend
@@ -25,28 +23,21 @@ from raydistill.models.describe import traits_of_config
 from raydistill.models.outputs import select_parts
 from raydistill.models.pieces import (
     WordPieces,
-    encode_words,
     select_word_parts,
-    tokenize_words,
     word_pieces,
 )
-from raydistill.models.span_pieces import RowSpans, SpanPieces, encode_spans, span_pieces
+from raydistill.models.span_pieces import SpanPieces, span_pieces
 from raydistill.models.spans import select_span_parts
 from raydistill.signals import Ask, AttentionAsk, HiddenAsk, Request, TeacherSignal, pack_signal
 from raydistill.signals.ask import Pooling, embedding_key
 from raydistill.signals.signal import CPU, TORCH_DTYPES, vectors_per_row
 from raydistill.teachers.fingerprint import deciding_settings, fingerprint
+from raydistill.teachers.protocol import TeacherDescription, TeacherSettings
+from raydistill.teachers.rows import EncodedRows, RowReader
 from raydistill.teachers.shapes import STEP, Pass, plan_full_passes, plan_passes
 from raydistill.teachers.steadiness import is_steady, long_text, plan_probes
 
-__all__ = [
-    "LocalTeacher",
-    "Teacher",
-    "TeacherDescription",
-    "TeacherSettings",
-    "rows_not_finite",
-    "time_answers",
-]
+__all__ = ["LocalTeacher", "rows_not_finite", "time_answers"]
 
 _CPU_TOKENS = 4096  # of a forward pass
 _POOLINGS: dict[Head, Pooling] = {"texts": "all", "words": "words", "spans": "units"}
@@ -58,76 +49,13 @@ _STEADY: dict[str, bool] = {}
 _PADDING = {"cuda": 1024, "cpu": 64}
 
 
-@dataclass(frozen=True)
-class TeacherDescription:
-    """What a teacher says about itself.
-
-    Attributes:
-        traits: Layers, width, labels.
-        fingerprint: SHA-256 of weights, configuration, tokenizer and the cut of long texts: equal
-            ones give equal answers, but for the last bits, which also depend on what computes.
-        num_parameters: Of the whole model.
-        num_bytes: Of the weights as loaded.
-        device: Where it runs.
-        steady: Whether a row's answer has the same bits whatever rows are computed beside it.
-    """
-
-    traits: ModelTraits
-    fingerprint: str
-    num_parameters: int
-    num_bytes: int
-    device: str
-    steady: bool
-
-
-class Teacher(Protocol):
-    """Anything that answers rows of text; a local model is only one way."""
-
-    def describe(self) -> TeacherDescription:
-        """Shape, labels, fingerprint."""
-        ...
-
-    def answer(self, request: Request) -> TeacherSignal:
-        """The asked parts for every row, in order; equal requests get equal answers."""
-        ...
-
-
-@dataclass(frozen=True)
-class TeacherSettings:
-    """How a local teacher is loaded and run.
-
-    Attributes:
-        name: In the configuration.
-        source: The model.
-        dtype: Weights and computation.
-        max_tokens: Longer rows are cut.
-        batch_rows: At most that many rows of ``max_tokens`` in a forward pass.
-        num_threads: Of torch on the CPU; fixed, since sums may depend on it in the last bit.
-        use_gpu: Whether it has (a share of) a GPU.
-        attention_maps: Whether maps will be asked for.
-        backend: What computes; ``onnx`` only in float32 on the CPU.
-        keep_on_device: Whether answers stay in the memory of the device that computed them.
-        head: What it gives outputs for, and so what rows it is asked about: texts, words, or questions with windows; or
-            texts of one side of pairs, which it embeds.
-        embedder: Of one that embeds, what follows its encoder.
-    """
-
-    name: str
-    source: ModelSource
-    dtype: Literal["float32", "float16", "bfloat16"]
-    max_tokens: int
-    batch_rows: int
-    num_threads: int = 1
-    use_gpu: bool = False
-    attention_maps: bool = False
-    backend: Literal["torch", "onnx"] = "torch"
-    keep_on_device: bool = False
-    head: Head = "texts"
-    embedder: EmbedderSpec | None = None
-
-
 class LocalTeacher:
-    """A frozen Hugging Face model that classifies texts, or words, finds answers, or embeds texts, in this process."""
+    """A frozen Hugging Face model that classifies texts, or words, finds answers, or embeds texts, in this process.
+
+    Attributes:
+        settings: How it is loaded and run.
+        reader: How it cuts rows into tokens.
+    """
 
     def __init__(self, settings: TeacherSettings) -> None:
         self.settings = settings
@@ -140,9 +68,7 @@ class LocalTeacher:
             )
         if self._device.type == "cpu":
             torch.set_num_threads(settings.num_threads)
-        self._tokenizer = load_tokenizer(settings.source)
-        # It warns that padding is a second step; here it must be one.
-        self._tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
+        self.reader = RowReader(settings)
         model: Any = load_classifier(
             settings.source,
             dtype=TORCH_DTYPES[settings.dtype],
@@ -151,7 +77,7 @@ class LocalTeacher:
             embedder=settings.embedder,
         )
         if getattr(model.config, "pad_token_id", None) is None:
-            model.config.pad_token_id = self._tokenizer.pad_token_id
+            model.config.pad_token_id = self.reader.tokenizer.pad_token_id
         model.config.use_cache = False  # keys and values of decoders would only take memory
         self._fixed_passes = False
         self._batch_rows = settings.batch_rows
@@ -160,7 +86,7 @@ class LocalTeacher:
             self._batch_rows = min(settings.batch_rows, most)
         model.requires_grad_(False).eval().to(self._device)
         weights = list(model.parameters())
-        self._config, traits = model.config, traits_of_config(model.config, self._tokenizer)
+        self._config, traits = model.config, traits_of_config(model.config, self.reader.tokenizer)
         self._description = TeacherDescription(
             traits=traits,
             fingerprint=fingerprint(
@@ -201,7 +127,7 @@ class LocalTeacher:
             )
         examples = [
             tokenize(
-                self._tokenizer,
+                self.reader.tokenizer,
                 [[long_text(i, n) for i, n in enumerate(words)]],
                 settings.max_tokens,
             )
@@ -259,7 +185,7 @@ class LocalTeacher:
 
     @torch.inference_mode()
     def _answer(self, request: Request, cut: int) -> TeacherSignal:
-        encoded = self._encode(request, min(cut, self.settings.max_tokens))
+        encoded = self.reader.encode(request, cut)
         passes = self._plan([len(ids) for ids in encoded.inputs["input_ids"]])
         lengths = np.array(encoded.lengths, dtype=np.int32)
         pieces = [self._forward(request, encoded, one) for one in passes]
@@ -280,25 +206,6 @@ class LocalTeacher:
             device=place,
         )
 
-    def _encode(self, request: Request, cut: int) -> "_Encoded":
-        if request.ask.logits == "words":
-            rows = _of_words(request)
-            inputs, word_ids = encode_words(self._tokenizer, rows, cut)
-            return _Encoded(inputs, [len(row) for row in rows], word_ids)
-        if request.ask.logits == "spans":
-            inputs, spans = encode_spans(self._tokenizer, _of_texts(request), cut, request.row_ids)
-            return _Encoded(inputs, [len(row.starts) for row in spans], spans=spans)
-        found = self._tokenizer(*self._columns(request), truncation=True, max_length=cut)
-        return _Encoded(dict(found), [len(ids) for ids in found["input_ids"]])
-
-    def _columns(self, request: Request) -> list[list[Any]]:
-        """Texts as the model reads them: as they are, or those of one side behind its prompt."""
-        spec = self.settings.embedder
-        if spec is None:
-            return [list(column) for column in request.texts]
-        (side,), (column,) = request.ask.embeddings, request.texts
-        return [spec.prompted(column, side)]
-
     def _plan(self, lengths: list[int]) -> list[Pass]:
         rows, most = self._batch_rows, self.settings.max_tokens
         if self._may_be_steady:
@@ -306,9 +213,9 @@ class LocalTeacher:
         padding = _PADDING[self._device.type]
         return plan_full_passes(lengths, batch_rows=rows, max_tokens=most, padding=padding)
 
-    def _forward(self, request: Request, encoded: "_Encoded", one: Pass) -> dict[str, Tensor]:
+    def _forward(self, request: Request, encoded: EncodedRows, one: Pass) -> dict[str, Tensor]:
         rows = [*one.rows, *([one.rows[-1]] * one.fill)]
-        inputs = self._tokenizer.pad(
+        inputs = self.reader.tokenizer.pad(
             {key: [values[row] for row in rows] for key, values in encoded.inputs.items()},
             padding="max_length",
             max_length=one.width,
@@ -332,14 +239,6 @@ class LocalTeacher:
             return {embedding_key(request.ask.embeddings[0]): found["logits"][: len(one.rows)]}
         return select_parts(found, mask.to(self._device), request.ask)
 
-    def token_counts(self, request: Request) -> list[int]:
-        """Tokens of each row, after the cut; of pairs of texts that are embedded, of the passage."""
-        if self.settings.embedder is not None:
-            passages = Ask(logits=None, embeddings=("passage",))
-            request = Request(request.row_ids, request.texts[-1:], passages)
-        encoded = self._encode(request, self.settings.max_tokens)
-        return [len(ids) for ids in encoded.inputs["input_ids"]]
-
     @torch.inference_mode()
     def run_plainly(self, request: Request, max_tokens: int | None = None) -> Tensor:
         """Logits of the rows as one batch, padded to the longest and no further: for timing.
@@ -351,25 +250,15 @@ class LocalTeacher:
             request: The rows.
             max_tokens: Longer rows are cut; None: as always.
         """
-        inputs = self.inputs_of(request, max_tokens)
+        inputs = self.reader.inputs_of(request, max_tokens)
         return self._backend.run(inputs, _LOGITS)["logits"].float().cpu()
-
-    def inputs_of(self, request: Request, max_tokens: int | None = None) -> dict[str, Tensor]:
-        """Token tensors of the rows as one batch, padded to the longest and no further."""
-        most = max_tokens or self.settings.max_tokens
-        if request.ask.logits == "words":
-            return tokenize_words(self._tokenizer, _of_words(request), most)[0]
-        if (spec := self.settings.embedder) is not None:
-            passages = spec.prompted(request.texts[-1], "passage")
-            return tokenize(self._tokenizer, [passages], most)
-        return tokenize(self._tokenizer, request.texts, most)
 
     @property
     def parts(self) -> tuple[Any, Any] | None:
         """Module and tokenizer, for an export; None: torch does not compute it."""
         if not isinstance(self._backend, TorchBackend):
             return None
-        return self._backend.model, self._tokenizer
+        return self._backend.model, self.reader.tokenizer
 
     def _refuse_not_finite(
         self, request: Request, parts: dict[str, Tensor], lengths: NDArray[np.int32]
@@ -387,37 +276,9 @@ class LocalTeacher:
             raise NotFiniteError(f"teachers.{name}: {key}", rows, remedy)
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """Rows as the tokenizer cuts them.
-
-    Attributes:
-        inputs: By name, a list for each row.
-        lengths: Tokens of each row, or words, or units.
-        word_ids: Of rows of words the word of each token, None of special ones.
-        spans: Of questions and windows how units are made of tokens.
-    """
-
-    inputs: dict[str, Any]
-    lengths: list[int]
-    word_ids: list[list[int | None]] | None = None
-    spans: list[RowSpans] | None = None
-
-
 def _embedding(spec: EmbedderSpec | None) -> tuple[str, ...]:
     """What decides an embedding beside the encoder."""
     return () if spec is None else (spec.decides,)
-
-
-def _of_words(request: Request) -> list[tuple[str, ...]]:
-    """The only column of a request about words; a text, as probes are, is cut at its spaces."""
-    (column,) = request.texts
-    return [cell if isinstance(cell, tuple) else tuple(cell.split()) for cell in column]
-
-
-def _of_texts(request: Request) -> list[list[str]]:
-    """The columns of a request about texts."""
-    return [[cell for cell in column if isinstance(cell, str)] for column in request.texts]
 
 
 def rows_not_finite(key: str, part: Tensor, lengths: NDArray[np.int32]) -> list[int]:

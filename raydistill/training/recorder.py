@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 if TYPE_CHECKING:  # the actor is small: it must not import torch
-    from raydistill.teachers.teacher import TeacherDescription
+    from raydistill.teachers.protocol import TeacherDescription
 
 __all__ = ["Recorder", "RecorderClient", "descriptions_in", "start_recorder"]
 

@@ -17,10 +17,11 @@ from raydistill.signals import Ask, Request
 from raydistill.store import Codecs, Place, Shelf, ShelfStore
 from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.pairs import PairSource, text_ask
+from raydistill.teachers.protocol import TeacherSettings
 from raydistill.teachers.source import Asked
 from raydistill.teachers.sources import InlineSource, Memory, StoreSource
 from raydistill.teachers.stored import StoredTeacher
-from raydistill.teachers.teacher import LocalTeacher, TeacherSettings
+from raydistill.teachers.teacher import LocalTeacher
 from tests.conftest import make_model
 from tests.unit.embedders import PROMPTS, load, make_embedder, source
 

@@ -20,8 +20,8 @@ from raydistill.teachers import actor as actor_module
 from raydistill.teachers import calls as calls_module
 from raydistill.teachers.calls import publish_replicas, stop_replicas
 from raydistill.teachers.keeper import ReplicaKeeper
+from raydistill.teachers.protocol import TeacherDescription, TeacherSettings
 from raydistill.teachers.scaling import Scaler
-from raydistill.teachers.teacher import TeacherDescription, TeacherSettings
 
 
 def describe(fingerprint: str) -> TeacherDescription:

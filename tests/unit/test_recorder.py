@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raydistill.models import ModelTraits
-from raydistill.teachers.teacher import TeacherDescription
+from raydistill.teachers.protocol import TeacherDescription
 from raydistill.training.recorder import Recorder, RecorderClient, descriptions_in
 
 

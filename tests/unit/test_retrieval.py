@@ -19,9 +19,10 @@ from raydistill.signals import Request, TeacherSignal
 from raydistill.storing import needed_answers
 from raydistill.tasks import Retrieval
 from raydistill.teachers.pairs import PairSource
+from raydistill.teachers.protocol import TeacherSettings
 from raydistill.teachers.source import Asked
 from raydistill.teachers.sources import InlineSource
-from raydistill.teachers.teacher import LocalTeacher, TeacherSettings
+from raydistill.teachers.teacher import LocalTeacher
 from raydistill.terms import FeatureMatch, GroupMatch
 from raydistill.training.step import StudentModule
 from raydistill.training.student import make_student, make_tokenizer

@@ -19,9 +19,9 @@ from raydistill.teachers.actor import TeacherActor
 from raydistill.teachers.counting import CountingTeacher
 from raydistill.teachers.merging import MergingTeacher
 from raydistill.teachers.placement import Trial, choose_placement
+from raydistill.teachers.protocol import TeacherDescription, TeacherSettings
 from raydistill.teachers.sources import InlineSource, Memory, StoreSource
 from raydistill.teachers.stored import Publisher, StoredTeacher, description_from
-from raydistill.teachers.teacher import TeacherDescription, TeacherSettings
 from tests.unit.test_store import ASK, answer, assert_same, open_store, texts_of
 
 
