@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from raydistill.checks import check, connect_if_cluster
 from raydistill.config import DistillConfig
 from raydistill.errors import ConfigError, TeacherError
 from raydistill.making import made_rows
 from raydistill.prepare import Prepared, needed_resources
-from raydistill.run import check, connect_if_cluster
 from raydistill.runtime import cluster_resources, connect_ray, object_store_bytes
 from raydistill.serve import Served, serve_teachers
 from raydistill.signals import Request

@@ -12,59 +12,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from raydistill.assembly import flat_metrics, measure_models, share_tables, worker_job
 from raydistill.card import write_card
+from raydistill.checks import check, connect_if_cluster
 from raydistill.config import DistillConfig, to_yaml
-from raydistill.config.faults import in_order, without_echoes
-from raydistill.config.ranking import RankedTask
-from raydistill.config.rules import block_queries, group_rows
-from raydistill.config.task import HEADS
-from raydistill.errors import ConfigError, Fault
 from raydistill.evaluation.report import write_report
 from raydistill.export import export_student
-from raydistill.final import FinalFigures, FinalJob, as_a_worker, final_figures
 from raydistill.making import make_rows
-from raydistill.models.embeddings import embedding_matrix
 from raydistill.output import OutputFolder
-from raydistill.prepare import (
-    Prepared,
-    changed_settings,
-    needed_resources,
-    perturbed,
-    prepare,
-    resource_faults,
-)
+from raydistill.prepare import Prepared, needed_resources
 from raydistill.record import RunRecord
 from raydistill.runtime import (
     cluster_resources,
     connect_ray,
     embedded,
-    job_faults,
     machine_resources,
     object_store_bytes,
 )
-from raydistill.scoring import Measured, weigh_teachers
+from raydistill.scoring import weigh_teachers
 from raydistill.serve import Served, serve_teachers, tend_replicas, try_inline
-from raydistill.storing import cached_faults, store_faults
 from raydistill.summary import write_summary
-from raydistill.teachers.line import TeacherLine
-from raydistill.teachers.protocol import TeacherSettings
-from raydistill.training.job import WorkerJob
 from raydistill.training.recorder import descriptions_in, start_recorder
-from raydistill.training.trainer import Trained, train
+from raydistill.training.trainer import train
 from raydistill.ui import Ui
 
-__all__ = [
-    "DistillResult",
-    "Within",
-    "check",
-    "connect_if_cluster",
-    "distill",
-    "flat_metrics",
-    "lacking_resources",
-    "measure_models",
-    "share_tables",
-    "worker_job",
-]
+__all__ = ["DistillResult", "Within", "distill"]
 
 
 @dataclass(frozen=True)
@@ -107,61 +79,6 @@ class Within:
     free: tuple[str, ...] = ()
 
 
-def check(
-    config: DistillConfig,
-    faults: list[Fault] | None = None,
-    *,
-    resume: bool = False,
-    output: bool = True,
-    machines: bool = True,
-    free: tuple[str, ...] = (),
-) -> Prepared:
-    """Check all that can be checked; nothing is started or written.
-
-    Args:
-        config: The run, or the sound part of it.
-        faults: Found before.
-        resume: Whether an existing run is to be continued.
-        output: Whether the run will write its folder.
-        machines: Whether it must find room by itself.
-        free: Settings below these paths may be others than those of the run to resume.
-
-    Raises:
-        ConfigError: With every fault.
-    """
-    found = list(faults or [])
-    prepared, more = prepare(config)
-    found += without_echoes(more, found)
-    found += without_echoes(job_faults(config), found)
-    found += without_echoes(store_faults(config), found)
-    if output:
-        found += without_echoes(OutputFolder.of(config).faults(resume=resume), found)
-        if prepared is not None and not found:
-            found += cached_faults(prepared)
-    if machines:
-        found += without_echoes(lacking_resources(config), found)
-    if prepared is not None and resume:
-        OutputFolder.of(config).read_weights()  # before anything starts
-        before = OutputFolder.of(config).read_manifest()
-        if before is not None:
-            kept = [
-                {path: value for path, value in one.items() if not path.startswith(free)}
-                for one in (before, prepared.manifest)
-            ]
-            found += changed_settings(*kept)
-    if found or prepared is None:
-        raise ConfigError(in_order(found))
-    return prepared
-
-
-def lacking_resources(config: DistillConfig) -> list[Fault]:
-    """What this machine, or the cluster, has not."""
-    if embedded(config.run):
-        return resource_faults(config, machine_resources(), embedded=True)
-    with connect_ray(config.run, needed_resources(config)):
-        return resource_faults(config, cluster_resources(), embedded=False)
-
-
 def distill(
     config: DistillConfig,
     *,
@@ -197,16 +114,6 @@ def distill(
                 done["metrics"], folder.student, folder.path, done["run_id"], done["model_uri"]
             )
         return _run(prepared, folder, resume=resume, ui=ui, within=within)
-
-
-@contextmanager
-def connect_if_cluster(config: DistillConfig) -> Iterator[None]:
-    """A running cluster is connected to once for checks and run; an embedded one starts after the checks."""
-    if embedded(config.run):
-        yield
-    else:
-        with connect_ray(config.run, needed_resources(config)):
-            yield
 
 
 def _run(
@@ -316,125 +223,3 @@ def _tell(within: Within, events: list[dict[str, Any]], steps: int) -> None:
         measured = {n: v for n, v in values.items() if n.startswith("validation/")}
         if event["kind"] == "metrics" and measured:
             within.watch(event["step"], steps, measured)
-
-
-def share_tables(prepared: Prepared) -> dict[str, Any]:
-    """Rows, and first embeddings, in the object store: each node fetches them once, workers read them in place.
-
-    A stream travels as it is: it only says where the rows are.
-    """
-    import pyarrow as pa
-    import ray
-
-    splits = prepared.splits
-    parts = [splits[name].table for name in ("train", "unlabelled") if name in splits]
-    fresh = prepared.augmented.tables if prepared.augmented is not None else ()
-    if len(fresh) == 1:
-        parts, fresh = [*parts, *fresh], ()
-    tables: dict[str, Any] = {"train": prepared.stream or ray.put(pa.concat_tables(parts))}
-    tables["fresh"] = tuple(ray.put(table) for table in fresh)
-    for name in ("validation", "test"):
-        if name in splits:
-            tables[name] = ray.put(splits[name].table)
-            if splits[name].corpus is not None and "corpus" not in tables:  # the same for all
-                tables["corpus"] = ray.put(splits[name].corpus)
-    if prepared.student.embeddings is not None:  # made once, the same for all workers
-        tables["embeddings"] = ray.put(embedding_matrix(prepared.student.embeddings).numpy())
-    return tables
-
-
-def worker_job(
-    prepared: Prepared,
-    lines: Mapping[str, TeacherLine],
-    tables: Mapping[str, Any],
-    recorder: Any,
-) -> WorkerJob:
-    """What workers do, with references to what they need."""
-    config = prepared.config
-    limit = config.pipeline.max_bytes_ahead
-    if limit == "auto":
-        limit = object_store_bytes() // 3 // config.training.num_workers
-    return WorkerJob(
-        seed=config.run.seed,
-        student=replace(prepared.student, embeddings=None),
-        objective=prepared.objective,
-        training=config.training,
-        pipeline=config.pipeline,
-        steps=prepared.steps,
-        teachers=dict(lines),
-        train=tables["train"],
-        fresh=tables["fresh"],
-        shuffle_rows=config.data.shuffle_rows,
-        validation=tables.get("validation"),
-        labels=prepared.labels,
-        max_bytes_ahead=limit,
-        row_bytes=sum(prepared.row_bytes(name) for name in config.teachers),
-        group_rows=group_rows(config),
-        eval_rows=config.evaluation.batch_rows,
-        manifest=dict(prepared.manifest),
-        recorder=recorder,
-        embeddings=tables.get("embeddings"),
-        max_positives=config.task.max_positives if isinstance(config.task, RankedTask) else 1,
-        block_queries=block_queries(config),
-    )
-
-
-def measure_models(
-    prepared: Prepared,
-    lines: Mapping[str, TeacherLine],
-    tables: Mapping[str, Any],
-    folder: OutputFolder,
-) -> FinalFigures:
-    """Final figures of the exported student, its teachers and their ensemble."""
-    config = prepared.config
-    job = FinalJob(
-        student=TeacherSettings(
-            name="student",
-            source=folder.student_source(),
-            dtype="float32",
-            max_tokens=config.student.max_tokens,
-            batch_rows=config.evaluation.batch_rows,
-            num_threads=max(1, int(config.training.cpus_per_worker)),
-            use_gpu=config.training.gpus_per_worker > 0,
-            head=HEADS[config.task.kind],
-            embedder=prepared.student.embedder,
-        ),
-        splits={name: tables[name] for name in config.evaluation.splits if name in tables},
-        perturbed=_perturbed(prepared),
-        labels=prepared.labels,
-        teachers=dict(lines),
-        objective=prepared.objective,
-        evaluation=config.evaluation,
-        corpus=tables.get("corpus"),
-    )
-    if not job.splits:
-        return FinalFigures()
-    return as_a_worker(final_figures, job, config.training)
-
-
-def _perturbed(prepared: Prepared) -> dict[str, Any]:
-    """Changed copies of the last split that is measured."""
-    splits = [name for name in prepared.config.evaluation.splits if name in prepared.splits]
-    if not splits:
-        return {}
-    return perturbed(prepared.config, prepared.operations, prepared.splits[splits[-1]].table)
-
-
-def flat_metrics(
-    trained: Trained,
-    figures: FinalFigures,
-    stats: Mapping[str, Mapping[str, float]],
-    measured: Measured | None,
-) -> dict[str, float]:
-    """The flat content of metrics.json."""
-    metrics = dict(figures.metrics) | (measured.metrics if measured is not None else {})
-    metrics |= {k: v for k, v in trained.metrics.items() if "/" in k}
-    metrics["train/steps"] = trained.progress.step
-    metrics["train/best_step"] = trained.progress.best_step
-    for name, values in stats.items():
-        metrics |= {f"teachers/{name}/{key}": value for key, value in values.items()}
-    computed = [*figures.computed.items(), *(measured.computed if measured else {}).items()]
-    for name, values in computed:
-        for key, value in values.items():
-            metrics[f"teachers/{name}/{key}"] = metrics.get(f"teachers/{name}/{key}", 0.0) + value
-    return metrics

@@ -12,7 +12,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from raydistill import run
+from raydistill import assembly, checks, run
 from raydistill.card import write_card
 from raydistill.config import AnyConfig, TasksConfig, to_yaml
 from raydistill.config.faults import without_echoes
@@ -77,9 +77,9 @@ def check(
     resume: bool = False,
     output: bool = True,
 ) -> Prepared | PreparedTasks:
-    """As :func:`raydistill.run.check`, of one task or several."""
+    """As :func:`raydistill.checks.check`, of one task or several."""
     if not isinstance(config, TasksConfig):
-        return run.check(config, faults, resume=resume, output=output)
+        return checks.check(config, faults, resume=resume, output=output)
     found = list(faults or [])
     prepared, more = prepare_tasks(config)
     found += without_echoes(more, found)
@@ -89,7 +89,7 @@ def check(
         found += without_echoes(folder.faults(resume=resume), found)
         for name, one in prepared.tasks.items() if prepared is not None and not found else ():
             found += [of_task(fault, name) for fault in cached_faults(one)]
-    found += without_echoes(run.lacking_resources(joint), found)
+    found += without_echoes(checks.lacking_resources(joint), found)
     if prepared is not None and resume:
         for name in prepared.tasks:
             TaskFolder(folder, name).read_weights()  # before anything starts
@@ -117,7 +117,7 @@ def distill(config: AnyConfig, *, resume: bool = False, ui: Ui | None = None) ->
     if not isinstance(config, TasksConfig):
         return run.distill(config, resume=resume, ui=ui)
     ui = ui or Ui()
-    with run.connect_if_cluster(config.joint):
+    with checks.connect_if_cluster(config.joint):
         prepared = check(config, resume=resume)
         assert isinstance(prepared, PreparedTasks)
         for note in prepared.notes:
@@ -255,7 +255,7 @@ def _served(
     )
     own = TaskFolder(folder, task)
     own.path.mkdir(parents=True, exist_ok=True)
-    return _Running(one, own, teachers, run.share_tables(one))
+    return _Running(one, own, teachers, assembly.share_tables(one))
 
 
 def _job(prepared: PreparedTasks, running: Mapping[str, _Running]) -> TasksJob:
@@ -264,7 +264,7 @@ def _job(prepared: PreparedTasks, running: Mapping[str, _Running]) -> TasksJob:
     tasks: dict[str, WorkerJob] = {}
     for name, one in running.items():
         lines = {teacher: served.line for teacher, served in one.teachers.items()}
-        tasks[name] = run.worker_job(one.prepared, lines, one.tables, recorder)
+        tasks[name] = assembly.worker_job(one.prepared, lines, one.tables, recorder)
     owner = tasks[prepared.owner]
     common = {field.name: getattr(owner, field.name) for field in fields(WorkerJob)}
     lines = {f"{t}/{n}": line for t, job in tasks.items() for n, line in job.teachers.items()}
@@ -285,7 +285,7 @@ def _job(prepared: PreparedTasks, running: Mapping[str, _Running]) -> TasksJob:
 
 def _figures(one: _Running) -> FinalFigures:
     now = {name: served.line_now() for name, served in one.teachers.items()}
-    return run.measure_models(one.prepared, now, one.tables, one.folder)
+    return assembly.measure_models(one.prepared, now, one.tables, one.folder)
 
 
 def _finish_task(
@@ -304,7 +304,9 @@ def _finish_task(
     own = {_of_one(name, task): value for name, value in trained.metrics.items()}
     alone = replace(trained, metrics={n: v for n, v in own.items() if n is not None})
     stats = {name: served.stats() for name, served in one.teachers.items()}
-    metrics = run.flat_metrics(alone, figures, stats, one.measured) | dict(one.prepared.counted)
+    metrics = assembly.flat_metrics(alone, figures, stats, one.measured) | dict(
+        one.prepared.counted
+    )
     config = one.prepared.config
     chosen = {"select_by": select_by.removeprefix(f"{task}/")}
     shown = config.model_copy(update={"training": config.training.model_copy(update=chosen)})

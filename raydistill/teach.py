@@ -1,10 +1,11 @@
 """Fine-tuning a teacher: the student's training without teachers."""
 
+from raydistill.checks import check
 from raydistill.config import DistillConfig
 from raydistill.config.losses import on_labels
 from raydistill.config.task import LABEL_LOSSES
 from raydistill.errors import Fault
-from raydistill.run import DistillResult, check, distill
+from raydistill.run import DistillResult, distill
 from raydistill.ui import Ui
 
 __all__ = ["teach"]

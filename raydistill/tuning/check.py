@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from raydistill import run
+from raydistill.checks import check
 from raydistill.config import DistillConfig
 from raydistill.config.faults import in_order
 from raydistill.config.space_rules import written_faults
@@ -83,7 +83,7 @@ def check_search(config: DistillConfig, have: Resources, *, resume: bool) -> Che
         )
     faults = written_faults(config)
     try:
-        base = run.check(config, output=False, machines=False)
+        base = check(config, output=False, machines=False)
     except ConfigError as error:
         raise ConfigError([*error.faults, *faults]) from None
     split = base.splits.get("validation")

@@ -23,13 +23,13 @@ from typing import Any
 
 import yaml
 
+from raydistill.checks import connect_if_cluster
 from raydistill.config import DistillConfig, to_yaml
 from raydistill.config.space import trial_config
 from raydistill.config.tuning import PbtSection
 from raydistill.evaluation.search_report import write_search_report
 from raydistill.output import write_atomically
 from raydistill.prepare import Resources, needed_resources
-from raydistill.run import connect_if_cluster
 from raydistill.runtime import cluster_resources, connect_ray, embedded, machine_resources
 from raydistill.tracking import ResolvedModel, models_held
 from raydistill.tuning.check import Checked, check_search

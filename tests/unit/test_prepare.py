@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from raydistill.checks import check
 from raydistill.config import DistillConfig, parse_config
 from raydistill.models import load_tokenizer
 from raydistill.prepare import (
@@ -16,7 +17,6 @@ from raydistill.prepare import (
     prepare,
     resource_faults,
 )
-from raydistill.run import check
 from raydistill.signals import HiddenAsk
 from raydistill.storing import needed_answers
 from raydistill.tasks import TextClassification

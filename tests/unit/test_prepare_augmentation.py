@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from raydistill.checks import check
 from raydistill.config import DistillConfig, parse_config
 from raydistill.pipeline import FreshRows
 from raydistill.prepare import Prepared, changed_settings, needed_resources, perturbed, prepare
-from raydistill.run import check
 from raydistill.storing import needed_answers
 from raydistill.tasks import TextClassification
 from tests.conftest import make_masked_lm, make_model, two_teachers

@@ -9,11 +9,11 @@ import pytest
 import torch
 import yaml
 
+from raydistill.checks import check
 from raydistill.config import DistillConfig, parse_config
 from raydistill.models import ModelSource, build_student, load_tokenizer
 from raydistill.objective import Moment, Objective
 from raydistill.prepare import Prepared, changed_settings, prepare
-from raydistill.run import check
 from raydistill.signals import HiddenAsk, pack_signal
 from raydistill.tasks import Reranking
 from raydistill.terms import GroupMatch

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from raydistill.checks import check
 from raydistill.config import DistillConfig, parse_config
 from raydistill.models import load_tokenizer
 from raydistill.objective import Moment, Objective
 from raydistill.pipeline import Drawing, MicroBatch, plan_groups
 from raydistill.prepare import Prepared, changed_settings, prepare
-from raydistill.run import check
 from raydistill.signals import Request, TeacherSignal
 from raydistill.storing import needed_answers
 from raydistill.tasks import Retrieval

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
+from raydistill.checks import check
 from raydistill.config import DistillConfig, parse_config
 from raydistill.config.presets import PRESETS
 from raydistill.models import load_tokenizer
 from raydistill.models.auto import AutoConfig, AutoModelForSequenceClassification
 from raydistill.models.embeddings import embedding_matrix
 from raydistill.prepare import Prepared, prepare
-from raydistill.run import check
 from raydistill.training.student import make_student, make_tokenizer, parameter_names
 from tests.conftest import make_model, two_teachers
 
