@@ -14,13 +14,14 @@ import pyarrow as pa
 
 from raydistill.config.task import HEADS, METRICS, RANKED, Head, TaskKind
 from raydistill.evaluation.table import format_bytes, format_count, format_ms, format_score, number
+from raydistill.figures import Figures
 from raydistill.models import ModelSource
 from raydistill.models.exported import ExportRecord
 from raydistill.models.licences import Licences
 from raydistill.models.pieces import word_prefix
 from raydistill.output import OutputFolder, write_atomically
 from raydistill.prepare import Prepared
-from raydistill.subjects import Figures, Rows
+from raydistill.subjects import Rows
 from raydistill.teachers.protocol import TeacherDescription
 from raydistill.training.student import make_tokenizer
 from raydistill.version import __version__

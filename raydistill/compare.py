@@ -12,7 +12,8 @@ from raydistill.evaluation.metrics import greater_is_better
 from raydistill.evaluation.resampling import Paired, Resampled, paired_bootstrap
 from raydistill.evaluation.statistics import RESAMPLED, Measured, comparable_metrics, resampled
 from raydistill.evaluation.table import format_amount
-from raydistill.subjects import Rows, Subject, ask, find_model, fitted, open_subject, rows_of
+from raydistill.figures import ask
+from raydistill.subjects import Rows, Subject, find_model, fitted, open_subject, rows_of
 from raydistill.ui import Ui
 
 __all__ = ["Comparison", "compare"]

@@ -16,22 +16,18 @@ from raydistill.evaluation.measures import agree
 from raydistill.evaluation.predictions import prediction_lines
 from raydistill.evaluation.ranking import rank_together
 from raydistill.evaluation.spans import answers_together
+from raydistill.figures import Asked, Figures, ask, figures_of, metrics_on
 from raydistill.models import load_tokenizer, read_traits
 from raydistill.objective import ObjectivePlan
 from raydistill.prepare import perturbed, plan_operations
 from raydistill.prepare.objective import plan_objective
 from raydistill.scoring import weigh
 from raydistill.subjects import (
-    Asked,
-    Figures,
     Rows,
     Subject,
-    ask,
-    figures_of,
     find_model,
     find_teacher,
     fitted,
-    metrics_on,
     open_subject,
     rows_of,
 )

@@ -16,6 +16,7 @@ from raydistill.config import DistillConfig
 from raydistill.config.task import EXCLUSIVE
 from raydistill.errors import ConfigError, Fault
 from raydistill.evaluation.measures import agree
+from raydistill.figures import Asked, Figures, figures_of
 from raydistill.models.backends import (
     ExportError,
     OnnxFile,
@@ -32,17 +33,7 @@ from raydistill.models.exported import (
 )
 from raydistill.prepare.sources import package_faults
 from raydistill.signals import Ask, Request
-from raydistill.subjects import (
-    Asked,
-    Figures,
-    Rows,
-    Subject,
-    figures_of,
-    find_model,
-    fitted,
-    open_subject,
-    rows_of,
-)
+from raydistill.subjects import Rows, Subject, find_model, fitted, open_subject, rows_of
 from raydistill.teachers.teacher import LocalTeacher
 from raydistill.ui import Ui
 

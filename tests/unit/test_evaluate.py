@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import nn
 
-from raydistill import subjects
+from raydistill import figures
 from raydistill.cli import app, run
 from raydistill.config import load_config
 from raydistill.errors import ConfigError
@@ -344,7 +344,7 @@ def test_an_export_is_timed_in_its_table_and_on_its_card(
         time_ms = 100.0 * len(timed) + len(request.row_ids)
         return Latency(time_ms, time_ms + 0.1, time_ms + 0.2, 10)
 
-    monkeypatch.setattr(subjects, "latency_of", clock)
+    monkeypatch.setattr(figures, "latency_of", clock)
     folder = tmp_path / "int8"
     code, out, err = said(capsys, "export", finished, "--to", "int8", "--output", folder)
     assert code == 0, err

@@ -13,8 +13,9 @@ from raydistill.errors import ConfigError
 from raydistill.evaluate import Wanted, evaluate
 from raydistill.evaluation.calibration import calibration_error
 from raydistill.evaluation.statistics import RESAMPLED
+from raydistill.figures import ask
 from raydistill.onnx_export import export_model
-from raydistill.subjects import ask, find_teacher, open_subject, rows_of
+from raydistill.subjects import find_teacher, open_subject, rows_of
 from raydistill.ui import Ui
 from tests.conftest import make_model, make_rows, write_rows
 from tests.unit.embedders import ROWS, make_embedder
