@@ -18,8 +18,8 @@ from raydistill.losses import PairScorer
 from raydistill.models import EmbedderSpec, ModelSource, load_tokenizer, read_traits
 from raydistill.models.embedding_files import read_embedder
 from raydistill.models.exported import is_exported, read_export
+from raydistill.prepare.data import load_data
 from raydistill.prepare.embedders import embeds, scorer_of, teacher_embedder
-from raydistill.prepare.prepare import load_data
 from raydistill.prepare.sides import Side
 from raydistill.prepare.sources import (
     head_faults,

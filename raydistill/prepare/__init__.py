@@ -7,7 +7,8 @@ from raydistill.prepare.augmentation import Augmented, perturbed
 from raydistill.prepare.data import load_data
 from raydistill.prepare.manifest import changed_settings, flatten, manifest_of
 from raydistill.prepare.operations import Contextual, Operations, plan_operations
-from raydistill.prepare.prepare import Prepared, prepare
+from raydistill.prepare.prepare import prepare
+from raydistill.prepare.prepared import Prepared
 from raydistill.prepare.resources import (
     Resources,
     needed_resources,

@@ -9,7 +9,8 @@ from raydistill.config import DistillConfig, TasksConfig
 from raydistill.config.several import SHARED, new_faults, of_task
 from raydistill.data import task_shares
 from raydistill.errors import Fault
-from raydistill.prepare.prepare import Prepared, prepare
+from raydistill.prepare.prepare import prepare
+from raydistill.prepare.prepared import Prepared
 from raydistill.schedules import plan_stages
 from raydistill.training.schedule import Steps, plan_steps
 from raydistill.training.student import StudentPlan, encoder_name
