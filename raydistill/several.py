@@ -5,24 +5,21 @@
     config -> prepare each -> Ray -> teachers of all (weigh) -> train by turns -> figures of each -> registry -> reports
 """
 
-import json
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from typing import Any
 
 from raydistill import assembly, checks, run
-from raydistill.card import write_card
 from raydistill.config import AnyConfig, TasksConfig, to_yaml
 from raydistill.config.faults import without_echoes
-from raydistill.config.several import MEAN, of_task
-from raydistill.config.task import METRICS
+from raydistill.config.several import of_task
 from raydistill.errors import ConfigError, Fault
 from raydistill.evaluation.report import write_report
 from raydistill.export import export_tasks
 from raydistill.final import FinalFigures
-from raydistill.output import OutputFolder, write_atomically
+from raydistill.output import OutputFolder
 from raydistill.prepare import (
     Prepared,
     PreparedTasks,
@@ -41,33 +38,23 @@ from raydistill.runtime import (
     machine_resources,
     object_store_bytes,
 )
-from raydistill.scoring import Measured, weigh_teachers
-from raydistill.serve import Served, serve_teachers, tend_replicas, try_inline
+from raydistill.scoring import weigh_teachers
+from raydistill.serve import serve_teachers, tend_replicas, try_inline
 from raydistill.storing import cached_faults, store_faults
-from raydistill.summary import write_summary
+from raydistill.task_records import (
+    OF_THE_RUN,
+    RunningTask,
+    TaskFolder,
+    finish_task,
+    means_of,
+    write_joint_summary,
+)
 from raydistill.training.job import TasksJob, WorkerJob
 from raydistill.training.recorder import descriptions_in, start_recorder
-from raydistill.training.several_worker import mean_of_tasks
-from raydistill.training.trainer import Trained, train
+from raydistill.training.trainer import train
 from raydistill.ui import Ui
 
-__all__ = ["TaskFolder", "check", "distill"]
-
-_OF_THE_RUN = ("train/", "store/")
-"""Metrics that no task has alone begin so."""
-
-
-class TaskFolder(OutputFolder):
-    """What a run on several tasks leaves of one: as of a run on it alone.
-
-    Args:
-        whole: Of the run.
-        task: Which.
-    """
-
-    def __init__(self, whole: OutputFolder, task: str) -> None:
-        super().__init__(whole.path / "tasks" / task)
-        self.student, self.model = whole.student / task, whole.model / task
+__all__ = ["check", "distill"]
 
 
 def check(
@@ -133,25 +120,6 @@ def distill(config: AnyConfig, *, resume: bool = False, ui: Ui | None = None) ->
         return _run(prepared, folder, resume=resume, ui=ui)
 
 
-@dataclass
-class _Running:
-    """One task of a run that goes on.
-
-    Attributes:
-        prepared: The task.
-        folder: What is left of it.
-        teachers: Ready to answer.
-        tables: References to its rows.
-        measured: What its teachers scored, if they weigh by that.
-    """
-
-    prepared: Prepared
-    folder: TaskFolder
-    teachers: Mapping[str, Served]
-    tables: Mapping[str, Any]
-    measured: Measured | None = None
-
-
 def _run(prepared: PreparedTasks, folder: OutputFolder, *, resume: bool, ui: Ui) -> DistillResult:
     joint, begin = prepared.joint, time.time()
     folder.begin(to_yaml(prepared.config), prepared.manifest)
@@ -205,7 +173,7 @@ def _run(prepared: PreparedTasks, folder: OutputFolder, *, resume: bool, ui: Ui)
             figures = {name: _figures(one) for name, one in running.items()}
         metrics: dict[str, float] = {}
         for task, one in running.items():
-            own = _finish_task(
+            own = finish_task(
                 one,
                 task,
                 folder=folder,
@@ -216,10 +184,10 @@ def _run(prepared: PreparedTasks, folder: OutputFolder, *, resume: bool, ui: Ui)
                 num_parameters=sizes[task],
                 begin=begin,
             )
-            metrics |= {f"{task}/{k}": v for k, v in own.items() if not k.startswith(_OF_THE_RUN)}
-            metrics |= {k: v for k, v in own.items() if k.startswith(_OF_THE_RUN)}
-        metrics |= _means(prepared, metrics)
-        _write_summary(prepared, folder, metrics, begin)
+            metrics |= {f"{task}/{k}": v for k, v in own.items() if not k.startswith(OF_THE_RUN)}
+            metrics |= {k: v for k, v in own.items() if k.startswith(OF_THE_RUN)}
+        metrics |= means_of(prepared, metrics)
+        write_joint_summary(prepared, folder, metrics, begin)
         write_report(folder.path)
         model_uri = record.finished(metrics)
         folder.finish(metrics, run_id=record.run_id, model_uri=model_uri)
@@ -232,7 +200,7 @@ def _run(prepared: PreparedTasks, folder: OutputFolder, *, resume: bool, ui: Ui)
 
 def _served(
     stack: ExitStack, prepared: PreparedTasks, task: str, folder: OutputFolder, ui: Ui
-) -> _Running:
+) -> RunningTask:
     """A task with its teachers and rows."""
     one, joint = prepared.tasks[task], prepared.joint
     have = machine_resources() if embedded(joint.run) else cluster_resources()
@@ -255,10 +223,10 @@ def _served(
     )
     own = TaskFolder(folder, task)
     own.path.mkdir(parents=True, exist_ok=True)
-    return _Running(one, own, teachers, assembly.share_tables(one))
+    return RunningTask(one, own, teachers, assembly.share_tables(one))
 
 
-def _job(prepared: PreparedTasks, running: Mapping[str, _Running]) -> TasksJob:
+def _job(prepared: PreparedTasks, running: Mapping[str, RunningTask]) -> TasksJob:
     """Of all tasks; what is not by task is the owner's."""
     recorder = start_recorder()
     tasks: dict[str, WorkerJob] = {}
@@ -283,123 +251,6 @@ def _job(prepared: PreparedTasks, running: Mapping[str, _Running]) -> TasksJob:
     )
 
 
-def _figures(one: _Running) -> FinalFigures:
+def _figures(one: RunningTask) -> FinalFigures:
     now = {name: served.line_now() for name, served in one.teachers.items()}
     return assembly.measure_models(one.prepared, now, one.tables, one.folder)
-
-
-def _finish_task(
-    one: _Running,
-    task: str,
-    *,
-    folder: OutputFolder,
-    select_by: str,
-    trained: Trained,
-    figures: FinalFigures,
-    descriptions: Mapping[str, Any],
-    num_parameters: int,
-    begin: float,
-) -> dict[str, float]:
-    """Leave a task's figures as of a run on it alone; its metrics."""
-    own = {_of_one(name, task): value for name, value in trained.metrics.items()}
-    alone = replace(trained, metrics={n: v for n, v in own.items() if n is not None})
-    stats = {name: served.stats() for name, served in one.teachers.items()}
-    metrics = assembly.flat_metrics(alone, figures, stats, one.measured) | dict(
-        one.prepared.counted
-    )
-    config = one.prepared.config
-    chosen = {"select_by": select_by.removeprefix(f"{task}/")}
-    shown = config.model_copy(update={"training": config.training.model_copy(update=chosen)})
-    write_atomically(one.folder.config, to_yaml(shown))
-    own_teachers = {name: descriptions[f"{task}/{name}"] for name in one.teachers}
-    write_summary(
-        one.folder,
-        one.prepared,
-        trained=alone,
-        figures=figures,
-        descriptions=own_teachers,
-        stats=stats,
-        student_parameters=num_parameters,
-        begin=begin,
-        metrics=metrics,
-    )
-    write_card(one.folder, one.prepared, metrics, own_teachers)
-    write_atomically(one.folder.history, _history_of(folder, task))
-    return metrics
-
-
-def _of_one(name: str, task: str) -> str | None:
-    """A name of the whole run's metrics as one task has it; None: it is another's."""
-    prefixes: Mapping[str, str] = {
-        f"{task}/": "",
-        f"teachers/{task}/": "teachers/",
-        f"train/losses/{task}.": "train/losses/",
-        f"train/teacher_weight/{task}/": "train/teacher_weight/",
-    }
-    for before, after in prefixes.items():
-        if name.startswith(before):
-            return after + name.removeprefix(before)
-    by_task = ("teachers/", "train/losses/", "train/teacher_weight/")
-    if name == MEAN:  # what chose
-        return name
-    return name if name.startswith(_OF_THE_RUN) and not name.startswith(by_task) else None
-
-
-def _history_of(folder: OutputFolder, task: str) -> str:
-    """The lines of a run's history that say something of a task."""
-    lines = []
-    for line in folder.history.read_text(encoding="utf-8").splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue  # torn when an earlier attempt was killed
-        own = {_of_one(name, task): value for name, value in values.items()}
-        own.pop(None, None)
-        lines.append(json.dumps({"step": values["step"], **own}) + "\n")
-    return "".join(lines)
-
-
-def _means(prepared: PreparedTasks, metrics: Mapping[str, float]) -> dict[str, float]:
-    """Over the tasks, of the first metric of each."""
-    found = {}
-    for split in prepared.config.evaluation.splits:
-        firsts = [
-            f"{name}/{split}/{METRICS[one.config.task.kind][0]}"
-            for name, one in prepared.tasks.items()
-            if split in one.splits
-        ]
-        mean = mean_of_tasks(metrics, firsts)
-        if mean is not None:
-            found[f"{split}/{MEAN.partition('/')[2]}"] = mean
-    return found
-
-
-def _write_summary(
-    prepared: PreparedTasks, folder: OutputFolder, metrics: Mapping[str, float], begin: float
-) -> None:
-    """Of all tasks together: their models one below the other, each with its task before its name."""
-    of_tasks = {
-        name: json.loads(TaskFolder(folder, name).summary.read_text(encoding="utf-8"))
-        for name in prepared.tasks
-    }
-    summary: dict[str, Any] = dict(of_tasks[prepared.owner])
-    summary |= {
-        "task": "several_tasks",
-        "tasks": {name: one["task"] for name, one in of_tasks.items()},
-        "labels": [],
-        "per_class": [],
-        "duration_s": time.time() - begin,
-        "notes": list(prepared.notes),
-        "rows": {},
-        "models": [],
-        "teachers": {},
-    }
-    for task, one in of_tasks.items():
-        for split, number in one["rows"].items():
-            summary["rows"][split] = summary["rows"].get(split, 0) + number
-        summary["models"] += [
-            {**model, "name": f"{task}/{model['name']}"} for model in one["models"]
-        ]
-        summary["teachers"] |= {f"{task}/{name}": facts for name, facts in one["teachers"].items()}
-    write_atomically(folder.metrics, json.dumps(dict(metrics), indent=1, sort_keys=True))
-    write_atomically(folder.summary, json.dumps(summary, indent=1, ensure_ascii=False))
