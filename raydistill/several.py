@@ -14,7 +14,7 @@ from typing import Any
 from raydistill import assembly, checks, run
 from raydistill.config import AnyConfig, TasksConfig, to_yaml
 from raydistill.config.faults import without_echoes
-from raydistill.config.several import of_task
+from raydistill.config.parse_several import of_task
 from raydistill.errors import ConfigError, Fault
 from raydistill.evaluation.report import write_report
 from raydistill.export import export_tasks

@@ -9,8 +9,8 @@ from typing import Any
 from raydistill.assembly import flat_metrics
 from raydistill.card import write_card
 from raydistill.config import to_yaml
-from raydistill.config.several import MEAN
 from raydistill.config.task import METRICS
+from raydistill.config.task_views import MEAN
 from raydistill.final import FinalFigures
 from raydistill.output import OutputFolder, write_atomically
 from raydistill.prepare import Prepared, PreparedTasks

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.config import DistillConfig, TasksConfig
-from raydistill.config.several import SHARED, new_faults, of_task
+from raydistill.config.parse_several import new_faults, of_task
+from raydistill.config.task_views import SHARED
 from raydistill.data import task_shares
 from raydistill.errors import Fault
 from raydistill.prepare.prepare import prepare
