@@ -5,7 +5,6 @@ classes (a ClassLabel column) gives the names of the labels where nobody else wr
 """
 
 import functools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raydistill.data.files import SPLIT_NAMES, SPLIT_STEMS
 from raydistill.data.hub_faults import NoSplitError, as_faults
 from raydistill.data.readers import CHUNK_ROWS, Cells, Chunk, Skip
-from raydistill.data.readers.cells import TEXT, Columns, as_texts, type_faults
-from raydistill.data.readers.parquet import feature_names
+from raydistill.data.readers.cells import Columns, as_texts, type_faults
+from raydistill.data.readers.class_names import (
+    ClassReading,
+    feature_names,
+    renames,
+    with_class_names,
+)
 from raydistill.data.readers.reading import Wanted, column_faults
 from raydistill.errors import ConfigError, Fault
 from raydistill.filesystems import first_line
@@ -125,7 +128,7 @@ class DatasetSplit:
             at += table.num_rows
             if rest.num_rows:
                 yield Chunk(
-                    self.as_columns(rest, wanted, labels, cells),
+                    self.as_columns(rest, wanted, labels, cells, path_in_config),
                     lambda row, first=first: f"row {first + row + 1}",  # type: ignore[misc]
                 )
 
@@ -166,42 +169,28 @@ class DatasetSplit:
         dataset = self.loaded
         self._require(wanted, cells, path_in_config)
         table = dataset.select_columns(sorted(set(wanted.values()))).with_format("arrow")[:]
-        return self.as_columns(table, wanted, labels, cells)
+        return self.as_columns(table, wanted, labels, cells, path_in_config)
 
     def as_columns(
-        self, table: pa.Table, wanted: Wanted, labels: Sequence[str] | None, cells: Cells
+        self,
+        table: pa.Table,
+        wanted: Wanted,
+        labels: Sequence[str] | None,
+        cells: Cells,
+        path_in_config: str,
     ) -> Columns:
         """Some of its rows as text."""
         columns = as_texts(table, wanted, cells)
-        names = self.label_names(wanted["label"]) if "label" in wanted else None
-        if names is None or cells == "number":
-            return columns
-        renamed = self.renames(wanted["label"], labels)
-        if cells == "list":
-            if not renamed:
-                columns["label"] = _named_lists(table[wanted["label"]], names)
-            return columns
-        numbers = table[wanted["label"]].cast(pa.int64())
-        numbers = pc.if_else(pc.less(numbers, 0), None, numbers)  # -1 is none
-        columns["label"] = numbers.cast(TEXT)
-        if not renamed:
-            columns["label"] = pa.chunked_array(
-                [pa.array(names, TEXT).take(chunk) for chunk in numbers.chunks], type=TEXT
-            )
-        return columns
+        known = ClassReading(self.name, wanted, cells, labels, path_in_config)
+        return with_class_names(columns, table, self.label_names, known)
 
     def rename_notes(self, column: str, labels: Sequence[str]) -> list[str]:
         """Which names the classes get, if they are others."""
-        if not self.renames(column, labels):
+        if not renames(self.label_names(column), labels):
             return []
         pairs = zip(self.label_names(column) or (), labels, strict=False)
         told = ", ".join(f"{old} is {new}" for old, new in pairs)
         return [f"{self.name}: task.labels give its classes other names: {told}."]
-
-    def renames(self, column: str, labels: Sequence[str] | None) -> bool:
-        """Whether other names are given to the classes than the data set's."""
-        names = self.label_names(column)
-        return bool(names and labels) and not set(names or ()) <= set(labels or ())
 
 
 def find_dataset_splits(
@@ -285,16 +274,6 @@ def _split_names(dataset: str, config: str | None, revision: str | None) -> list
         found = datasets.load_from_disk(dataset)
         return list(found) if isinstance(found, dict) else ["train"]
     return list(datasets.get_dataset_split_names(dataset, config, revision=revision))
-
-
-def _named_lists(column: pa.ChunkedArray, names: Sequence[str]) -> pa.ChunkedArray:
-    """Lists of class numbers as lists of names, as JSON."""
-    lists = (
-        None if row is None else [names[i] if i is not None and i >= 0 else i for i in row]
-        for row in column.to_pylist()
-    )
-    texts = [None if row is None else json.dumps(row) for row in lists]
-    return pa.chunked_array([pa.array(texts, TEXT)], type=TEXT)
 
 
 def _saved(dataset: str) -> bool:

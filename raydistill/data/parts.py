@@ -227,7 +227,7 @@ def _read(
 ) -> Columns:
     if isinstance(part, DatasetSplit):
         return part.read(roles, labels=labels, path_in_config=path_in_config, cells=cells)
-    return read_columns(part, roles, path_in_config=path_in_config, cells=cells)
+    return read_columns(part, roles, path_in_config=path_in_config, cells=cells, labels=labels)
 
 
 def joined(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:

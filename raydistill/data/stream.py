@@ -56,7 +56,9 @@ class StreamPart:
             return self.origin.chunks(
                 wanted, labels=labels, path_in_config=path, skip=skip, cells=cells
             )
-        return read_chunks(self.origin, wanted, path_in_config=path, skip=skip, cells=cells)
+        return read_chunks(
+            self.origin, wanted, path_in_config=path, skip=skip, cells=cells, labels=labels
+        )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -179,11 +180,13 @@ class _Reader:
         roles = {"words": self._columns.words, **self._routed.roles}
         if self._tagged:
             roles["tags"] = self._columns.tags
-        options: Any = {"path_in_config": self._path_in_config, "cells": "list"}
-        if isinstance(part, DatasetSplit):
-            found = part.read(roles, labels=None, **options)
-        else:
-            found = read_columns(part, roles, **options)
+        read = part.read if isinstance(part, DatasetSplit) else partial(read_columns, part)
+        found = read(
+            roles,
+            labels=self._columns.labels,
+            path_in_config=self._path_in_config,
+            cells="list",
+        )
         self._faults = self._routed.read(found, part.name)
         in_text = isinstance(part, DataFile) and part.suffix in (".csv", ".tsv")
         for row, cell in enumerate(_cells(found["words"]), start=1):

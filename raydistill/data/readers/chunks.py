@@ -36,7 +36,13 @@ class Chunk:
 
 
 def read_chunks(
-    file: DataFile, wanted: Wanted, *, path_in_config: str, skip: Skip, cells: Cells = "class"
+    file: DataFile,
+    wanted: Wanted,
+    *,
+    path_in_config: str,
+    skip: Skip,
+    cells: Cells = "class",
+    labels: Sequence[str] | None = None,
 ) -> Iterator[Chunk]:
     """The wanted columns of one file, a chunk at a time.
 
@@ -46,6 +52,7 @@ def read_chunks(
         path_in_config: The subject of faults.
         skip: Rows to pass over; what the file has not is left.
         cells: What columns of labels hold.
+        labels: Names of the classes, if they are known.
 
     Yields:
         Chunks of at least one row.
@@ -53,7 +60,7 @@ def read_chunks(
     Raises:
         ConfigError: The first fault that is met, with its place.
     """
-    reading = Reading(file, wanted, path_in_config, cells)
+    reading = Reading(file, wanted, path_in_config, cells, labels)
     if file.suffix == ".parquet":
         for first, columns in parquet_chunks(reading, skip, CHUNK_ROWS):
             yield Chunk(columns, lambda row, first=first: f"row {first + row + 1}")  # type: ignore[misc]

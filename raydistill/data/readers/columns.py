@@ -1,5 +1,7 @@
 """One file as columns."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from raydistill.data.files import DataFile
@@ -13,7 +15,12 @@ __all__ = ["read_columns"]
 
 
 def read_columns(
-    file: DataFile, wanted: Wanted, *, path_in_config: str, cells: Cells = "class"
+    file: DataFile,
+    wanted: Wanted,
+    *,
+    path_in_config: str,
+    cells: Cells = "class",
+    labels: Sequence[str] | None = None,
 ) -> Columns:
     """The wanted columns of one file as text.
 
@@ -23,6 +30,7 @@ def read_columns(
             column's name.
         path_in_config: The subject of faults.
         cells: What columns of labels hold.
+        labels: Names of the classes, if they are known.
 
     Returns:
         By role, ``large_string``. Numbers of labels and routes are spelled out, true and false are
@@ -32,7 +40,7 @@ def read_columns(
         ConfigError: Every fault that the careful reader could find in the file.
     """
     if file.suffix == ".parquet":
-        return parquet_columns(Reading(file, wanted, path_in_config, cells))
+        return parquet_columns(Reading(file, wanted, path_in_config, cells, labels))
     with file.here() as local:
         return _text_columns(Reading(local, wanted, path_in_config, cells))
 

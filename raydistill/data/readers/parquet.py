@@ -1,27 +1,20 @@
 """Parquet."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raydistill.data.files import DataFile
 from raydistill.data.readers.cells import Columns, as_texts, type_faults
+from raydistill.data.readers.class_names import ClassReading, feature_names, with_class_names
 from raydistill.data.readers.reading import Reading, Skip
 from raydistill.errors import ConfigError
 from raydistill.filesystems import PLACE_ERRORS, first_line
 
-__all__ = ["feature_names", "parquet_chunks", "parquet_columns", "parquet_names"]
+__all__ = ["parquet_chunks", "parquet_columns", "parquet_names"]
 
 _FEATURES = b"huggingface"  # where `datasets` says in a file what its columns are
-
-
-def feature_names(feature: Any) -> tuple[str, ...] | None:
-    """The names of the classes of a column of `datasets`, or of the items of its lists; None: it has none."""
-    names = getattr(getattr(feature, "feature", feature), "names", None)
-    return tuple(names) if names else None
 
 
 def parquet_names(file: DataFile, column: str) -> tuple[str, ...] | None:
@@ -51,8 +44,7 @@ def parquet_columns(reading: Reading) -> Columns:
         with reading.file.open_anywhere() as opened:
             file = pq.ParquetFile(opened, pre_buffer=True)
             columns = _wanted_columns(reading, file)
-            table = _without_hidden(file.read(columns=columns), reading, file.schema_arrow)
-            return as_texts(table, reading.wanted, reading.cells)
+            return _columns(file.read(columns=columns), reading, file.schema_arrow)
     except (pa.ArrowException, OSError) as error:
         raise reading.refuse(_unreadable(reading, error)) from error
 
@@ -70,26 +62,22 @@ def parquet_chunks(reading: Reading, skip: Skip, rows: int) -> Iterator[tuple[in
                     continue
                 for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
                     table = pa.Table.from_batches([batch])
-                    table = _without_hidden(table, reading, file.schema_arrow)
                     passed = skip.of(table.num_rows)
                     if passed < table.num_rows:
                         rest = table.slice(passed)
-                        yield at + passed, as_texts(rest, reading.wanted, reading.cells)
+                        yield at + passed, _columns(rest, reading, file.schema_arrow)
                     at += table.num_rows
     except pa.ArrowException as error:
         raise reading.refuse(_unreadable(reading, error)) from error
 
 
-def _without_hidden(table: pa.Table, reading: Reading, schema: pa.Schema) -> pa.Table:
-    """With null in place of negative numbers of classes, which `datasets` writes where there is no label."""
-    column = reading.wanted.get("label")
-    if column is None or reading.cells != "class" or not pa.types.is_integer(table[column].type):
-        return table
-    hidden = pc.less(table[column], 0)
-    if not pc.any(hidden).as_py() or _names_in(schema, column) is None:
-        return table
-    seen = pc.if_else(hidden, pa.scalar(None, table[column].type), table[column])
-    return table.set_column(table.column_names.index(column), column, seen)
+def _columns(table: pa.Table, reading: Reading, schema: pa.Schema) -> Columns:
+    """As text; numbers of classes that the file names are their names."""
+    known = ClassReading(
+        reading.file.name, reading.wanted, reading.cells, reading.labels, reading.path_in_config
+    )
+    columns = as_texts(table, reading.wanted, reading.cells)
+    return with_class_names(columns, table, lambda column: _names_in(schema, column), known)
 
 
 def _unreadable(reading: Reading, error: Exception) -> str:

@@ -58,12 +58,22 @@ class Skip:
 
 @dataclass(frozen=True)
 class Reading:
-    """One file, what is wanted of it, and how to complain about it."""
+    """One file, what is wanted of it, and how to complain about it.
+
+    Attributes:
+        file: It.
+        wanted: Role to column.
+        path_in_config: The subject of faults.
+        cells: What columns of labels hold.
+        labels: Names of the classes, if they are known; a file that names them itself may call them otherwise.
+        problems: What is wrong with rows so far.
+    """
 
     file: DataFile
     wanted: Wanted
     path_in_config: str
     cells: Cells = "class"
+    labels: Sequence[str] | None = None
     problems: RowFaults = field(init=False)
 
     def __post_init__(self) -> None:
