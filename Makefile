@@ -29,7 +29,7 @@ check: $(READY)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow and not gpu and not ray and not e2e and not network"
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "(ray or e2e or network) and not slow and not gpu" tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "(ray or e2e or network) and not slow and not gpu" --durations 15 tests
 
 bench: $(READY)
 	$(BIN)/python jobs/bench.py all --page docs
