@@ -29,6 +29,9 @@ def local_ray() -> Iterator[None]:
     import ray
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    # As where a run starts Ray itself: no process that waits for a node to be taken away.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     if ray.is_initialized():  # another folder's tests run in the same session
         yield
         return

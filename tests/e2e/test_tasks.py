@@ -136,7 +136,9 @@ STUDENTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [pytest.param("lstm", marks=pytest.mark.slow), "bigru", "t4-tiny"])
+@pytest.mark.parametrize(
+    "name", ["bigru", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lstm", "t4-tiny"))]
+)
 def test_student_that_is_made_is_found_again_in_its_folder(
     name: str, tiny: dict[str, Path], local_ray: None, tmp_path: Path
 ) -> None:
