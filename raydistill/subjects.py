@@ -11,7 +11,7 @@ import torch
 from raydistill.alignment import output_columns
 from raydistill.config import DistillConfig
 from raydistill.config.ranking import SCORE, RetrievalTask
-from raydistill.config.task import EXCLUSIVE, HEADS, QuestionAnsweringTask, TaskKind
+from raydistill.config.task import EXCLUSIVE, QuestionAnsweringTask, TaskKind
 from raydistill.data import Split
 from raydistill.errors import ConfigError, Fault
 from raydistill.losses import PairScorer
@@ -20,12 +20,14 @@ from raydistill.models.embedding_files import read_embedder
 from raydistill.models.exported import is_exported, read_export
 from raydistill.prepare.data import load_data
 from raydistill.prepare.embedders import embeds, scorer_of, teacher_embedder
+from raydistill.prepare.prepared import head_of
 from raydistill.prepare.sides import Side
 from raydistill.prepare.sources import (
     head_faults,
     meaning_faults,
     package_faults,
     resolve_source,
+    teacher_source,
 )
 from raydistill.prepare.windows import windows_for
 from raydistill.tasks import TextTask, task_of
@@ -162,7 +164,7 @@ def find_model(rows: Rows, model: str, path: str = "--model") -> Subject:
         read_export(path, Path(source.location))
     traits = read_traits(path, source, weights=not exported)
     embedder = _embedder_of(config, source, path)
-    head = HEADS[kind] if kind != "retrieval" or embedder is not None else "texts"
+    head = head_of(config, embedder)
     if wrong := head_faults(path, source, head) or meaning_faults(path, traits, kind):
         raise ConfigError(wrong)
     said = (SCORE,) if embedder is not None else traits.labels
@@ -212,17 +214,10 @@ def find_teacher(rows: Rows, name: str) -> Subject:
     """
     config, section = rows.config, rows.config.teachers[name]
     path = f"teachers.{name}.model"
-    source = resolve_source(
-        path,
-        section.model,
-        tracking_uri=config.tracking.uri,
-        tokenizer=section.tokenizer,
-        revision=section.revision,
-        trust_remote_code=section.trust_remote_code,
-    )
+    source = teacher_source(config, name)
     traits = read_traits(path, source)
     embedder = teacher_embedder(config, name, source)[0] if rows.kind == "retrieval" else None
-    head = HEADS[rows.kind] if rows.kind != "retrieval" or embedder is not None else "texts"
+    head = head_of(config, embedder)
     wrong = [
         *package_faults(f"teachers.{name}.backend", section.backend),
         *head_faults(path, source, head),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from raydistill.config import DistillConfig
 from raydistill.config.task import PROBLEM_TYPES, RANKED, Head, TaskKind
 from raydistill.errors import Fault
 from raydistill.models import ModelSource, ModelTraits
@@ -17,6 +18,7 @@ __all__ = [
     "meaning_faults",
     "package_faults",
     "resolve_source",
+    "teacher_source",
     "weights_fingerprint",
 ]
 
@@ -75,6 +77,23 @@ def resolve_source(
         tokenizer = str(Path(tokenizer).expanduser().resolve())
     return ModelSource(
         model, location, tokenizer or location, revision, trust_remote_code, registered
+    )
+
+
+def teacher_source(config: DistillConfig, name: str) -> ModelSource:
+    """Where a teacher of a configuration is loaded from.
+
+    Raises:
+        ConfigError: The registry has no such model, or cannot be reached.
+    """
+    section = config.teachers[name]
+    return resolve_source(
+        f"teachers.{name}.model",
+        section.model,
+        tracking_uri=config.tracking.uri,
+        tokenizer=section.tokenizer,
+        revision=section.revision,
+        trust_remote_code=section.trust_remote_code,
     )
 
 

@@ -17,7 +17,7 @@ from raydistill.prepare.sources import (
     head_faults,
     meaning_faults,
     package_faults,
-    resolve_source,
+    teacher_source,
 )
 
 __all__ = ["KnownTeachers", "Tried", "read_teachers"]
@@ -63,17 +63,7 @@ def read_teachers(config: DistillConfig, tried: Tried, faults: list[Fault]) -> K
         path = f"teachers.{name}.model"
         faults += package_faults(f"teachers.{name}.backend", section.backend)
         faults += package_faults(f"teachers.{name}.transport", section.transport)
-        source = tried(
-            partial(
-                resolve_source,
-                path,
-                section.model,
-                tracking_uri=config.tracking.uri,
-                tokenizer=section.tokenizer,
-                revision=section.revision,
-                trust_remote_code=section.trust_remote_code,
-            )
-        )
+        source = tried(partial(teacher_source, config, name))
         if source is None:
             continue
         found.sources[name] = source

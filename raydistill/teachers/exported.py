@@ -10,12 +10,10 @@ from raydistill.models.describe import quiet_transformers, traits_of_config
 from raydistill.models.exported import is_exported, onnx_file, read_export
 from raydistill.teachers.protocol import TeacherDescription, TeacherSettings
 from raydistill.teachers.rows import RowReader
-from raydistill.teachers.shapes import STEP
+from raydistill.teachers.shapes import rows_on_cpu
 from raydistill.teachers.teacher import LocalTeacher
 
 __all__ = ["ExportedTeacher", "open_frozen"]
-
-_CPU_TOKENS = 4096  # of a forward pass, as of LocalTeacher
 
 
 class ExportedTeacher(LocalTeacher):
@@ -35,8 +33,7 @@ class ExportedTeacher(LocalTeacher):
         with quiet_transformers():
             self._config = AutoConfig.from_pretrained(folder, **settings.source.options)
         self._fixed_passes = False
-        most = max(STEP, -(-_CPU_TOKENS // settings.max_tokens))
-        self._batch_rows = min(settings.batch_rows, most)
+        self._batch_rows = rows_on_cpu(settings.batch_rows, settings.max_tokens)
         record = read_export(settings.name, folder)
         self._description = TeacherDescription(
             traits=traits_of_config(self._config, self.reader.tokenizer),

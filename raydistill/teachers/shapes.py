@@ -14,10 +14,11 @@ Where it cannot hold (a GPU, half precision, fewer than 4 rows in memory) the se
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["STEP", "Pass", "plan_full_passes", "plan_passes", "row_width"]
+__all__ = ["STEP", "Pass", "plan_full_passes", "plan_passes", "row_width", "rows_on_cpu"]
 
 STEP = 4
 """Of widths and of rows. 1 and 2 were not enough for equal bits; 8 pads more."""
+_CPU_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,20 @@ class Pass:
     rows: tuple[int, ...]
     width: int
     fill: int
+
+
+def rows_on_cpu(batch_rows: int, max_tokens: int) -> int:
+    """Most rows of a forward pass on a CPU: the tokens of more do not stay in its caches.
+
+    Args:
+        batch_rows: As configured.
+        max_tokens: Longer rows are cut.
+
+    Example:
+        >>> rows_on_cpu(64, 128), rows_on_cpu(16, 128), rows_on_cpu(64, 4096)
+        (32, 16, 4)
+    """
+    return min(batch_rows, max(STEP, -(-_CPU_TOKENS // max_tokens)))
 
 
 def row_width(length: int, max_tokens: int) -> int:

@@ -34,12 +34,11 @@ from raydistill.signals.signal import CPU, TORCH_DTYPES, vectors_per_row
 from raydistill.teachers.fingerprint import deciding_settings, fingerprint
 from raydistill.teachers.protocol import TeacherDescription, TeacherSettings
 from raydistill.teachers.rows import EncodedRows, RowReader
-from raydistill.teachers.shapes import STEP, Pass, plan_full_passes, plan_passes
+from raydistill.teachers.shapes import STEP, Pass, plan_full_passes, plan_passes, rows_on_cpu
 from raydistill.teachers.steadiness import is_steady, long_text, plan_probes
 
 __all__ = ["LocalTeacher", "rows_not_finite", "time_answers"]
 
-_CPU_TOKENS = 4096  # of a forward pass
 _POOLINGS: dict[Head, Pooling] = {"texts": "all", "words": "words", "spans": "units"}
 _NO_SOURCE = ModelSource("", "", "")
 _LOGITS = Ask()
@@ -81,9 +80,8 @@ class LocalTeacher:
         model.config.use_cache = False  # keys and values of decoders would only take memory
         self._fixed_passes = False
         self._batch_rows = settings.batch_rows
-        if self._device.type == "cpu":  # more do not stay in its caches
-            most = max(STEP, -(-_CPU_TOKENS // settings.max_tokens))
-            self._batch_rows = min(settings.batch_rows, most)
+        if self._device.type == "cpu":
+            self._batch_rows = rows_on_cpu(settings.batch_rows, settings.max_tokens)
         model.requires_grad_(False).eval().to(self._device)
         weights = list(model.parameters())
         self._config, traits = model.config, traits_of_config(model.config, self.reader.tokenizer)

@@ -137,6 +137,20 @@ def test_tags_in_another_order_than_the_files_keep_their_names(tmp_path, kind):
         assert found == [[f"B-{kind_of}", f"I-{kind_of}"], ["O"], ["O"]]
 
 
+def test_tags_in_lists_of_one_length_have_names_too(tmp_path):
+    """Where every row has as many words, `datasets` writes another kind of list, of which the names were passed over."""
+    from datasets import ClassLabel, Dataset, Features, Value
+    from datasets import List as ListOf
+
+    tags = ListOf(ClassLabel(names=TAGS), length=2)
+    features = Features({"tokens": ListOf(Value("string"), length=2), "ner_tags": tags})
+    rows = {"tokens": [["Ada", "Lovelace"], ["it", "rains"]], "ner_tags": [[1, 2], [0, 0]]}
+    Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "train.parquet")
+    columns = TaggedColumns("tokens", "ner_tags", None, "iob2", ("B-per", "I-per", "O"))
+    split = load_tagged_splits({"train": [str(tmp_path / "train.parquet")]}, columns)["train"]
+    assert split.table["label"].to_pylist() == [[0, 1], [2, 2]]
+
+
 def test_a_number_behind_the_last_class_is_named(tmp_path):
     """A file that was put together from two has numbers of the other's classes."""
     source = written(tmp_path, ["1", "2", "3"], TAGS)["parquet"]

@@ -19,6 +19,7 @@ __all__ = [
     "Columns",
     "as_text",
     "as_texts",
+    "is_list",
     "spelled",
     "type_faults",
     "with_larger_blocks",
@@ -94,17 +95,18 @@ def _readable(kind: pa.DataType, role: str, cells: Cells) -> bool:
     if text or pa.types.is_null(kind) or not is_name(role):
         return bool(text or pa.types.is_null(kind))
     if cells == "record":
-        return bool(pa.types.is_struct(kind) or _is_list(kind))
+        return bool(pa.types.is_struct(kind) or is_list(kind))
     if cells == "list":
-        return _is_list(kind) and _readable(kind.value_type, role, "class")
+        return is_list(kind) and _readable(kind.value_type, role, "class")
     if cells == "texts":  # objects with a text, too, and what else there is is named row by row
-        return _is_list(kind)
+        return is_list(kind)
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
     other = pa.types.is_decimal if cells == "number" else pa.types.is_boolean
     return bool(number or other(kind))
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Whether cells of this type are lists, of one length or of any."""
     kinds = pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list
     return any(is_one(kind) for is_one in kinds)
 
@@ -116,7 +118,7 @@ def as_texts(table: pa.Table, wanted: Wanted, cells: Cells) -> Columns:
 
 def as_text(column: pa.ChunkedArray, cells: Cells) -> pa.ChunkedArray:
     """Spelled out: true and false are "1" and "0", a list or an object is JSON, NaN is null unless numbers are wanted."""
-    if _is_list(column.type) or pa.types.is_struct(column.type):
+    if is_list(column.type) or pa.types.is_struct(column.type):
         texts = [None if v is None else spelled(v, cells) for v in column.to_pylist()]
         return pa.chunked_array([pa.array(texts, type=TEXT)], type=TEXT)
     if pa.types.is_dictionary(column.type):

@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydistill.data.readers.cells import TEXT, Columns
+from raydistill.data.readers.cells import TEXT, Columns, is_list
 from raydistill.data.readers.reading import Cells, Wanted
 from raydistill.errors import ConfigError, Fault
 
 __all__ = ["ClassReading", "feature_names", "renames", "with_class_names"]
 
-_NAMED = {"label", "tags"}
+_NAMED = ("label", "tags")
 
 
 @dataclass(frozen=True)
@@ -79,28 +79,26 @@ def with_class_names(
     if reading.cells not in ("class", "list"):
         return columns
     found, faults = dict(columns), []
-    for role in _NAMED & reading.wanted.keys():
-        name = reading.wanted[role]
-        column, lists = table[name], reading.cells == "list"
-        numbers = pc.list_flatten(column) if lists and _is_list(column.type) else column
+    for role in _NAMED:
+        name = reading.wanted.get(role)
+        if name is None:
+            continue
+        column, lists = table[name], is_list(table[name].type)
+        numbers = pc.list_flatten(column) if lists else column
         names = names_of(name) if pa.types.is_integer(numbers.type) else None
         if names is None:
             continue
-        most = pc.max(numbers).as_py()
+        most, renamed = pc.max(numbers).as_py(), renames(names, reading.labels)
         if most is not None and most >= len(names):
             message = f"must hold numbers of its {len(names)} classes in column {name!r}, got {most} in {reading.name}."
             faults.append(Fault(reading.path_in_config, message))
         elif lists:
-            found[role] = _lists(column, range(len(names)) if renames(names, reading.labels) else names)  # fmt: skip
+            found[role] = _lists(column, range(len(names)) if renamed else names)
         else:
-            found[role] = _single(column, None if renames(names, reading.labels) else names)
+            found[role] = _single(column, None if renamed else names)
     if faults:
         raise ConfigError(faults)
     return found
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _single(column: pa.ChunkedArray, names: Sequence[str] | None) -> pa.ChunkedArray:
