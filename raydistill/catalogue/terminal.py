@@ -17,7 +17,7 @@ def loss_rows() -> list[tuple[str, str, str, str]]:
 
     Example:
         >>> loss_rows()[1]
-        ('binary_cross_entropy *', 'labels', '0', 'Cross-entropy with labels of several classes at once, each there or not.')
+        ('binary_cross_entropy', 'labels', '0', 'Cross-entropy with labels of several classes at once, each there or not.')
     """
     losses = descriptions()
     return [
